@@ -1,0 +1,59 @@
+# strata_library(NAME [DEPS folder...] [LIBS target...])
+#   One static library from the *.cpp files of the current folder (without sub-folders named in their own
+#   CMakeLists.txt). DEPS are other strata folders, LIBS are third-party targets.
+# strata_test(NAME DEPS ...)  one GoogleTest program from the *_test.cpp files of the current folder.
+find_program(STRATA_CCACHE ccache)
+if(STRATA_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${STRATA_CCACHE})
+endif()
+find_program(STRATA_MOLD mold)
+if(STRATA_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+add_library(strata_options INTERFACE)
+# -ffp-contract=off: the merge must give the same bits on every machine; kernels that want FMA ask for it by intrinsic
+# or by their own compile option.
+target_compile_options(strata_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Werror -ffp-contract=off)
+target_include_directories(strata_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/common)
+target_include_directories(strata_options SYSTEM INTERFACE ${STRATA_TL_EXPECTED_DIR} ${STRATA_RANDOM123_DIR})
+if(STRATA_SANITIZE)
+  target_compile_options(strata_options INTERFACE -fsanitize=${STRATA_SANITIZE} -fno-omit-frame-pointer
+                         -fno-sanitize-recover=all)
+  target_link_options(strata_options INTERFACE -fsanitize=${STRATA_SANITIZE})
+endif()
+
+function(strata_library name)
+  cmake_parse_arguments(arg "" "" "DEPS;LIBS;PRIVATE_LIBS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  file(GLOB nested CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*/*.cpp)
+  foreach(file IN LISTS nested)   # sub-folders without a CMakeLists.txt of their own belong to this library
+    get_filename_component(folder ${file} DIRECTORY)
+    if(NOT EXISTS ${folder}/CMakeLists.txt)
+      list(APPEND sources ${file})
+    endif()
+  endforeach()
+  list(TRANSFORM arg_DEPS PREPEND strata_)
+  if(sources)
+    add_library(strata_${name} STATIC ${sources})
+    target_link_libraries(strata_${name} PUBLIC strata_options ${arg_DEPS} ${arg_LIBS} PRIVATE ${arg_PRIVATE_LIBS})
+  else()
+    add_library(strata_${name} INTERFACE)
+    target_link_libraries(strata_${name} INTERFACE strata_options ${arg_DEPS} ${arg_LIBS})
+  endif()
+endfunction()
+
+function(strata_test name)
+  cmake_parse_arguments(arg "" "" "DEPS;LIBS;LABELS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  list(TRANSFORM arg_DEPS PREPEND strata_)
+  add_executable(${name}_test ${sources})
+  target_link_libraries(${name}_test PRIVATE strata_options ${arg_DEPS} ${arg_LIBS} GTest::gmock GTest::gtest_main)
+  target_include_directories(${name}_test PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${name}_test PRIVATE STRATA_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                             STRATA_BINARY="$<TARGET_FILE:strata>")
+  gtest_discover_tests(${name}_test DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
+endfunction()

@@ -1,0 +1,60 @@
+#pragma once
+// The file system as an interface, so that a whole federation can run against a simulated or faulty disk.
+// Threads: implementations may be called from several threads as long as no two calls touch the same path.
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace strata::sys {
+
+/// The bytes of a file, read-only, valid as long as the object lives. For a real disk the pages are memory-mapped and
+/// shared between processes.
+class MappedFile {
+ public:
+  virtual ~MappedFile() = default;
+  [[nodiscard]] virtual std::span<const std::byte> bytes() const = 0;
+};
+
+/// Receives the bytes of a file being written; returns kDiskFull or kIo when the disk refuses.
+class FileWriter {
+ public:
+  virtual ~FileWriter() = default;
+  [[nodiscard]] virtual Result<void> write(std::span<const std::byte> bytes) = 0;
+};
+
+class Disk {
+ public:
+  using Path = std::filesystem::path;
+  virtual ~Disk() = default;
+
+  [[nodiscard]] virtual bool exists(const Path& path) const = 0;
+  [[nodiscard]] virtual bool is_directory(const Path& path) const = 0;
+  /// Names (not paths) in a folder, sorted. kFileMissing when it does not exist.
+  [[nodiscard]] virtual Result<std::vector<std::string>> list(const Path& folder) const = 0;
+  [[nodiscard]] virtual Result<std::string> read_text(const Path& path) const = 0;
+  [[nodiscard]] virtual Result<std::shared_ptr<const MappedFile>> map(const Path& path) const = 0;
+
+  [[nodiscard]] virtual Result<void> create_directories(const Path& folder) = 0;
+  /// Writes a whole file or nothing: temporary name in the same folder, fsync, rename, fsync of the folder. On any
+  /// failure the temporary is removed and an earlier file of that name is untouched.
+  [[nodiscard]] virtual Result<void> write_atomic(const Path& path,
+                                                  const std::function<Result<void>(FileWriter&)>& produce) = 0;
+  [[nodiscard]] Result<void> write_atomic(const Path& path, std::string_view text);
+  /// Appends one piece and flushes it to the operating system (metrics, logs).
+  [[nodiscard]] virtual Result<void> append(const Path& path, std::string_view text) = 0;
+  [[nodiscard]] virtual Result<void> rename(const Path& from, const Path& to) = 0;
+  /// Removes a file or a whole folder; absent is success.
+  [[nodiscard]] virtual Result<void> remove_all(const Path& path) = 0;
+};
+
+/// The machine's own file system.
+[[nodiscard]] std::unique_ptr<Disk> make_posix_disk();
+
+}  // namespace strata::sys

@@ -1,0 +1,198 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <system_error>
+
+#include "sys/disk.h"
+
+namespace strata::sys {
+
+Result<void> Disk::write_atomic(const Path& path, std::string_view text) {
+  return write_atomic(path, [&](FileWriter& out) { return out.write(std::as_bytes(std::span(text.data(), text.size()))); });
+}
+
+namespace {
+
+Error os_error(const std::filesystem::path& path, std::string_view action, int number) {
+  Error error{.code = ErrorCode::kIo, .what = std::string(action) + " failed: " + std::strerror(number),
+              .where = path.string()};
+  if (number == ENOSPC || number == EDQUOT) {
+    error.code = ErrorCode::kDiskFull;
+    error.remedy = "free some space or choose another output directory";
+  } else if (number == ENOENT || number == ENOTDIR) {
+    error.code = ErrorCode::kFileMissing;
+    error.what = "no such file or directory";
+  } else if (number == EACCES || number == EPERM || number == EROFS) {
+    error.remedy = "check the permissions of the file and of its folder";
+  }
+  return error;
+}
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int number) : number_(number) {}
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  ~FileDescriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  int get() const { return number_; }
+  bool ok() const { return number_ >= 0; }
+  /// Closes and reports: on some file systems a full disk is only said here.
+  bool close_now() { return ::close(std::exchange(number_, -1)) == 0; }
+
+ private:
+  int number_;
+};
+
+class PosixMapping final : public MappedFile {
+ public:
+  PosixMapping(void* data, std::size_t size) : data_(data), size_(size) {}
+  PosixMapping(const PosixMapping&) = delete;
+  PosixMapping& operator=(const PosixMapping&) = delete;
+  ~PosixMapping() override {
+    if (size_ > 0) ::munmap(data_, size_);
+  }
+  std::span<const std::byte> bytes() const override { return {static_cast<const std::byte*>(data_), size_}; }
+
+ private:
+  void* data_;
+  std::size_t size_;
+};
+
+class PosixWriter final : public FileWriter {
+ public:
+  PosixWriter(const std::filesystem::path& path, int number) : path_(path), number_(number) {}
+  Result<void> write(std::span<const std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t n = ::write(number_, bytes.data(), bytes.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return fail(os_error(path_, "writing", errno));
+      bytes = bytes.subspan(static_cast<std::size_t>(n));
+    }
+    return {};
+  }
+
+ private:
+  const std::filesystem::path& path_;
+  int number_;
+};
+
+Result<void> sync_folder(const std::filesystem::path& file) {
+  const auto folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+  const FileDescriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.ok() || ::fsync(fd.get()) != 0) return fail(os_error(folder, "syncing the folder", errno));
+  return {};
+}
+
+class PosixDisk final : public Disk {
+ public:
+  bool exists(const Path& path) const override {
+    std::error_code ignored;
+    return std::filesystem::exists(path, ignored);
+  }
+  bool is_directory(const Path& path) const override {
+    std::error_code ignored;
+    return std::filesystem::is_directory(path, ignored);
+  }
+
+  Result<std::vector<std::string>> list(const Path& folder) const override {
+    std::error_code code;
+    std::filesystem::directory_iterator entries(folder, code);
+    if (code) return fail(os_error(folder, "listing the folder", code.value()));
+    std::vector<std::string> names;
+    for (const auto& entry : entries) names.push_back(entry.path().filename().string());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  Result<std::string> read_text(const Path& path) const override {
+    auto mapped = map(path);
+    if (!mapped) return fail(std::move(mapped).error());
+    const auto bytes = (*mapped)->bytes();
+    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+
+  Result<std::shared_ptr<const MappedFile>> map(const Path& path) const override {
+    const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd.ok()) return fail(os_error(path, "opening", errno));
+    struct stat info {};
+    if (::fstat(fd.get(), &info) != 0) return fail(os_error(path, "reading the size", errno));
+    if (!S_ISREG(info.st_mode)) {
+      return fail({.code = ErrorCode::kIo, .what = "is not a regular file", .where = path.string()});
+    }
+    const auto size = static_cast<std::size_t>(info.st_size);
+    if (size == 0) return std::make_shared<const PosixMapping>(nullptr, 0);
+    void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+    if (data == MAP_FAILED) return fail(os_error(path, "mapping", errno));
+    return std::make_shared<const PosixMapping>(data, size);
+  }
+
+  Result<void> create_directories(const Path& folder) override {
+    std::error_code code;
+    std::filesystem::create_directories(folder, code);
+    if (code) return fail(os_error(folder, "creating the folder", code.value()));
+    return {};
+  }
+
+  Result<void> write_atomic(const Path& path, const std::function<Result<void>(FileWriter&)>& produce) override {
+    const Path temporary = path.string() + ".tmp." + std::to_string(::getpid());
+    auto written = write_and_sync(temporary, produce);
+    if (written && ::rename(temporary.c_str(), path.c_str()) != 0) {
+      written = fail(os_error(path, "renaming into place", errno));
+    }
+    if (!written) {
+      ::unlink(temporary.c_str());
+      return written;
+    }
+    return sync_folder(path);
+  }
+
+  Result<void> append(const Path& path, std::string_view text) override {
+    FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+    if (!fd.ok()) return fail(os_error(path, "opening for append", errno));
+    PosixWriter writer(path, fd.get());
+    auto written = writer.write(std::as_bytes(std::span(text.data(), text.size())));
+    if (written && !fd.close_now()) return fail(os_error(path, "closing", errno));
+    return written;
+  }
+
+  Result<void> rename(const Path& from, const Path& to) override {
+    if (::rename(from.c_str(), to.c_str()) != 0) return fail(os_error(to, "renaming into place", errno));
+    return sync_folder(to);
+  }
+
+  Result<void> remove_all(const Path& path) override {
+    std::error_code code;
+    std::filesystem::remove_all(path, code);
+    if (code) return fail(os_error(path, "removing", code.value()));
+    return {};
+  }
+
+ private:
+  static Result<void> write_and_sync(const Path& path, const std::function<Result<void>(FileWriter&)>& produce) {
+    FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (!fd.ok()) return fail(os_error(path, "creating", errno));
+    PosixWriter writer(path, fd.get());
+    auto produced = produce(writer);
+    if (!produced) return produced;
+    if (::fsync(fd.get()) != 0) return fail(os_error(path, "flushing to the disk", errno));
+    if (!fd.close_now()) return fail(os_error(path, "closing", errno));
+    return {};
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Disk> make_posix_disk() { return std::make_unique<PosixDisk>(); }
+
+}  // namespace strata::sys
