@@ -17,4 +17,8 @@ void set_thread_count(int n);
 /// leave `body`.
 void parallel_for(std::size_t n, std::size_t grain, const std::function<void(std::size_t, std::size_t)>& body);
 
+/// Calls task(i) for each i in [0, n), in any order, uneven tasks shared out as threads become free. Tasks must write to
+/// disjoint places, so the result does not depend on who ran what.
+void parallel_tasks(std::size_t n, const std::function<void(std::size_t)>& task);
+
 }  // namespace strata::tensor

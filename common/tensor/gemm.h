@@ -1,0 +1,65 @@
+#pragma once
+// The matrix product of training: oneDNN behind a strided, dtype-aware call.
+//   out (M x N, float)  =  scale * op(a) (M x K) * op(b) (K x N)   [+ out]
+// with op(x) = x or its transpose; both operands float, or both bfloat16 with float accumulation.
+#include <cstddef>
+#include <memory>
+
+#include "tensor/dtype.h"
+#include "tensor/matrix.h"
+
+namespace strata::tensor {
+
+/// A borrowed row-major operand of type f32 or bf16; rows and cols as stored, before `transposed`.
+struct Operand {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;
+  std::size_t rows = 0;
+  std::size_t cols = 0;
+  std::size_t stride = 0;
+  bool transposed = false;
+
+  Operand() = default;
+  Operand(ConstMatrixView m)  // NOLINT: a float matrix is an operand
+      : data(m.data), rows(m.rows), cols(m.cols), stride(m.stride) {}
+  Operand(MatrixView m) : Operand(ConstMatrixView(m)) {}  // NOLINT
+  Operand(const void* d, DType t, std::size_t r, std::size_t c) : data(d), dtype(t), rows(r), cols(c), stride(c) {}
+
+  [[nodiscard]] Operand t() const {
+    Operand other = *this;
+    other.transposed = !transposed;
+    return other;
+  }
+  /// Rows [first, first + count) as stored.
+  [[nodiscard]] Operand rows_from(std::size_t first, std::size_t count) const {
+    Operand other = *this;
+    other.data = static_cast<const std::byte*>(data) + first * stride * size_of(dtype);
+    other.rows = count;
+    return other;
+  }
+};
+
+/// The products of one thread of training: oneDNN engine, stream and the primitives made so far, by shape. Not
+/// thread-safe; threads inside a product are those of set_thread_count(). Same operands, same thread count: same bits.
+class Gemm {
+ public:
+  Gemm();
+  Gemm(Gemm&&) noexcept;
+  Gemm& operator=(Gemm&&) noexcept;
+  ~Gemm();
+
+  /// Shapes must agree (an assertion: callers derive them from a validated model). K = 0 or M = 0 is allowed.
+  void multiply(MatrixView out, const Operand& a, const Operand& b, bool accumulate, float scale = 1.0f);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// out = scale * op(a) op(b) [+ out] in float on the calling thread's team: for small products inside parallel loops.
+void small_gemm(MatrixView out, const Operand& a, const Operand& b, bool accumulate, float scale = 1.0f);
+
+/// Whether this CPU multiplies bf16 natively or by oneDNN's emulation; otherwise Gemm widens to float first.
+[[nodiscard]] bool has_fast_bf16();
+
+}  // namespace strata::tensor
