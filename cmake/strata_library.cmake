@@ -19,6 +19,7 @@ target_compile_options(strata_options INTERFACE -Wall -Wextra -Wpedantic -Wshado
 target_include_directories(strata_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/common)
 target_include_directories(strata_options SYSTEM INTERFACE ${STRATA_TL_EXPECTED_DIR} ${STRATA_RANDOM123_DIR})
 if(STRATA_SANITIZE)
+  target_compile_definitions(strata_options INTERFACE STRATA_NO_CLONES)
   target_compile_options(strata_options INTERFACE -fsanitize=${STRATA_SANITIZE} -fno-omit-frame-pointer
                          -fno-sanitize-recover=all)
   target_link_options(strata_options INTERFACE -fsanitize=${STRATA_SANITIZE})

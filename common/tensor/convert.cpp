@@ -1,11 +1,11 @@
 #include "tensor/convert.h"
 
-#include <cstring>
+#include "base/simd.h"
 
 namespace strata::tensor {
 
 // Plain loops over integers; the clones let the compiler use what the CPU has.
-[[gnu::target_clones("avx512f", "avx2", "default")]] static void round_words(std::uint16_t* out, const std::uint32_t* in,
+STRATA_SIMD static void round_words(std::uint16_t* out, const std::uint32_t* in,
                                                                              std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t word = in[i];
@@ -15,7 +15,7 @@ namespace strata::tensor {
   }
 }
 
-[[gnu::target_clones("avx512f", "avx2", "default")]] static void widen_words(std::uint32_t* out, const std::uint16_t* in,
+STRATA_SIMD static void widen_words(std::uint32_t* out, const std::uint16_t* in,
                                                                              std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<std::uint32_t>(in[i]) << 16;
 }

@@ -1,0 +1,61 @@
+#pragma once
+// The adapters of one client: one per targeted linear layer of the model, made from its configuration.
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "adapter/adapter.h"
+
+namespace strata::adapter {
+
+struct AdapterConfig {
+  std::string method = "lora";   // or "full": every parameter of the model is trained (no adapters)
+  std::int64_t rank = 8;
+  double alpha = 16.0;
+  double dropout = 0.0;
+  double lr_ratio_b = 1.0;       // LoRA+
+  std::vector<std::string> targets = {"all-linear"};  // names, dotted suffixes, or regular expressions over module names
+  std::map<std::string, std::int64_t> rank_pattern;   // suffix or regular expression -> rank
+  std::map<std::string, double> alpha_pattern;
+};
+
+/// Adapters by linear site (the order of the model's linears). Movable; one training thread.
+class AdapterSet {
+ public:
+  AdapterSet() = default;
+  /// kConfig when a target or pattern matches no layer (naming near ones) or a rank is larger than the layer's smaller side.
+  /// Factors start at zero; call reset().
+  [[nodiscard]] static Result<AdapterSet> make(const AdapterConfig& config, std::span<const LinearShape> linears,
+                                               const sys::Stream& shared);
+
+  /// The adapter of linear site `i`, or null.
+  [[nodiscard]] Adapter* at(std::size_t site) const { return site < sites_.size() ? sites_[site].get() : nullptr; }
+  /// Where the adapter of site `i` starts in a record's gradient vector.
+  [[nodiscard]] std::size_t offset(std::size_t site) const { return offsets_[site]; }
+  /// Trainable values of all adapters: the length of a record's gradient vector.
+  [[nodiscard]] std::size_t trainable_count() const { return trainable_; }
+  [[nodiscard]] std::size_t max_rank() const;
+
+  void prepare(tensor::DType compute);
+  void reset(const sys::Stream& stream);
+  void anchor();
+  [[nodiscard]] std::vector<ParamRef> params() const;
+  /// Keyed by the base tensor ("<module>.weight").
+  [[nodiscard]] DeltaTerms delta() const;
+  [[nodiscard]] DeltaTerms product() const;
+  /// Loads factors by module name; every adapter must be given (kIncompatibleUpdate otherwise, also for modules without one).
+  [[nodiscard]] Result<void> load(const std::map<std::string, Factors>& factors);
+
+ private:
+  std::vector<std::unique_ptr<Adapter>> sites_;
+  std::vector<std::size_t> offsets_;
+  std::size_t trainable_ = 0;
+};
+
+/// Whether `pattern` names `module`: equal, a suffix behind a dot, or (with characters beyond names and dots) a regular
+/// expression for the whole name, optionally behind "....". kConfig for a broken expression.
+[[nodiscard]] Result<bool> names_module(std::string_view pattern, std::string_view module);
+
+}  // namespace strata::adapter

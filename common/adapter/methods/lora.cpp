@@ -1,0 +1,12 @@
+// LoRA (Hu et al. 2021): s = alpha / r.
+#include "adapter/low_rank_adapter.h"
+#include "adapter/methods/methods.h"
+
+namespace strata::adapter {
+
+std::unique_ptr<Adapter> make_lora(const LinearShape& shape, const AdapterSpec& spec) {
+  return make_low_rank(shape, spec.rank, {.scale = spec.alpha / static_cast<double>(spec.rank), .dropout = spec.dropout,
+                                          .lr_ratio_b = spec.lr_ratio_b});
+}
+
+}  // namespace strata::adapter

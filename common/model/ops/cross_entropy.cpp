@@ -1,0 +1,58 @@
+#include "model/ops/cross_entropy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/simd.h"
+#include "model/ops/fast_math.h"
+#include "tensor/parallel.h"
+
+namespace strata::model {
+namespace {
+
+STRATA_SIMD float max_of(const float* z, std::size_t n) {
+  float top = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : top)
+  for (std::size_t i = 0; i < n; ++i) top = std::max(top, z[i]);
+  return top;
+}
+
+// Partial sums of 1024 in float, added in double: a vocabulary of 10^5 keeps its digits.
+STRATA_SIMD double sum_of_exp(const float* z, std::size_t n, float top) {
+  double total = 0.0;
+  for (std::size_t first = 0; first < n; first += 1024) {
+    const std::size_t last = std::min(n, first + 1024);
+    float part = 0.0f;
+#pragma omp simd reduction(+ : part)
+    for (std::size_t i = first; i < last; ++i) part += exp_fast(z[i] - top);
+    total += part;
+  }
+  return total;
+}
+
+STRATA_SIMD void softmax_scaled(float* z, std::size_t n, float top, float scale) {
+#pragma omp simd
+  for (std::size_t i = 0; i < n; ++i) z[i] = exp_fast(z[i] - top) * scale;
+}
+
+}  // namespace
+
+void cross_entropy(std::span<float> loss, tensor::MatrixView logits, std::span<const std::int32_t> targets,
+                   std::span<const float> weights, std::span<std::uint8_t> correct) {
+  tensor::parallel_for(logits.rows, 1, [&](std::size_t first, std::size_t last) {
+    for (std::size_t n = first; n < last; ++n) {
+      float* z = logits.row(n);
+      const auto target = static_cast<std::size_t>(targets[n]);
+      const float top = max_of(z, logits.cols);
+      const double sum = sum_of_exp(z, logits.cols, top);
+      loss[n] = static_cast<float>(static_cast<double>(top) + std::log(sum) - static_cast<double>(z[target]));
+      if (!correct.empty()) correct[n] = z[target] >= top ? 1 : 0;
+      if (weights.empty()) continue;
+      softmax_scaled(z, logits.cols, top, weights[n] / static_cast<float>(sum));
+      z[target] -= weights[n];
+    }
+  });
+}
+
+}  // namespace strata::model
