@@ -1,0 +1,363 @@
+// What bad input gets: one clear line, the documented exit status, nothing left behind. Each case takes a small
+// federation that works, breaks one thing, and says what the message must name.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "support/process.h"
+
+namespace strata::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using support::Finished;
+using support::read_file;
+using support::run_program;
+using support::ScratchFolder;
+using support::write_file;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr int kUsage = 2;
+constexpr int kConfig = 3;
+constexpr int kBadFile = 7;
+
+Finished strata(std::vector<std::string> args) {
+  args.insert(args.begin(), STRATA_BINARY);
+  return run_program(args);
+}
+
+bool has_verb(const std::string& verb) {
+  std::istringstream help(strata({"--help"}).out);
+  for (std::string line; std::getline(help, line);) {
+    std::istringstream words(line);
+    std::string first;
+    if (words >> first && first == verb) return true;
+  }
+  return false;
+}
+
+/// A byte-level tokenizer of letters and digits that fits the golden model's vocabulary of 67.
+std::string tokenizer_json() {
+  json vocabulary = json::object();
+  int id = 0;
+  for (char c = 'a'; c <= 'z'; ++c) vocabulary[std::string(1, c)] = id++;
+  for (char c = '0'; c <= '9'; ++c) vocabulary[std::string(1, c)] = id++;
+  vocabulary["\u0120"] = id++;
+  return json{{"version", "1.0"},
+              {"truncation", nullptr},
+              {"padding", nullptr},
+              {"added_tokens", json::array()},
+              {"normalizer", nullptr},
+              {"pre_tokenizer",
+               {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}}},
+              {"post_processor", nullptr},
+              {"decoder",
+               {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
+              {"model",
+               {{"type", "BPE"},
+                {"dropout", nullptr},
+                {"unk_token", nullptr},
+                {"continuing_subword_prefix", nullptr},
+                {"end_of_word_suffix", nullptr},
+                {"fuse_unk", false},
+                {"byte_fallback", false},
+                {"vocab", vocabulary},
+                {"merges", json::array()}}}}
+      .dump();
+}
+
+/// A folder with a job of two clients that runs: model/, a.jsonl, b.jsonl, job.json. Cases change its parts.
+struct Federation {
+  fs::path folder;
+  json job;
+
+  explicit Federation(const fs::path& where) : folder(where) {
+    const fs::path golden = fs::path(STRATA_SOURCE_DIR) / "tests" / "golden" / "model" / "llama";
+    fs::create_directories(model());
+    for (const char* name : {"config.json", "model.safetensors"}) fs::copy_file(golden / name, model() / name);
+    write_file(model() / "tokenizer.json", tokenizer_json());
+    write_file(folder / "a.jsonl", R"({"input_ids":[1,5,9,4,8,3],"labels":[-100,-100,9,4,8,3]})" "\n"
+                                   R"({"input_ids":[7,7,2,6]})" "\n");
+    write_file(folder / "b.jsonl", R"({"text":"plain words"})" "\n" R"({"prompt":"a ","completion":"b"})" "\n");
+    job = {{"version", 1},
+           {"model", {{"path", "model"}}},
+           {"adapter", {{"rank", 2}, {"alpha", 4}, {"targets", {"q_proj", "v_proj"}}}},
+           {"clients", {{{"name", "anna"}, {"data", "a.jsonl"}}, {{"name", "berta"}, {"data", "b.jsonl"}}}},
+           {"training", {{"max_steps", 2}, {"batch_size", 2}, {"learning_rate", 0.001}}},
+           {"aggregation", {{"method", "flora"}, {"rounds", 1}}}};
+  }
+
+  [[nodiscard]] fs::path model() const { return folder / "model"; }
+  [[nodiscard]] fs::path weights() const { return model() / "model.safetensors"; }
+  [[nodiscard]] fs::path out() const { return folder / "out"; }
+
+  [[nodiscard]] Finished run(const std::vector<std::string>& more = {}) const {
+    if (!fs::exists(folder / "job.json")) write_file(folder / "job.json", job.dump(1));
+    std::vector<std::string> args = {"run", folder / "job.json", "-o", out()};
+    args.insert(args.end(), more.begin(), more.end());
+    return strata(args);
+  }
+};
+
+std::uint64_t header_size(const std::string& bytes) {
+  std::uint64_t size = 0;
+  std::memcpy(&size, bytes.data(), sizeof size);
+  return size;
+}
+
+void set_header_size(std::string& bytes, std::uint64_t size) { std::memcpy(bytes.data(), &size, sizeof size); }
+
+/// Changes the JSON header of a safetensors file, keeping the data behind it.
+void edit_header(const fs::path& path, const std::function<void(json&)>& change) {
+  const std::string bytes = read_file(path);
+  const std::size_t size = header_size(bytes);
+  json header = json::parse(bytes.substr(8, size));
+  change(header);
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  std::string edited(8, '\0');
+  set_header_size(edited, text.size());
+  write_file(path, edited + text + bytes.substr(8 + size));
+}
+
+void edit_json(const fs::path& path, const std::function<void(json&)>& change) {
+  json value = json::parse(read_file(path));
+  change(value);
+  write_file(path, value.dump(1));
+}
+
+/// Overwrites the first value of a float32 tensor.
+void set_first_value(const fs::path& path, const std::string& tensor, float value) {
+  std::string bytes = read_file(path);
+  const std::size_t size = header_size(bytes);
+  const json header = json::parse(bytes.substr(8, size));
+  const auto begin = header.at(tensor).at("data_offsets").at(0).get<std::size_t>();
+  std::memcpy(bytes.data() + 8 + size + begin, &value, sizeof value);
+  write_file(path, bytes);
+}
+
+/// Exactly one line that says what is wrong, nothing of a stack trace, and the fragments in it.
+void expect_one_line(const Finished& finished, int status, const std::vector<std::string>& fragments) {
+  EXPECT_EQ(finished.status, status) << finished.err;
+  EXPECT_THAT(finished.err, AllOf(Not(HasSubstr("terminate called")), Not(HasSubstr("what():"))));
+  std::vector<std::string> errors;
+  std::istringstream lines(finished.err);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("error") != std::string::npos) errors.push_back(line);
+  }
+  ASSERT_EQ(errors.size(), 1u) << finished.err;
+  for (const auto& fragment : fragments) EXPECT_THAT(errors[0], HasSubstr(fragment));
+}
+
+struct Case {
+  const char* name;
+  int status;
+  std::vector<std::string> names;             // what the line must hold: file, key, tensor, value
+  std::function<void(Federation&)> break_it;
+};
+
+void PrintTo(const Case& value, std::ostream* out) { *out << value.name; }
+
+const char kSomeWeight[] = "model.layers.1.mlp.up_proj.weight";
+
+std::vector<Case> job_cases() {
+  return {
+      {"MissingKey", kConfig, {"job.json", "model.path"}, [](Federation& f) { f.job["model"].erase("path"); }},
+      {"UnknownSection", kConfig, {"job.json", "trainning", "training"},
+       [](Federation& f) { f.job["trainning"] = f.job["training"]; }},
+      {"UnknownKey", kConfig, {"training.lerning_rate", "learning_rate"},
+       [](Federation& f) { f.job["training"]["lerning_rate"] = 0.1; }},
+      {"WrongType", kConfig, {"adapter.rank", "eight"}, [](Federation& f) { f.job["adapter"]["rank"] = "eight"; }},
+      {"RankZero", kConfig, {"adapter.rank", "0"}, [](Federation& f) { f.job["adapter"]["rank"] = 0; }},
+      {"NegativeAlpha", kConfig, {"adapter.alpha", "-1"}, [](Federation& f) { f.job["adapter"]["alpha"] = -1; }},
+      {"NegativeLearningRate", kConfig, {"training.learning_rate", "-0.5"},
+       [](Federation& f) { f.job["training"]["learning_rate"] = -0.5; }},
+      {"UnknownAggregation", kConfig, {"aggregation.method", "flra", "flora"},
+       [](Federation& f) { f.job["aggregation"]["method"] = "flra"; }},
+      {"NotJson", kConfig, {"job.json"}, [](Federation& f) { write_file(f.folder / "job.json", "{\"model\": "); }},
+      {"KeyTwice", kConfig, {"job.json", "model"},
+       [](Federation& f) { write_file(f.folder / "job.json", R"({"model":{"path":"a"},"model":{"path":"b"}})"); }},
+      {"NoClients", kConfig, {"clients"}, [](Federation& f) { f.job["clients"] = json::array(); }},
+      {"LayerThatDoesNotExist", kConfig, {"q_porj", "q_proj"},
+       [](Federation& f) { f.job["adapter"]["targets"] = {"q_porj"}; }},
+      {"RankLargerThanTheLayer", kConfig, {"model.layers.0.self_attn.v_proj", "13"},
+       [](Federation& f) { f.job["adapter"]["rank"] = 13; }},
+  };
+}
+
+std::vector<Case> model_cases() {
+  return {
+      {"ModelFolderMissing", kBadFile, {"model"}, [](Federation& f) { fs::remove_all(f.model()); }},
+      {"Truncated", kBadFile, {"model.safetensors"},
+       [](Federation& f) { fs::resize_file(f.weights(), fs::file_size(f.weights()) - 100); }},
+      {"TruncatedInTheHeader", kBadFile, {"model.safetensors"}, [](Federation& f) { fs::resize_file(f.weights(), 40); }},
+      {"HeaderLargerThanTheFile", kBadFile, {"model.safetensors"},
+       [](Federation& f) {
+         std::string bytes = read_file(f.weights());
+         set_header_size(bytes, std::uint64_t{1} << 60);
+         write_file(f.weights(), bytes);
+       }},
+      {"Oversized", kBadFile, {"model.safetensors"},
+       [](Federation& f) { write_file(f.weights(), read_file(f.weights()) + "more"); }},
+      {"Overlapping", kBadFile, {"model.safetensors", "overlap"},
+       [](Federation& f) {
+         edit_header(f.weights(), [](json& header) {
+           header[kSomeWeight]["data_offsets"] = header["model.layers.1.mlp.gate_proj.weight"]["data_offsets"];
+         });
+       }},
+      {"ShapeThatOverflows", kBadFile, {"model.safetensors", kSomeWeight},
+       [](Federation& f) {
+         edit_header(f.weights(), [](json& header) {
+           header[kSomeWeight]["shape"] = {std::uint64_t{1} << 63, std::uint64_t{2}};
+         });
+       }},
+      {"NotFinite", kBadFile, {"model.safetensors", kSomeWeight},
+       [](Federation& f) { set_first_value(f.weights(), kSomeWeight, std::numeric_limits<float>::quiet_NaN()); }},
+      {"MissingTensor", kBadFile, {kSomeWeight},
+       [](Federation& f) {
+         edit_header(f.weights(), [](json& header) {
+           header["model.layers.1.mlp.other.weight"] = header[kSomeWeight];
+           header.erase(kSomeWeight);
+         });
+       }},
+      {"WrongShape", kBadFile, {kSomeWeight, "24", "40"},
+       [](Federation& f) {
+         edit_header(f.weights(), [](json& header) { header[kSomeWeight]["shape"] = {24, 40}; });
+       }},
+      {"UnsupportedFamily", kBadFile, {"config.json", "mamba", "llama", "mistral", "qwen2", "qwen3", "gpt2"},
+       [](Federation& f) { edit_json(f.model() / "config.json", [](json& c) { c["model_type"] = "mamba"; }); }},
+      {"UnsupportedTokenizer", kBadFile, {"tokenizer.json", "Unigram"},
+       [](Federation& f) {
+         edit_json(f.model() / "tokenizer.json", [](json& t) {
+           t["model"] = {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", {{"a", -1.0}}}};
+         });
+       }},
+      {"DamagedTokenizer", kBadFile, {"tokenizer.json"},
+       [](Federation& f) { write_file(f.model() / "tokenizer.json", "{\"model\": {\"type\": \"BPE\"}"); }},
+  };
+}
+
+std::vector<Case> data_cases() {
+  return {
+      {"DataFileMissing", kBadFile, {"b.jsonl"}, [](Federation& f) { fs::remove(f.folder / "b.jsonl"); }},
+      {"MalformedLine", kBadFile, {"a.jsonl:2"},
+       [](Federation& f) { write_file(f.folder / "a.jsonl", "{\"text\":\"fine words\"}\n{\"text\": \n"); }},
+      {"LineOfUnknownShape", kBadFile, {"a.jsonl:1"},
+       [](Federation& f) { write_file(f.folder / "a.jsonl", "{\"txet\":\"fine words\"}\n"); }},
+      {"TokenOutsideTheVocabulary", kBadFile, {"a.jsonl:1", "67"},
+       [](Federation& f) { write_file(f.folder / "a.jsonl", "{\"input_ids\":[1,2,67]}\n"); }},
+      {"LabelsOfAnotherLength", kBadFile, {"a.jsonl:1"},
+       [](Federation& f) { write_file(f.folder / "a.jsonl", "{\"input_ids\":[1,2,3],\"labels\":[1,2]}\n"); }},
+      {"EmptyClient", kBadFile, {"berta"}, [](Federation& f) { write_file(f.folder / "b.jsonl", ""); }},
+      {"ClientWithNothingToTrainOn", kBadFile, {"anna"},
+       [](Federation& f) {
+         write_file(f.folder / "a.jsonl", "{\"input_ids\":[1,2,3],\"labels\":[-100,-100,-100]}\n");
+       }},
+  };
+}
+
+class BadInput : public testing::TestWithParam<Case> {};
+
+TEST_P(BadInput, IsOneLineWithTheDocumentedStatusAndNothingLeftBehind) {
+  if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
+  const ScratchFolder scratch;
+  Federation federation(scratch.path());
+  GetParam().break_it(federation);
+  expect_one_line(federation.run(), GetParam().status, GetParam().names);
+  for (const auto& entry : fs::directory_iterator(scratch.path())) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with("out") && !fs::is_empty(entry.path())) << entry.path();
+  }
+}
+
+std::string name_of(const testing::TestParamInfo<Case>& info) { return info.param.name; }
+INSTANTIATE_TEST_SUITE_P(Job, BadInput, testing::ValuesIn(job_cases()), name_of);
+INSTANTIATE_TEST_SUITE_P(Model, BadInput, testing::ValuesIn(model_cases()), name_of);
+INSTANTIATE_TEST_SUITE_P(Data, BadInput, testing::ValuesIn(data_cases()), name_of);
+
+TEST(BadInputBasis, TheUnbrokenFederationRuns) {
+  if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
+  const ScratchFolder scratch;
+  const Federation federation(scratch.path());
+  const Finished finished = federation.run();
+  EXPECT_EQ(finished.status, 0) << finished.err;
+  EXPECT_TRUE(json::parse(read_file(federation.out() / "manifest.json")).contains("final_model_hash"));
+}
+
+TEST(BadRun, AnOutputFolderThatExistsIsLeftAloneWithoutForce) {
+  if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
+  const ScratchFolder scratch;
+  const Federation federation(scratch.path());
+  write_file(federation.out() / "mine.txt", "keep me");
+  expect_one_line(federation.run(), 1, {"out", "--force"});
+  EXPECT_EQ(read_file(federation.out() / "mine.txt"), "keep me");
+  EXPECT_EQ(std::distance(fs::directory_iterator(federation.out()), {}), 1);
+}
+
+TEST(BadRun, InJsonFormatTheErrorIsOneObjectOnStdout) {
+  if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
+  const ScratchFolder scratch;
+  Federation federation(scratch.path());
+  federation.job["adapter"]["rank"] = 0;
+  const Finished finished = federation.run({"--format", "json"});
+  const json envelope = json::parse(finished.out, nullptr, false);
+  ASSERT_TRUE(envelope.is_object()) << finished.out;
+  EXPECT_EQ(envelope.value("status", ""), "error");
+  EXPECT_EQ(envelope.value("exit_code", 0), kConfig);
+  EXPECT_EQ(envelope.value("error_code", ""), "E_CONFIG");
+  EXPECT_THAT(envelope.value("message", ""), HasSubstr("adapter.rank"));
+  EXPECT_EQ(finished.status, kConfig);
+}
+
+TEST(BadRun, ADiskThatFillsUpEndsTheRunWithOneLine) {
+  if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
+  if (run_program({"unshare", "-Urm", "true"}).status != 0) GTEST_SKIP() << "no user namespaces here to mount in";
+  const ScratchFolder scratch;
+  const Federation federation(scratch.path());
+  write_file(scratch.path() / "job.json", federation.job.dump(1));
+  fs::create_directory(scratch.path() / "small");
+  const std::string at = scratch.path().string();
+  const Finished finished =
+      run_program({"unshare", "-Urm", "sh", "-c",
+                   "mount -t tmpfs -o size=16k tmpfs " + at + "/small && " STRATA_BINARY " run " + at + "/job.json -o " +
+                       at + "/small/out"});
+  expect_one_line(finished, 1, {"small/out", "space"});
+}
+
+TEST(BadCommandLine, UnknownVerbsAndFlagsAreUsageErrors) {
+  if (!has_verb("eval")) GTEST_SKIP() << "eval verb not built";
+  expect_one_line(strata({"evla"}), kUsage, {"evla"});
+  expect_one_line(strata({"eval", "--modle", "x"}), kUsage, {"--modle"});
+  expect_one_line(strata({"eval"}), kUsage, {"--model"});
+}
+
+TEST(BadCommandLine, MergeWantsAWeightForEachAdapter) {
+  if (!has_verb("merge")) GTEST_SKIP() << "merge verb not built";
+  const ScratchFolder scratch;
+  const fs::path adapter = fs::path(STRATA_SOURCE_DIR) / "tests" / "golden" / "model" / "llama" / "adapter";
+  const fs::path out = scratch.path() / "out";
+  expect_one_line(strata({"merge", adapter, adapter, "--weights", "1", "-o", out}), kUsage, {"--weights"});
+  EXPECT_FALSE(fs::exists(out));
+}
+
+TEST(BadCommandLine, ImportRefusesWhatIsNoGguf) {
+  if (!has_verb("import")) GTEST_SKIP() << "import verb not built";
+  const ScratchFolder scratch;
+  write_file(scratch.path() / "model.gguf", "GGUF\x03");
+  const fs::path out = scratch.path() / "out";
+  expect_one_line(strata({"import", scratch.path() / "model.gguf", "-o", out}), kBadFile, {"model.gguf"});
+  EXPECT_FALSE(fs::exists(out));
+}
+
+}  // namespace
+}  // namespace strata::cli
