@@ -6,6 +6,7 @@ the logits that transformers gives for the exported merged checkpoint; and strat
 """
 import pathlib
 
+import peft
 import torch
 
 import harness
@@ -16,7 +17,7 @@ def federation(folder, work):
     """Two clients with their own data, ranks and layers; two rounds of three steps."""
     data = [harness.write_records(work / f"client{i}.jsonl", harness.random_records(folder, 31 + i, count=4))
             for i in range(2)]
-    description = jobs.job(folder, data[0], adapter={"method": "lora", "rank": 4, "alpha": 8, "targets": "all-linear"},
+    description = jobs.job(folder, data[0], adapter={"method": "lora", "rank": 4, "alpha": 8, "targets": ["all-linear"]},
                            training={"max_steps": 3, "batch_size": 2, "learning_rate": 1e-2}, rounds=2)
     description["clients"] = [{"name": "a", "data": str(data[0])},
                               {"name": "b", "data": str(data[1]), "adapter": {"rank": 2, "alpha": 2}}]
@@ -38,7 +39,6 @@ def stacked(folder, adapters):
     """The base with every round's update added: rounds follow each other, so their updates add up."""
     model = harness.load(folder)
     for adapter in adapters:
-        import peft
         model = peft.PeftModel.from_pretrained(model, adapter).merge_and_unload()
     return model.eval()
 
