@@ -1,6 +1,6 @@
 #pragma once
-// Optimizers over ParamRefs. An instance belongs to one training thread and keeps its state (moments) by parameter name,
-// so that a client can keep it across rounds (`keep`) or drop it (`fresh`).
+// Optimizers over ParamRefs. An instance belongs to one training thread and keeps its state (moments) by
+// parameter name, so that a client can keep it across rounds (`keep`) or drop it (`fresh`).
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -20,15 +20,16 @@ struct OptimizerConfig {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
-  double weight_decay = 0.0;    // decoupled
-  double momentum = 0.0;        // sgd
+  double weight_decay = 0.0;  // adamw: decoupled; sgd: added to the gradient, as torch does
+  double momentum = 0.0;      // sgd
 };
 
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  /// One update of every parameter from its gradient. `learning_rate` is this step's; each parameter's own multiplier
-  /// applies on top. Parameters must be the same (by name and size) in every call between two resets.
+  /// One update of every parameter from its gradient. `learning_rate` is this step's; each parameter's own
+  /// multiplier applies on top. Parameters must be the same (by name and size) in every call between two
+  /// resets.
   virtual void step(std::span<const adapter::ParamRef> params, double learning_rate) = 0;
   /// Forgets all moments and the step count.
   virtual void reset() = 0;
@@ -49,7 +50,8 @@ struct OptimizerEntry {
 [[nodiscard]] Result<std::unique_ptr<Optimizer>> make_optimizer(const OptimizerConfig& config);
 
 /// Scales all gradients so that their joint L2 norm is at most `max_norm` (as torch's clip_grad_norm_: factor
-/// max_norm / (norm + 1e-6), only when below 1). Returns the norm before. max_norm <= 0: only measures. Sum in double.
+/// max_norm / (norm + 1e-6), only when below 1). Returns the norm before. max_norm <= 0: only measures. Sum
+/// in double.
 double clip_global_norm(std::span<const adapter::ParamRef> params, double max_norm);
 
 }  // namespace strata::client
