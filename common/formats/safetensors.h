@@ -48,7 +48,7 @@ class SafetensorsFile {
   std::shared_ptr<const State> state_;
 };
 
-/// All values of a float tensor (F32, F16, BF16, F64) as float. kFormat unless the tensor is a float type; kNumeric naming
+/// All values of a float tensor (F32, F16, BF16, F64) as float. kFormat unless the tensor is a float type; kFormat naming
 /// tensor and index when a value is NaN or infinite and `finite` is asked for.
 [[nodiscard]] Result<std::vector<float>> to_float(const StoredTensor& tensor, std::string_view name,
                                                   std::string_view where, bool finite = true);

@@ -288,7 +288,7 @@ Result<std::vector<float>> to_float(const StoredTensor& stored, std::string_view
   if (!finite) return out;
   for (std::size_t i = 0; i < n; ++i) {
     if (std::isfinite(out[i])) continue;
-    return fail({.code = ErrorCode::kNumeric, .what = "value " + std::to_string(i) + " is NaN or infinite",
+    return fail({.code = ErrorCode::kFormat, .what = "value " + std::to_string(i) + " is NaN or infinite",
                  .where = std::string(where) + ": tensor " + std::string(name), .rule = "weights are finite",
                  .remedy = "fetch or export the file again"});
   }

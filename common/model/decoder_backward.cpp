@@ -87,7 +87,7 @@ void Decoder::Impl::attention_part_backward(std::size_t layer, LayerCache& cache
   const std::size_t rows = layout.rows();
   const MatrixView grad = dx.matrix(rows, c.hidden);
   const MatrixView attended = cache.attended.matrix(rows, c.query_width());
-  const MatrixView d_attended = lowest < Stage::kOut ? dattended.matrix(rows, c.query_width()) : MatrixView();
+  const MatrixView d_attended = lowest != Stage::kOut ? dattended.matrix(rows, c.query_width()) : MatrixView();
   linear_backward(parts.o, attended, grad, d_attended, false, cache, request, adapter_pass);
   if (lowest == Stage::kOut) return;
 

@@ -59,7 +59,7 @@ Result<Parameter> Parameter::stored(std::string name, std::size_t rows, std::siz
                                 ? first_not_finite(reinterpret_cast<const BFloat16*>(stored_tensor.bytes.data()), n)
                                 : first_not_finite(reinterpret_cast<const float*>(stored_tensor.bytes.data()), n);
     if (bad != n) {
-      return fail({.code = ErrorCode::kNumeric, .what = "value " + std::to_string(bad) + " is NaN or infinite",
+      return fail({.code = ErrorCode::kFormat, .what = "value " + std::to_string(bad) + " is NaN or infinite",
                    .where = where + ": " + p.name_, .rule = "weights are finite",
                    .remedy = "fetch or export the model again"});
     }

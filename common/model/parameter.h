@@ -19,7 +19,7 @@ namespace strata::model {
 class Parameter {
  public:
   /// A stored tensor. `rows` x `cols` as stored (a vector is n x 1). Matrices compute in `compute` (kF32 or kBF16), vectors
-  /// always in f32. kFormat or kNumeric when the values cannot be used.
+  /// always in f32. kFormat when the values cannot be used.
   [[nodiscard]] static Result<Parameter> stored(std::string name, std::size_t rows, std::size_t cols, bool transposed,
                                                 tensor::DType compute, const formats::StoredTensor& tensor,
                                                 const std::string& where);
