@@ -53,12 +53,16 @@ class SafetensorsFile {
 [[nodiscard]] Result<std::vector<float>> to_float(const StoredTensor& tensor, std::string_view name,
                                                   std::string_view where, bool finite = true);
 
-/// A tensor to be written. `bytes` is borrowed until write_safetensors returns.
+/// A tensor to be written. `bytes` is borrowed until write_safetensors returns; or, for what need not lie in memory as a
+/// whole, `produce` writes exactly the bytes of `shape` and `dtype` when their turn comes.
 struct TensorToWrite {
   std::string name;
   tensor::DType dtype = tensor::DType::kF32;
   std::vector<std::size_t> shape;
-  std::span<const std::byte> bytes;
+  std::span<const std::byte> bytes = {};
+  std::function<Result<void>(sys::FileWriter&)> produce = {};
+
+  [[nodiscard]] std::size_t byte_count() const;
 };
 
 /// Writes a file atomically (Disk::write_atomic). Tensors are laid out in name order, header padded to 8 bytes,
@@ -67,7 +71,7 @@ struct TensorToWrite {
                                              std::span<const TensorToWrite> tensors,
                                              const std::map<std::string, std::string>& metadata = {});
 
-/// The same bytes in memory: for messages and hashes.
+/// The same bytes in memory: for messages and hashes. Tensors that are produced are not for this.
 [[nodiscard]] std::vector<std::byte> safetensors_bytes(std::span<const TensorToWrite> tensors,
                                                        const std::map<std::string, std::string>& metadata = {});
 
