@@ -1,0 +1,73 @@
+#pragma once
+// Folds one round's client updates into one change of the model.
+//   flora      dW = sum_k p_k s_k B_k A_k = [s_1 B_1 ... s_K B_K] [p_1 A_1; ...; p_K A_K],  p_k = weight_k / sum weight
+//              (Wang et al. 2024): exact for any ranks, scales and weights
+//   fedavg     mean of B and mean of A (FedIT, Zhang et al. 2023): the control that users know; biased by the covariance of factors
+//   zero_pad   fedavg after padding every client to the largest rank (Cho et al. 2024 without pruning)
+// Calls: accumulate*, then report, once. Updates are put in client order before anything is summed, so that arrival order and
+// thread count change no bit. Threads: one instance, one thread. Owns what it keeps; `update` may die after the call.
+// A bad update is refused with kIncompatibleUpdate and leaves the fold unchanged; report fails with kQuorum when nothing was
+// accepted.
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "adapter/packet.h"
+#include "base/result.h"
+#include "protocol/messages.h"
+
+namespace strata::coordinator {
+
+/// One tensor's averaged factors (control methods): scale folded into B, rank the largest client's.
+using MeanFactors = std::map<std::string, adapter::LowRank, std::less<>>;
+
+/// What a round came to.
+struct Aggregate {
+  adapter::Packet packet;     // folded into the base by every party; empty for the control methods on adapters
+  MeanFactors mean_factors;   // what clients continue from under Restart::kMean; else empty
+  std::map<std::string, double> weights;  // p_k by client, sum 1
+};
+
+class Aggregator {
+ public:
+  virtual ~Aggregator() = default;
+  [[nodiscard]] virtual Result<void> accumulate(const protocol::Update& update) = 0;
+  [[nodiscard]] virtual std::size_t accepted() const = 0;
+  [[nodiscard]] virtual Result<Aggregate> report() && = 0;
+};
+
+struct AggregatorEntry {
+  std::string_view name;
+  std::string_view help;
+  bool averages_factors;  // control methods: the model is base + mean factors, and every client restarts from them
+  std::unique_ptr<Aggregator> (*make)();
+};
+
+[[nodiscard]] std::span<const AggregatorEntry> aggregators();
+/// kConfig with the nearest name when unknown.
+[[nodiscard]] Result<const AggregatorEntry*> find_aggregator(std::string_view name);
+
+/// Updates of one round by client name, checked: finite, well-shaped, agreeing in tensor shapes, one per client, weight > 0.
+/// The common part of all aggregators.
+class UpdateSet {
+ public:
+  [[nodiscard]] Result<void> add(const protocol::Update& update);
+  [[nodiscard]] const std::map<protocol::ClientId, protocol::Update>& updates() const { return updates_; }
+  /// p_k in client order.
+  [[nodiscard]] std::map<std::string, double> normalised_weights() const;
+  /// Names and shapes of all tensors any client changed.
+  [[nodiscard]] std::map<std::string, std::pair<std::size_t, std::size_t>> tensors() const;
+
+ private:
+  std::map<protocol::ClientId, protocol::Update> updates_;
+};
+
+/// Exact weighted stack of one tensor over clients in client order; the weights are used as given.
+[[nodiscard]] adapter::PacketTensor stack_tensor(const std::string& name, const UpdateSet& set,
+                                                 const std::map<std::string, double>& weights);
+
+}  // namespace strata::coordinator

@@ -1,0 +1,17 @@
+#pragma once
+// The control methods fedavg and zero_pad, for registry.cpp and the exactness report.
+#include <memory>
+
+#include "coordinator/aggregator/aggregator.h"
+
+namespace strata::coordinator {
+
+[[nodiscard]] std::unique_ptr<Aggregator> make_fedavg();
+[[nodiscard]] std::unique_ptr<Aggregator> make_zero_pad();
+
+/// sum_k p_k B_k and sum_k p_k A_k of one tensor, smaller ranks padded by zeros; clients that do not change the tensor count
+/// as zero. Only for updates of one low-rank term each.
+[[nodiscard]] adapter::LowRank mean_factors(const std::string& name, const UpdateSet& set,
+                                            const std::map<std::string, double>& weights);
+
+}  // namespace strata::coordinator

@@ -1,0 +1,32 @@
+#include <array>
+
+#include "config/section.h"
+#include "coordinator/aggregator/aggregator.h"
+#include "coordinator/aggregator/factor_mean.h"
+#include "coordinator/aggregator/stacking.h"
+
+namespace strata::coordinator {
+namespace {
+
+constexpr std::array kAggregators{
+    AggregatorEntry{"flora", "exact stacking of any ranks, scales and weights", false, make_stacking},
+    AggregatorEntry{"fedavg", "control: mean of A and mean of B, equal ranks", true, make_fedavg},
+    AggregatorEntry{"zero_pad", "control: fedavg with smaller ranks padded by zeros", true, make_zero_pad},
+};
+
+}  // namespace
+
+std::span<const AggregatorEntry> aggregators() { return kAggregators; }
+
+Result<const AggregatorEntry*> find_aggregator(std::string_view name) {
+  std::vector<std::string> names;
+  for (const auto& entry : kAggregators) {
+    if (entry.name == name) return &entry;
+    names.emplace_back(entry.name);
+  }
+  const auto near = config::nearest(name, names);
+  return fail({.code = ErrorCode::kConfig, .what = "\"" + printable(name, 60) + "\" is not an aggregation method",
+               .where = "aggregation.method", .rule = near ? "did you mean \"" + *near + "\"?" : "known: flora fedavg zero_pad"});
+}
+
+}  // namespace strata::coordinator
