@@ -52,6 +52,8 @@ class Adapter {
   virtual ~Adapter() = default;
   [[nodiscard]] virtual const LinearShape& shape() const = 0;
   [[nodiscard]] virtual std::size_t rank() const = 0;
+  /// s in s B A.
+  [[nodiscard]] virtual double scale() const = 0;
 
   /// Brings compute copies up to date after parameters changed. `compute` is kF32 or kBF16.
   virtual void prepare(tensor::DType compute) = 0;

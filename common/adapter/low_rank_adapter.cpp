@@ -32,6 +32,7 @@ class LowRankAdapter final : public Adapter {
 
   const LinearShape& shape() const override { return shape_; }
   std::size_t rank() const override { return a_.rows(); }
+  double scale() const override { return options_.scale; }
   std::size_t saved_width() const override { return width(); }
 
   void prepare(DType compute) override {
@@ -59,7 +60,7 @@ class LowRankAdapter final : public Adapter {
   void forward(AdapterPass& pass, const Operand& x, MatrixView y, MatrixView saved) const override {
     const Operand in = dropped(pass, x);
     pass.gemm.multiply(saved, in, factor_a().t(), false);
-    pass.gemm.multiply(y, in_type(saved, compute_, pass.halves), factor_b().t(), true, scale());
+    pass.gemm.multiply(y, in_type(saved, compute_, pass.halves), factor_b().t(), true, factor());
   }
 
   void backward(AdapterPass& pass, const Operand& x, const Operand& dy, MatrixView dx, MatrixView saved,
@@ -68,10 +69,10 @@ class LowRankAdapter final : public Adapter {
     const std::size_t r = rank();
     v_.resize(std::max(v_.size(), tokens * width()));
     const MatrixView v(v_.data(), tokens, width());
-    pass.gemm.multiply(v, dy, factor_b(), false, scale());  // V = s dY B
+    pass.gemm.multiply(v, dy, factor_b(), false, factor());  // V = s dY B
     // dB = s dY^T U,  dA = V^T X,  dX += V A. The scratch of bf16 copies is used by one of U and V at a time.
     const Operand u = in_type(saved.cols_from(0, r), compute_, pass.halves);
-    add_gradient(pass, dy, u, records, offset + grad_a_.size(), grad_b_, scale());
+    add_gradient(pass, dy, u, records, offset + grad_a_.size(), grad_b_, factor());
     if (!options_.train_a && dx.data == nullptr) return;
     const Operand v_in = in_type(v, compute_, pass.halves);
     if (options_.train_a) {
@@ -145,7 +146,7 @@ class LowRankAdapter final : public Adapter {
 
  private:
   std::size_t width() const { return rank() + anchor_a_.rows(); }
-  float scale() const { return static_cast<float>(options_.scale); }
+  float factor() const { return static_cast<float>(options_.scale); }
 
   static Matrix scaled(const Matrix& m, double factor) {
     Matrix out = m;
@@ -195,16 +196,16 @@ class LowRankAdapter final : public Adapter {
 
   // out += scale * left^T right over all rows, or per record.
   void add_gradient(AdapterPass& pass, const Operand& left, const Operand& right, const RecordGradients* records,
-                    std::size_t offset, Matrix& out, float factor) const {
+                    std::size_t offset, Matrix& out, float weight) const {
     if (records == nullptr) {
-      pass.gemm.multiply(out.view(), left.t(), right, true, factor);
+      pass.gemm.multiply(out.view(), left.t(), right, true, weight);
       return;
     }
     for (std::size_t i = 0; i + 1 < records->offsets.size(); ++i) {
       const std::size_t first = records->offsets[i];
       const std::size_t count = records->offsets[i + 1] - first;
       const MatrixView own(records->data + i * records->stride + offset, out.rows(), out.cols());
-      pass.gemm.multiply(own, left.rows_from(first, count).t(), right.rows_from(first, count), true, factor);
+      pass.gemm.multiply(own, left.rows_from(first, count).t(), right.rows_from(first, count), true, weight);
     }
   }
 

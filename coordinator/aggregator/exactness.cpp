@@ -70,11 +70,13 @@ TensorSums measure_tensor(const std::string& name, std::size_t d_out, std::size_
   return sums;
 }
 
-// Averaging factors is defined when every update is one pair per tensor.
+// Averaging factors is defined when all updates are low-rank.
 bool can_average(const UpdateSet& set) {
   for (const auto& [client, update] : set.updates()) {
     for (const auto& [name, delta] : update.delta) {
-      if (delta.terms.size() != 1 || !std::holds_alternative<LowRank>(delta.terms.front())) return false;
+      for (const auto& term : delta.terms) {
+        if (!std::holds_alternative<LowRank>(term)) return false;
+      }
     }
   }
   return true;

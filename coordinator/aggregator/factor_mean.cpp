@@ -78,23 +78,29 @@ class FactorMean final : public Aggregator {
 
 LowRank mean_factors(const std::string& name, const UpdateSet& set, const std::map<std::string, double>& weights) {
   const auto [d_out, d_in] = set.tensors().at(name);
-  std::size_t rank = 0;
-  const auto pair_of = [&](const protocol::Update& update) -> const LowRank* {
+  const auto delta_of = [&](const protocol::Update& update) -> const adapter::TensorDelta* {
     const auto found = update.delta.find(name);
-    return found == update.delta.end() || found->second.terms.empty() ? nullptr : std::get_if<LowRank>(&found->second.terms.front());
+    return found == update.delta.end() ? nullptr : &found->second;
   };
+  std::size_t rank = 0;
   for (const auto& [client, update] : set.updates()) {
-    if (const auto* pair = pair_of(update)) rank = std::max(rank, pair->a.rows());
+    if (const auto* delta = delta_of(update)) rank = std::max(rank, delta->rank_bound());
   }
   std::vector<double> b(d_out * rank, 0.0), a(rank * d_in, 0.0);
   for (const auto& [client, update] : set.updates()) {
-    const auto* pair = pair_of(update);
-    if (pair == nullptr) continue;
+    const auto* delta = delta_of(update);
+    if (delta == nullptr) continue;
     const double weight = weights.at(client);
-    for (std::size_t i = 0; i < d_out; ++i) {
-      for (std::size_t j = 0; j < pair->b.cols(); ++j) b[i * rank + j] += weight * static_cast<double>(pair->b(i, j));
+    std::size_t first = 0;  // the client's terms stand side by side as one pair
+    for (const auto& term : delta->terms) {
+      const auto& pair = std::get<LowRank>(term);
+      const std::size_t r = pair.a.rows();
+      for (std::size_t i = 0; i < d_out; ++i) {
+        for (std::size_t j = 0; j < r; ++j) b[i * rank + first + j] += weight * static_cast<double>(pair.b(i, j));
+      }
+      for (std::size_t i = 0; i < pair.a.size(); ++i) a[first * d_in + i] += weight * static_cast<double>(pair.a.values()[i]);
+      first += r;
     }
-    for (std::size_t i = 0; i < pair->a.size(); ++i) a[i] += weight * static_cast<double>(pair->a.values()[i]);
   }
   LowRank out{.b = Matrix(d_out, rank), .a = Matrix(rank, d_in)};
   const auto narrow = [](double v) { return static_cast<float>(v); };

@@ -1,0 +1,44 @@
+#pragma once
+// What a client trains: adapters beside a shared base, or a copy of the whole model. The training step sees only parameters, a
+// gradient request and a delta, and does not ask which.
+#include <memory>
+#include <optional>
+
+#include "adapter/adapter_set.h"
+#include "model/decoder.h"
+#include "protocol/messages.h"
+
+namespace strata::client {
+
+class Trainable {
+ public:
+  virtual ~Trainable() = default;
+  /// Starts a round on `base` (borrowed until the next call).
+  virtual void begin_round(const model::Model& base) = 0;
+  /// The model a decoder must run on this round: the base, or this client's copy of it.
+  [[nodiscard]] virtual const model::Model& model() const = 0;
+  [[nodiscard]] virtual const adapter::AdapterSet* adapters() const = 0;  // null for full training
+  [[nodiscard]] virtual std::vector<adapter::ParamRef> params() = 0;
+  /// After parameters changed, before the next pass.
+  virtual void prepare() = 0;
+  /// Fills in what the gradients go to.
+  virtual void aim(model::TrainRequest& request) = 0;
+  /// The change against the base.
+  [[nodiscard]] virtual adapter::DeltaTerms delta() const = 0;
+  /// Applies a restart policy after a round. `stream` draws fresh factors; `mean` are the averaged ones (kMean).
+  [[nodiscard]] virtual Result<void> restart(protocol::Restart policy, const sys::Stream& stream,
+                                             const std::map<std::string, adapter::LowRank, std::less<>>& mean) = 0;
+  /// Factors to start from (a PEFT adapter's, by module). kConfig for full training.
+  [[nodiscard]] virtual Result<void> load(const std::map<std::string, adapter::Factors>& factors) = 0;
+  /// Largest rank, 0 for full training.
+  [[nodiscard]] virtual std::size_t rank() const = 0;
+};
+
+/// Adapters of `config` on the model's linear layers; "full" for method "full". `stream` draws this client's first factors.
+[[nodiscard]] Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& config, const model::Model& base,
+                                                                const sys::Stream& stream, const sys::Stream& shared);
+
+/// The model's linear layers as adapters name them.
+[[nodiscard]] std::vector<adapter::LinearShape> linear_shapes(const model::Model& model);
+
+}  // namespace strata::client
