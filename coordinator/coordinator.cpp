@@ -1,0 +1,105 @@
+#include "coordinator/coordinator.h"
+
+namespace strata::coordinator {
+
+namespace {
+
+// Names everything the round changed: the packet, and the averaged factors where a control method leaves them beside the base.
+Sha256 round_hash(const Aggregate& aggregate) {
+  if (aggregate.mean_factors.empty()) return aggregate.packet.hash();
+  Hasher hasher;
+  hasher.add(aggregate.packet.hash());
+  hasher.add(as_packet(aggregate.mean_factors).hash());
+  return hasher.finish();
+}
+
+}  // namespace
+
+adapter::Packet as_packet(const MeanFactors& factors) {
+  adapter::Packet out;
+  for (const auto& [name, pair] : factors) {
+    out.tensors.emplace(name, adapter::PacketTensor{pair.b.rows(), pair.a.cols(), adapter::Stack{pair.b, pair.a}});
+  }
+  return out;
+}
+
+Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base)
+    : config_(config), entry_(&entry),
+      restart_(entry.averages_factors ? protocol::Restart::kMean
+                                      : (config.restart == "keep" ? protocol::Restart::kKeep : protocol::Restart::kFresh)),
+      model_(std::move(base)), chain_(model_.state_hash()), aggregator_(entry.make()) {}
+
+Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Model base) {
+  auto entry = find_aggregator(config.method);
+  if (!entry) return fail(std::move(entry).error());
+  if ((*entry)->averages_factors && config.restart == "keep") {
+    return fail({.code = ErrorCode::kConfig, .what = "is \"keep\"", .where = "aggregation.restart",
+                 .rule = config.method + " restarts every client from the averaged factors",
+                 .remedy = "leave restart out, or use method \"flora\""});
+  }
+  return Coordinator(config, **entry, std::move(base));
+}
+
+Result<void> Coordinator::accept(const protocol::Update& update) {
+  const auto refuse = [&](std::string what, std::string rule) {
+    return fail({.code = ErrorCode::kIncompatibleUpdate, .what = std::move(what), .where = "update of " + update.client,
+                 .rule = std::move(rule)});
+  };
+  if (update.round != round_) {
+    return refuse("is for round " + std::to_string(update.round), "round " + std::to_string(round_) + " is open");
+  }
+  if (update.base != chain_) return refuse("was trained on another model", "its base must be " + hex(chain_).substr(0, 12));
+  for (const auto& [name, delta] : update.delta) {
+    const std::size_t at = model_.find(name);
+    if (at == model::kNone) return refuse("changes " + printable(name, 120), "the model has no such tensor");
+    const auto& parameter = model_.parameters()[at];
+    if (parameter.d_out() != delta.d_out || parameter.d_in() != delta.d_in) {
+      return refuse(name + " is " + std::to_string(delta.d_out) + " x " + std::to_string(delta.d_in),
+                    "the model's is " + std::to_string(parameter.d_out()) + " x " + std::to_string(parameter.d_in()));
+    }
+  }
+  if (auto taken = aggregator_->accumulate(update); !taken) return taken;
+  return updates_.add(update);
+}
+
+void Coordinator::fold(const adapter::Packet& packet) {
+  for (const auto& [name, change] : packet.tensors) {
+    auto& parameter = model_.parameters()[model_.find(name)];
+    adapter::merge(parameter.master(), parameter.transposed(), change);
+    parameter.refresh();
+  }
+}
+
+Result<RoundReport> Coordinator::close() {
+  const auto accepted = static_cast<std::int64_t>(aggregator_->accepted());
+  if (accepted < config_.min_clients || accepted == 0) {
+    return fail({.code = ErrorCode::kQuorum,
+                 .what = "round " + std::to_string(round_) + " has " + std::to_string(accepted) + " usable updates",
+                 .rule = "it needs " + std::to_string(std::max<std::int64_t>(1, config_.min_clients)),
+                 .remedy = "see the refusals above, or lower aggregation.min_clients"});
+  }
+  auto aggregate = std::move(*aggregator_).report();
+  if (!aggregate) return fail(std::move(aggregate).error());
+  RoundReport report;
+  report.round = round_;
+  report.aggregate = std::move(*aggregate);
+  for (const auto& [client, update] : updates_.updates()) report.clients.push_back(client);
+  if (config_.measure) report.exactness = measure_exactness(updates_, report.aggregate);
+  fold(report.aggregate.packet);
+  mean_ = report.aggregate.mean_factors;
+  report.packet = round_hash(report.aggregate);
+  chain_ = adapter::chain_hash(chain_, round_, report.packet);
+  report.chain = chain_;
+  ++round_;
+  aggregator_ = entry_->make();
+  updates_ = UpdateSet();
+  return report;
+}
+
+model::Model Coordinator::finish() && {
+  fold(as_packet(mean_));
+  mean_.clear();
+  return std::move(model_);
+}
+
+}  // namespace strata::coordinator
