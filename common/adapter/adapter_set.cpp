@@ -4,6 +4,7 @@
 #include <regex>
 #include <set>
 
+#include "adapter/low_rank_adapter.h"
 #include "config/section.h"
 
 namespace strata::adapter {
@@ -118,6 +119,31 @@ Result<AdapterSet> AdapterSet::make(const AdapterConfig& config, std::span<const
     set.sites_[i] = (*method)->make(linear, {.rank = static_cast<std::size_t>(*rank), .alpha = *alpha, .dropout = config.dropout,
                                              .lr_ratio_b = config.lr_ratio_b, .shared = shared});
     for (const auto& param : set.sites_[i]->params()) set.trainable_ += param.value.size();
+  }
+  return set;
+}
+
+Result<AdapterSet> AdapterSet::from_factors(std::span<const LinearShape> linears,
+                                            const std::map<std::string, Factors>& factors) {
+  AdapterSet set;
+  set.sites_.resize(linears.size());
+  set.offsets_.resize(linears.size());
+  std::size_t used = 0;
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    set.offsets_[i] = set.trainable_;
+    const auto found = factors.find(linears[i].module);
+    if (found == factors.end()) continue;
+    set.sites_[i] = make_low_rank(linears[i], found->second.a.rows(), {.scale = 1.0});
+    if (auto loaded = set.sites_[i]->load(found->second); !loaded) return fail(std::move(loaded).error());
+    set.trainable_ += found->second.a.size() + found->second.b.size();
+    ++used;
+  }
+  if (used == factors.size()) return set;
+  for (const auto& [module, pair] : factors) {
+    const bool known = std::any_of(linears.begin(), linears.end(), [&](const LinearShape& l) { return l.module == module; });
+    if (known) continue;
+    return fail({.code = ErrorCode::kIncompatibleUpdate, .what = "is no linear layer of this model", .where = module,
+                 .rule = "adapters sit on linear layers", .remedy = "use the base model the adapter was trained on"});
   }
   return set;
 }

@@ -30,6 +30,11 @@ class AdapterSet {
   [[nodiscard]] static Result<AdapterSet> make(const AdapterConfig& config, std::span<const LinearShape> linears,
                                                const sys::Stream& shared);
 
+  /// One adapter of scale 1 for each given pair (scale folded into B), of whatever rank: an exported change put beside a base, for
+  /// evaluation and generation. kIncompatibleUpdate for an unknown module or a wrong shape.
+  [[nodiscard]] static Result<AdapterSet> from_factors(std::span<const LinearShape> linears,
+                                                       const std::map<std::string, Factors>& factors);
+
   /// The adapter of linear site `i`, or null.
   [[nodiscard]] Adapter* at(std::size_t site) const { return site < sites_.size() ? sites_[site].get() : nullptr; }
   /// Where the adapter of site `i` starts in a record's gradient vector.

@@ -1,0 +1,88 @@
+#pragma once
+// A job file: every section of a federation, read and described in one place. Sections that belong to a module are described by it.
+// Const after read_job().
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "adapter/adapter_set.h"
+#include "base/result.h"
+#include "client/training_config.h"
+#include "config/section.h"
+#include "coordinator/coordinator.h"
+#include "sys/disk.h"
+
+namespace strata::cli {
+
+struct ModelSection {
+  std::string path;
+  std::string dtype = "f32";  // of matrix products: f32 | bf16
+};
+
+/// Where records come from and how they become tokens.
+struct DataSection {
+  std::string path;                  // one file for all clients, split below; empty: each client names its own
+  std::string split = "iid";         // iid | field | dirichlet
+  std::string split_field;           // field and dirichlet
+  double dirichlet_alpha = 0.5;
+  double held_out_fraction = 0.0;    // of each client's records, kept for evaluation
+  std::string chat_template = "auto";
+  std::int64_t max_length = 512;
+  bool completion_only = true;
+  std::string separator;             // plain template: between prompt and completion
+  std::map<std::string, std::string> fields;  // name strata knows -> key in the file
+};
+
+struct AdapterSection {
+  adapter::AdapterConfig config;
+  std::string init;                  // PEFT folder to start from
+};
+
+struct ClientSection {
+  std::string name;
+  std::string data;                  // file; empty: its share of data.path
+  double weight = 0.0;               // 0: number of trained tokens
+  adapter::AdapterConfig adapter;    // the job's adapter section with this client's own values over it
+};
+
+struct EvaluationSection {
+  std::string data;                  // held-out file
+  std::int64_t every = 1;            // rounds between evaluations
+  std::int64_t max_records = 0;      // 0: all
+  std::int64_t client_records = 64;  // of each client's own, for the loss before and after; 0: none
+  bool exact_match = false;          // generate answers and compare
+  std::int64_t max_new_tokens = 32;
+};
+
+struct OutputSection {
+  std::string directory;
+  bool round_adapters = true;        // each round's update as a PEFT adapter
+  bool merged_model = false;         // the final model as a Hugging Face folder
+  std::string merged_dtype = "bf16";
+};
+
+struct Job {
+  std::string name = "run";
+  ModelSection model;
+  DataSection data;
+  AdapterSection adapter;
+  std::vector<ClientSection> clients;
+  client::TrainingConfig training;
+  coordinator::AggregationConfig aggregation;
+  EvaluationSection evaluation;
+  OutputSection output;
+};
+
+/// Every key of a job file with its rule and help.
+void describe(config::Fields& fields, Job& job);
+
+/// Reads a job file, applies `overrides` ("training.seed=3"), checks what one field alone cannot say (client names, data for every
+/// client). kConfig naming file and key.
+[[nodiscard]] Result<Job> read_job(const sys::Disk& disk, const std::string& path, const std::vector<std::string>& overrides);
+
+/// The job with every default filled in, as JSON.
+[[nodiscard]] std::string resolved(const Job& job);
+/// JSON Schema of a job file.
+[[nodiscard]] std::string job_schema();
+
+}  // namespace strata::cli
