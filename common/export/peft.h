@@ -32,9 +32,9 @@ struct PeftConfig {
   bool fan_in_fan_out = false;  // the base stores d_in x d_out (gpt2); A and B are not affected
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
-  std::vector<std::string>
-      target_modules;  // as listed; one element when the file holds "all-linear" or an expression
-  bool target_is_expression = false;  // the one element is a regular expression (or "all-linear")
+  /// Names as listed; empty when names alone do not say which layers (an expression, "all-linear",
+  /// layers_to_transform, exclude_modules). The adapter's tensors always do.
+  std::vector<std::string> target_modules;
 };
 
 /// The factors of one linear layer as stored: scale not included.
@@ -57,8 +57,8 @@ struct PeftAdapter {
 /// file.
 [[nodiscard]] Result<PeftConfig> parse_peft_config(std::string_view json, const std::string& where);
 
-/// Reads a whole adapter. kFormat for tensors that do not fit the configuration or each other, kNumeric for
-/// NaN and infinity, each naming file and tensor.
+/// Reads a whole adapter. kFormat for tensors that do not fit the configuration or each other, and for NaN and
+/// infinity; each names file and tensor.
 [[nodiscard]] Result<PeftAdapter> read_peft(const sys::Disk& disk, const std::filesystem::path& folder);
 
 /// The change it makes to the base, by base tensor, scale folded into B.

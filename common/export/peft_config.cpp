@@ -133,21 +133,20 @@ Result<void> refuse_other_computations(const Json& config, const std::string& wh
   return {};
 }
 
-Result<void> read_targets(const Json& config, const std::string& where, PeftConfig& out) {
+Result<std::vector<std::string>> targets_of(const Json& config, const std::string& where) {
   const Json* targets = find(config, "target_modules");
-  if (targets == nullptr) return {};
-  if (targets->is_string()) {
-    out.target_modules = {targets->get<std::string>()};
-    out.target_is_expression = true;
-    return {};
-  }
+  if (targets == nullptr || targets->is_string()) return std::vector<std::string>{};
   const auto is_text = [](const Json& item) { return item.is_string(); };
   if (!targets->is_array() || !std::all_of(targets->begin(), targets->end(), is_text)) {
     return fail(
         wrong(where, "target_modules", "is " + shown(*targets), "it is a list of names or one expression"));
   }
-  out.target_modules = targets->get<std::vector<std::string>>();
-  return {};
+  for (const auto* key : {"layers_to_transform", "layers_pattern", "exclude_modules"}) {
+    const Json* narrowed = find(config, key);
+    if (narrowed != nullptr && !(narrowed->is_structured() && narrowed->empty()))
+      return std::vector<std::string>{};
+  }
+  return targets->get<std::vector<std::string>>();
 }
 
 }  // namespace
@@ -183,13 +182,15 @@ Result<PeftConfig> parse_peft_config(std::string_view json, const std::string& w
   if (!ranks) return fail(std::move(ranks).error());
   auto alphas = pattern_of<double>(config, "alpha_pattern", where, alpha_of);
   if (!alphas) return fail(std::move(alphas).error());
-  if (auto targets = read_targets(config, where, out); !targets) return fail(std::move(targets).error());
+  auto targets = targets_of(config, where);
+  if (!targets) return fail(std::move(targets).error());
   out.rank = *read_rank;
   out.alpha = *read_alpha;
   out.use_rslora = *rslora;
   out.fan_in_fan_out = *fan;
   out.rank_pattern = *std::move(ranks);
   out.alpha_pattern = *std::move(alphas);
+  out.target_modules = *std::move(targets);
   return out;
 }
 
