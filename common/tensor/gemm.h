@@ -4,6 +4,7 @@
 // with op(x) = x or its transpose; both operands float, or both bfloat16 with float accumulation.
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "tensor/dtype.h"
 #include "tensor/matrix.h"
@@ -61,5 +62,8 @@ void small_gemm(MatrixView out, const Operand& a, const Operand& b, bool accumul
 
 /// Whether this CPU multiplies bf16 natively or by oneDNN's emulation; otherwise Gemm widens to float first.
 [[nodiscard]] bool has_fast_bf16();
+
+/// Name of the instruction set oneDNN uses on this machine: "avx512_core_bf16", "avx2", ...
+[[nodiscard]] std::string instruction_set();
 
 }  // namespace strata::tensor

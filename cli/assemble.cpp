@@ -1,0 +1,194 @@
+#include "cli/assemble.h"
+
+#include <algorithm>
+
+#include "export/peft.h"
+#include "text/record_reader.h"
+#include "text/split.h"
+
+namespace strata::cli {
+namespace {
+
+// Records of every client: its own file, or its share of the common one.
+struct ClientRecords {
+  std::vector<text::Record> records;
+  std::string source;
+};
+
+Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const Job& job);
+
+// Already tokenised records need no tokenizer; anything else does.
+Result<text::Examples> token_examples(std::span<const text::Record> records, std::size_t max_length, std::string_view who,
+                                      std::string_view path) {
+  text::Examples out;
+  for (const auto& record : records) {
+    const auto* tokens = std::get_if<text::Tokens>(&record.content);
+    if (tokens == nullptr) {
+      return fail({.code = ErrorCode::kData, .what = "is text, but the model folder has no tokenizer.json", .where = record.source,
+                   .rule = "without a tokenizer records are {\"input_ids\": [...]}", .remedy = "add the model's tokenizer.json"});
+    }
+    ++out.report.records;
+    text::Example example{tokens->ids, tokens->trained, record.source};
+    if (example.tokens.size() > max_length) {
+      out.report.cut_tokens += example.tokens.size() - max_length;
+      example.tokens.resize(max_length);
+      example.trained.resize(max_length);
+      ++out.report.truncated;
+    }
+    if (example.trained_tokens() == 0) {
+      ++out.report.dropped;
+      continue;
+    }
+    ++out.report.examples;
+    out.report.tokens += example.tokens.size();
+    out.report.trained_tokens += example.trained_tokens();
+    out.examples.push_back(std::move(example));
+  }
+  if (out.examples.empty()) {
+    return fail({.code = ErrorCode::kData, .what = std::string(who) + " has no token to train on", .where = std::string(path),
+                 .rule = "at least one record needs a trained token", .remedy = "check labels and data.max_length"});
+  }
+  return out;
+}
+
+}  // namespace
+
+tensor::DType compute_type(const std::string& dtype) { return dtype == "bf16" ? tensor::DType::kBF16 : tensor::DType::kF32; }
+
+Result<text::Examples> TextSide::examples(std::span<const text::Record> records, std::string_view who, std::string_view path) const {
+  if (!text) return token_examples(records, options.max_length, who, path);
+  return text::ExampleBuilder(*text, options).build_all(records, who, path);
+}
+
+Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir, const DataSection& data, std::size_t vocab) {
+  TextSide out{.text = std::nullopt,
+               .options = {.max_length = static_cast<std::size_t>(data.max_length), .completion_only = data.completion_only,
+                           .separator = data.separator},
+               .vocab = vocab};
+  if (!disk.exists(std::filesystem::path(model_dir) / "tokenizer.json")) return out;
+  auto text = text::load_model_text(disk, model_dir, data.chat_template);
+  if (!text) return fail(std::move(text).error());
+  out.text.emplace(std::move(*text));
+  return out;
+}
+
+namespace {
+
+Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const Job& job) {
+  std::vector<ClientRecords> out(job.clients.size());
+  std::vector<std::size_t> sharing;  // clients that take a share of data.path
+  for (std::size_t i = 0; i < job.clients.size(); ++i) {
+    const auto& client = job.clients[i];
+    if (client.data.empty()) {
+      sharing.push_back(i);
+      continue;
+    }
+    auto file = text::read_records(disk, client.data, job.data.fields);
+    if (!file) return fail(std::move(file).error(), "client " + client.name);
+    out[i] = {std::move(file->records), client.data};
+  }
+  if (sharing.empty()) return out;
+  auto file = text::read_records(disk, job.data.path, job.data.fields);
+  if (!file) return fail(std::move(file).error());
+  std::vector<std::string> names;
+  for (const std::size_t i : sharing) names.push_back(job.clients[i].name);
+  const auto draws = sys::Stream(static_cast<std::uint64_t>(job.training.seed)).at({.purpose = "split"});
+  auto shares = job.data.split == "field"       ? text::split_by_field(file->records, job.data.split_field, names)
+                : job.data.split == "dirichlet" ? text::split_dirichlet(file->records, job.data.split_field,
+                                                                        job.data.dirichlet_alpha, names, draws)
+                                                : text::split_iid(file->records.size(), names, draws);
+  if (!shares) return fail(std::move(shares).error(), "splitting " + job.data.path);
+  for (const auto& share : *shares) {
+    const auto at = std::find(names.begin(), names.end(), share.client) - names.begin();
+    out[sharing[static_cast<std::size_t>(at)]] = {text::select(file->records, share.records), job.data.path};
+  }
+  return out;
+}
+
+// Moves a share of a client's records to the held-out ones.
+Result<void> keep_back(ClientRecords& own, double fraction, const sys::Stream& draws, std::vector<text::Record>& held_out) {
+  if (fraction <= 0.0) return {};
+  auto parts = text::hold_out(own.records.size(), fraction, draws);
+  if (!parts) return fail(std::move(parts).error());
+  for (auto& record : text::select(own.records, parts->held_out)) held_out.push_back(std::move(record));
+  own.records = text::select(own.records, parts->train);
+  return {};
+}
+
+std::map<std::string, adapter::Factors> scaled_factors(const exporting::PeftAdapter& peft) {
+  std::map<std::string, adapter::Factors> out;
+  for (const auto& [module, pair] : peft.modules) {
+    adapter::Factors factors{pair.b, pair.a};
+    for (float& value : factors.b.values()) value = static_cast<float>(static_cast<double>(value) * pair.scale);
+    out.emplace(module, std::move(factors));
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Federation> assemble(const sys::Disk& disk, const Job& job) {
+  auto model = model::Model::load(disk, job.model.path, compute_type(job.model.dtype));
+  if (!model) return fail(std::move(model).error(), "loading the base model");
+  return assemble(disk, job, std::move(*model));
+}
+
+Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model base) {
+  auto text = load_text(disk, job.model.path, job.data, base.config().vocab);
+  if (!text) return fail(std::move(text).error());
+  std::map<std::string, adapter::Factors> initial, initial_scaled;
+  if (!job.adapter.init.empty()) {
+    auto peft = exporting::read_peft(disk, job.adapter.init);
+    if (!peft) return fail(std::move(peft).error(), "reading adapter.init");
+    initial = exporting::factors(*peft);
+    initial_scaled = scaled_factors(*peft);
+  }
+  auto records = client_records(disk, job);
+  if (!records) return fail(std::move(records).error());
+
+  std::vector<std::size_t> order(job.clients.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return job.clients[a].name < job.clients[b].name; });
+
+  std::vector<text::Record> held_out_records;
+  const sys::Stream root(static_cast<std::uint64_t>(job.training.seed));
+  std::vector<client::LocalTrainer> trainers;
+  std::vector<ClientData> data;
+  for (const std::size_t i : order) {
+    const auto& client = job.clients[i];
+    ClientRecords& own = (*records)[i];
+    const auto draws = root.at({.client = sys::name_hash(client.name), .purpose = "hold_out"});
+    if (auto kept = keep_back(own, job.data.held_out_fraction, draws, held_out_records); !kept) {
+      return fail(std::move(kept).error(), "client " + client.name);
+    }
+    auto examples = text->examples(own.records, "client " + client.name, own.source);
+    if (!examples) return fail(std::move(examples).error());
+    data.push_back({client.name, own.source, examples->report});
+    auto trainer = client::LocalTrainer::make({.name = client.name, .adapter = client.adapter, .initial = initial,
+                                               .examples = std::move(examples->examples), .weight = client.weight},
+                                              job.training, base, static_cast<std::uint32_t>(job.aggregation.rounds));
+    if (!trainer) return fail(std::move(trainer).error());
+    trainers.push_back(std::move(*trainer));
+  }
+
+  if (!job.evaluation.data.empty()) {
+    auto file = text::read_records(disk, job.evaluation.data, job.data.fields);
+    if (!file) return fail(std::move(file).error(), "reading evaluation.data");
+    for (auto& record : file->records) held_out_records.push_back(std::move(record));
+  }
+  const auto limit = static_cast<std::size_t>(job.evaluation.max_records);
+  if (limit > 0 && held_out_records.size() > limit) held_out_records.resize(limit);
+  std::vector<text::Example> held_out;
+  if (!held_out_records.empty()) {
+    auto examples = text->examples(held_out_records, "held-out data", job.evaluation.data);
+    if (!examples) return fail(std::move(examples).error());
+    held_out = std::move(examples->examples);
+  }
+  auto coordinator = coordinator::Coordinator::make(job.aggregation, std::move(base));
+  if (!coordinator) return fail(std::move(coordinator).error());
+  return Federation{.text = std::move(*text), .coordinator = std::move(*coordinator), .trainers = std::move(trainers),
+                    .data = std::move(data), .held_out = std::move(held_out), .held_out_records = std::move(held_out_records),
+                    .initial = std::move(initial_scaled)};
+}
+
+}  // namespace strata::cli
