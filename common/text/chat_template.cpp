@@ -12,20 +12,23 @@ namespace {
 
 using Pieces = std::vector<Piece>;
 
-constexpr std::array<std::pair<std::string_view, TemplateName>, 7> kNames{{{"plain", TemplateName::kPlain},
-                                                                           {"chatml", TemplateName::kChatMl},
-                                                                           {"llama3", TemplateName::kLlama3},
-                                                                           {"llama2", TemplateName::kLlama2},
-                                                                           {"mistral", TemplateName::kMistral},
-                                                                           {"zephyr", TemplateName::kZephyr},
-                                                                           {"alpaca", TemplateName::kAlpaca}}};
+constexpr std::array<std::pair<std::string_view, TemplateName>, 7> kNames{
+    {{"plain", TemplateName::kPlain},
+     {"chatml", TemplateName::kChatMl},
+     {"llama3", TemplateName::kLlama3},
+     {"llama2", TemplateName::kLlama2},
+     {"mistral", TemplateName::kMistral},
+     {"zephyr", TemplateName::kZephyr},
+     {"alpaca", TemplateName::kAlpaca}}};
 
 constexpr std::string_view kLlama3Start = "<|begin_of_text|>";
-// Llama 3.1 and later write a date into every system message; today's would make a run depend on the day it is made, so
-// the one the template itself falls back to is written.
-constexpr std::string_view kLlama3Dates = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+// Llama 3.1 and later write a date into every system message; today's would make a run depend on the day it
+// is made, so the one the template itself falls back to is written.
+constexpr std::string_view kLlama3Dates =
+    "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
 constexpr std::string_view kAlpacaTask =
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n";
+    "Below is an instruction that describes a task. Write a response that appropriately completes the "
+    "request.\n\n";
 constexpr std::string_view kEmptyThought = "<think>\n\n</think>\n\n";
 
 std::string_view trimmed(std::string_view text) {
@@ -43,7 +46,10 @@ void append(Pieces& pieces, std::string_view text, bool trained = false) {
 }
 
 Error bad_dialogue(std::string what, std::string rule) {
-  return {.code = ErrorCode::kData, .what = std::move(what), .where = {}, .rule = std::move(rule),
+  return {.code = ErrorCode::kData,
+          .what = std::move(what),
+          .where = {},
+          .rule = std::move(rule),
           .remedy = "mend the record, or choose another data.template"};
 }
 
@@ -53,7 +59,9 @@ struct Dialog {
   bool generation_prompt;
   std::size_t first_trained;
 
-  [[nodiscard]] bool trains(std::size_t i) const { return messages[i].role == "assistant" && i >= first_trained; }
+  [[nodiscard]] bool trains(std::size_t i) const {
+    return messages[i].role == "assistant" && i >= first_trained;
+  }
   [[nodiscard]] bool has_system() const { return !messages.empty() && messages.front().role == "system"; }
 };
 
@@ -66,7 +74,8 @@ struct Frame {
   bool trims = false;
 };
 
-void add_framed(Pieces& out, const Frame& frame, std::string_view role, std::string_view content, bool trained) {
+void add_framed(Pieces& out, const Frame& frame, std::string_view role, std::string_view content,
+                bool trained) {
   append(out, frame.open);
   append(out, role);
   append(out, frame.after_role);
@@ -78,7 +87,8 @@ void add_framed(Pieces& out, const Frame& frame, std::string_view role, std::str
 // User and assistant in turns after an optional system message: what the [INST] templates insist on.
 Result<void> check_turns(const Dialog& dialog, bool system_allowed) {
   const std::size_t begin = dialog.has_system() ? 1 : 0;
-  if (begin == 1 && !system_allowed) return fail(bad_dialogue("there is a system message", "this template knows none"));
+  if (begin == 1 && !system_allowed)
+    return fail(bad_dialogue("there is a system message", "this template knows none"));
   for (std::size_t i = begin; i < dialog.messages.size(); ++i) {
     const std::string_view expected = (i - begin) % 2 == 0 ? "user" : "assistant";
     if (dialog.messages[i].role == expected) continue;
@@ -121,8 +131,8 @@ Result<Pieces> render_mistral(const Dialog& dialog, const Markers& markers) {
   return out;
 }
 
-// The prompt of Stanford Alpaca; a system message takes the place of its opening sentence. Later turns follow after an
-// empty line, of which the original has none.
+// The prompt of Stanford Alpaca; a system message takes the place of its opening sentence. Later turns follow
+// after an empty line, of which the original has none.
 Pieces render_alpaca(const Dialog& dialog, const Markers& markers) {
   Pieces out;
   append(out, dialog.has_system() ? dialog.messages.front().content + "\n\n" : std::string(kAlpacaTask));
@@ -146,7 +156,8 @@ Pieces render_plain(const Dialog& dialog, const Markers& markers) {
     const auto& message = dialog.messages[i];
     append(out, message.content, dialog.trains(i));
     if (message.role == "assistant") append(out, markers.eos, dialog.trains(i));
-    if (i + 1 < dialog.messages.size() || (dialog.generation_prompt && message.role != "assistant")) append(out, "\n");
+    if (i + 1 < dialog.messages.size() || (dialog.generation_prompt && message.role != "assistant"))
+      append(out, "\n");
   }
   return out;
 }
@@ -163,11 +174,13 @@ std::string canonical(std::string_view jinja) {
       out += jinja[i];
     }
   }
-  for (std::size_t at; (at = out.find("message.content")) != std::string::npos;) out.replace(at, 15, "message['content']");
+  for (std::size_t at; (at = out.find("message.content")) != std::string::npos;)
+    out.replace(at, 15, "message['content']");
   return out;
 }
 
-// The words between "<|im_start|>system<newline>" and "<|im_end|>" where the template has them as one literal.
+// The words between "<|im_start|>system<newline>" and "<|im_end|>" where the template has them as one
+// literal.
 std::string default_system_of(std::string_view jinja) {
   constexpr std::string_view kOpen = "<|im_start|>system";
   for (auto at = jinja.find(kOpen); at != std::string_view::npos; at = jinja.find(kOpen, at + 1)) {
@@ -180,7 +193,9 @@ std::string default_system_of(std::string_view jinja) {
       continue;
     }
     const auto words = rest.substr(0, rest.find("<|im_end|>"));
-    if (words.empty() || words.size() == rest.size() || words.find_first_of("{}'\"\\") != std::string_view::npos) continue;
+    if (words.empty() || words.size() == rest.size() ||
+        words.find_first_of("{}'\"\\") != std::string_view::npos)
+      continue;
     return std::string(words);
   }
   return {};
@@ -193,9 +208,10 @@ std::optional<TemplateName> name_by_markers(std::string_view jinja) {
   if (has("<|start_header_id|>") && has("<|eot_id|>")) return TemplateName::kLlama3;
   if (has("'<|user|>'+message['content']+eos_token")) return TemplateName::kZephyr;
   if (has("[INST]") && has("<<SYS>>") && has("content.strip()+'[/INST]'")) return TemplateName::kLlama2;
-  // Mistral's later templates differ by single spaces, which is a different token: only the first form is known.
-  if (jinja.find("'[INST] ' + message['content'] + ' [/INST]'") != std::string_view::npos && !has("+eos_token+''") &&
-      has("{{message['content']+eos_token}}")) {
+  // Mistral's later templates differ by single spaces, which is a different token: only the first form is
+  // known.
+  if (jinja.find("'[INST] ' + message['content'] + ' [/INST]'") != std::string_view::npos &&
+      !has("+eos_token+''") && has("{{message['content']+eos_token}}")) {
     return TemplateName::kMistral;
   }
   if (has("###Instruction:") && has("###Response:")) return TemplateName::kAlpaca;
@@ -224,46 +240,62 @@ Result<ChatTemplate> ChatTemplate::named(std::string_view name, Markers markers)
     known.emplace_back(text);
   }
   const auto near = config::nearest(name, known);
-  return fail({.code = ErrorCode::kConfig, .what = "there is no template \"" + printable(name, 40) + "\"", .where = "data.template",
-               .rule = "templates are auto, " + template_names(), .remedy = near ? "did you mean \"" + *near + "\"?" : ""});
+  return fail({.code = ErrorCode::kConfig,
+               .what = "there is no template \"" + printable(name, 40) + "\"",
+               .where = "data.template",
+               .rule = "templates are auto, " + template_names(),
+               .remedy = near ? "did you mean \"" + *near + "\"?" : ""});
 }
 
-Result<ChatTemplate> ChatTemplate::recognise(std::string_view jinja, Markers markers, const std::string& where) {
+Result<ChatTemplate> ChatTemplate::recognise(std::string_view jinja, Markers markers,
+                                             const std::string& where) {
   const auto name = name_by_markers(jinja);
   if (!name) {
-    return fail({.code = ErrorCode::kUnsupported,
-                 .what = "the chat template is none that is known, it begins " + printable(jinja.substr(0, 60)), .where = where,
-                 .rule = "known templates are " + template_names(), .remedy = "choose one with data.template (--template)"});
+    return fail(
+        {.code = ErrorCode::kUnsupported,
+         .what = "the chat template is none that is known, it begins " + printable(jinja.substr(0, 60)),
+         .where = where,
+         .rule = "known templates are " + template_names(),
+         .remedy = "choose one with data.template (--template)"});
   }
   ChatTemplate out(*name, std::move(markers));
   if (*name == TemplateName::kChatMl) {
     out.default_system_ = default_system_of(jinja);
     out.empty_thought_ = jinja.find("reasoning_content") != std::string_view::npos;
   }
-  out.dated_system_ = *name == TemplateName::kLlama3 && jinja.find("Cutting Knowledge Date") != std::string_view::npos;
+  out.dated_system_ =
+      *name == TemplateName::kLlama3 && jinja.find("Cutting Knowledge Date") != std::string_view::npos;
   return out;
 }
 
 Result<std::vector<Piece>> ChatTemplate::render(std::span<const Message> messages, bool generation_prompt,
                                                 std::size_t first_trained) const {
   const auto tool = std::ranges::find(messages, std::string_view("tool"), &Message::role);
-  if (tool != messages.end()) return fail(bad_dialogue("there is a tool message", "roles are system, user and assistant"));
+  if (tool != messages.end())
+    return fail(bad_dialogue("there is a tool message", "roles are system, user and assistant"));
   const Dialog dialog{messages, generation_prompt, first_trained};
   switch (name_) {
-    case TemplateName::kPlain: return render_plain(dialog, markers_);
-    case TemplateName::kAlpaca: return render_alpaca(dialog, markers_);
-    case TemplateName::kLlama2: return render_llama2(dialog, markers_);
-    case TemplateName::kMistral: return render_mistral(dialog, markers_);
-    default: break;
+    case TemplateName::kPlain:
+      return render_plain(dialog, markers_);
+    case TemplateName::kAlpaca:
+      return render_alpaca(dialog, markers_);
+    case TemplateName::kLlama2:
+      return render_llama2(dialog, markers_);
+    case TemplateName::kMistral:
+      return render_mistral(dialog, markers_);
+    default:
+      break;
   }
-  const Frame frame = name_ == TemplateName::kChatMl   ? Frame{"<|im_start|>", "\n", "<|im_end|>", "\n"}
-                      : name_ == TemplateName::kLlama3 ? Frame{"<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "", true}
-                                                       : Frame{"<|", "|>\n", markers_.eos, "\n"};
+  const Frame frame = name_ == TemplateName::kChatMl ? Frame{"<|im_start|>", "\n", "<|im_end|>", "\n"}
+                      : name_ == TemplateName::kLlama3
+                          ? Frame{"<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "", true}
+                          : Frame{"<|", "|>\n", markers_.eos, "\n"};
   Pieces out;
   if (name_ == TemplateName::kLlama3) append(out, markers_.bos.empty() ? kLlama3Start : markers_.bos);
   std::size_t next = 0;
   if (dated_system_) {
-    const std::string given = dialog.has_system() ? std::string(trimmed(messages[next++].content)) : std::string{};
+    const std::string given =
+        dialog.has_system() ? std::string(trimmed(messages[next++].content)) : std::string{};
     Frame whole = frame;
     whole.trims = false;  // the dates end in an empty line, system message or not
     add_framed(out, whole, "system", std::string(kLlama3Dates) + given, false);
@@ -276,9 +308,10 @@ Result<std::vector<Piece>> ChatTemplate::render(std::span<const Message> message
     if (thinks && message.content.find("</think>") != std::string::npos) {
       return fail(bad_dialogue("an answer holds </think>", "reasoning inside an answer is not read"));
     }
-    const bool says_so = thinks && next + 1 == messages.size() && next > 0 && messages[next - 1].role == "user";
-    add_framed(out, frame, message.role, (says_so ? std::string(kEmptyThought) : std::string{}) + message.content,
-               dialog.trains(next));
+    const bool says_so =
+        thinks && next + 1 == messages.size() && next > 0 && messages[next - 1].role == "user";
+    add_framed(out, frame, message.role,
+               (says_so ? std::string(kEmptyThought) : std::string{}) + message.content, dialog.trains(next));
   }
   if (generation_prompt) append(out, frame.open + "assistant" + frame.after_role);
   return out;

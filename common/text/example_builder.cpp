@@ -50,7 +50,8 @@ Dialogue dialogue_of(const Record& record, TemplateName chat) {
 
 // Prompt and completion of a record under the plain template; nothing for dialogues, text and ids.
 std::optional<Pair> plain_pair(const Record& record, const BuildOptions& options) {
-  if (const auto* pair = std::get_if<Pair>(&record.content)) return Pair{pair->prompt + options.separator, pair->completion};
+  if (const auto* pair = std::get_if<Pair>(&record.content))
+    return Pair{pair->prompt + options.separator, pair->completion};
   if (const auto* task = std::get_if<Instruction>(&record.content)) {
     const std::string lead = task->system.empty() ? std::string{} : task->system + "\n";
     return Pair{lead + with_input(*task, "\n") + "\n", task->output};
@@ -60,8 +61,10 @@ std::optional<Pair> plain_pair(const Record& record, const BuildOptions& options
 
 // Errors of tokenizers and templates know nothing of files.
 Error located(Error error, const std::string& source) {
-  if (error.where.empty()) error.where = source;
-  else error.doing.push_back(source);
+  if (error.where.empty())
+    error.where = source;
+  else
+    error.doing.push_back(source);
   return error;
 }
 
@@ -86,16 +89,18 @@ DataReport& DataReport::operator+=(const DataReport& other) {
 std::string DataReport::line(std::size_t max_length) const {
   std::string out = std::to_string(records) + " records: " + std::to_string(examples) + " kept";
   if (truncated > 0) {
-    out += " (" + std::to_string(truncated) + " cut at " + std::to_string(max_length) + " tokens, " + std::to_string(cut_tokens) +
-           " tokens lost)";
+    out += " (" + std::to_string(truncated) + " cut at " + std::to_string(max_length) + " tokens, " +
+           std::to_string(cut_tokens) + " tokens lost)";
   }
   if (dropped > 0) out += ", " + std::to_string(dropped) + " dropped (nothing to train on)";
   out += ", " + std::to_string(tokens) + " tokens, " + std::to_string(trained_tokens) + " trained";
-  if (tokenized_apart > 0) out += ", " + std::to_string(tokenized_apart) + " with prompt and answer tokenized apart";
+  if (tokenized_apart > 0)
+    out += ", " + std::to_string(tokenized_apart) + " with prompt and answer tokenized apart";
   return out;
 }
 
-ExampleBuilder::ExampleBuilder(const ModelText& model, BuildOptions options) : model_(model), options_(std::move(options)) {
+ExampleBuilder::ExampleBuilder(const ModelText& model, BuildOptions options)
+    : model_(model), options_(std::move(options)) {
   check(options_.max_length >= 2, "an example of fewer than two tokens predicts nothing");
   // What a post-processor adds, seen on a text that stays whole between the additions.
   const auto bare = model_.tokenizer.encode("a", false);
@@ -113,7 +118,8 @@ Result<ExampleBuilder::Rendered> ExampleBuilder::render(const Record& record) co
   }
   if (is_plain(model_)) {
     if (auto pair = plain_pair(record, options_)) {
-      return Rendered{pair_pieces(std::move(pair->prompt), pair->completion + model_.chat.markers().eos), false};
+      return Rendered{pair_pieces(std::move(pair->prompt), pair->completion + model_.chat.markers().eos),
+                      false};
     }
   }
   const Dialogue dialogue = dialogue_of(record, model_.chat.name());
@@ -123,7 +129,8 @@ Result<ExampleBuilder::Rendered> ExampleBuilder::render(const Record& record) co
 }
 
 Result<ExampleBuilder::Tokenized> ExampleBuilder::tokenize_pieces(std::span<const Piece> pieces) const {
-  // Pieces one by one, and the whole: equal in almost every case, and then the pieces' lengths are the boundaries.
+  // Pieces one by one, and the whole: equal in almost every case, and then the pieces' lengths are the
+  // boundaries.
   Tokenized out;
   std::string text;
   for (const Piece& piece : pieces) {
@@ -136,7 +143,8 @@ Result<ExampleBuilder::Tokenized> ExampleBuilder::tokenize_pieces(std::span<cons
   auto whole = model_.tokenizer.encode(text, false);
   if (!whole) return fail(std::move(whole).error());
   if (*whole == out.tokens) return out;
-  // Otherwise a boundary is the length of the tokenised text before it, provided that is how the whole begins.
+  // Otherwise a boundary is the length of the tokenised text before it, provided that is how the whole
+  // begins.
   std::vector<std::uint8_t> trained;
   std::string before;
   for (const Piece& piece : pieces) {
@@ -156,8 +164,9 @@ void ExampleBuilder::add_ends(Tokenized& tokenized, bool has_own_start) const {
   if (has_own_start) return;
   tokenized.tokens.insert(tokenized.tokens.begin(), start_.begin(), start_.end());
   tokenized.trained.insert(tokenized.trained.begin(), start_.size(), 0);
-  const bool ended = !end_.empty() && tokenized.tokens.size() >= end_.size() &&
-                     std::equal(end_.begin(), end_.end(), tokenized.tokens.end() - static_cast<std::ptrdiff_t>(end_.size()));
+  const bool ended =
+      !end_.empty() && tokenized.tokens.size() >= end_.size() &&
+      std::equal(end_.begin(), end_.end(), tokenized.tokens.end() - static_cast<std::ptrdiff_t>(end_.size()));
   if (ended) return;
   tokenized.tokens.insert(tokenized.tokens.end(), end_.begin(), end_.end());
   tokenized.trained.insert(tokenized.trained.end(), end_.size(), 1);
@@ -169,7 +178,8 @@ Result<ExampleBuilder::Tokenized> ExampleBuilder::checked_ids(const Record& reco
   for (std::size_t t = 0; t < given.ids.size(); ++t) {
     if (static_cast<std::size_t>(given.ids[t]) < vocab) continue;
     return fail({.code = ErrorCode::kData,
-                 .what = "input_ids[" + std::to_string(t) + "] is " + std::to_string(given.ids[t]), .where = record.source,
+                 .what = "input_ids[" + std::to_string(t) + "] is " + std::to_string(given.ids[t]),
+                 .where = record.source,
                  .rule = "the model's vocabulary has the ids 0 to " + std::to_string(vocab - 1),
                  .remedy = "tokenize the data with this model's tokenizer"});
   }
@@ -200,7 +210,8 @@ Result<Example> ExampleBuilder::build(const Record& record) const {
   return Example{std::move(tokenized->tokens), std::move(tokenized->trained), record.source};
 }
 
-Result<Examples> ExampleBuilder::build_all(std::span<const Record> records, std::string_view who, std::string_view path) const {
+Result<Examples> ExampleBuilder::build_all(std::span<const Record> records, std::string_view who,
+                                           std::string_view path) const {
   Examples out;
   out.examples.reserve(records.size());
   for (const Record& record : records) {
@@ -226,10 +237,12 @@ Result<Examples> ExampleBuilder::build_all(std::span<const Record> records, std:
     out.examples.push_back(std::move(example));
   }
   if (!out.examples.empty()) return out;
-  Error error{.code = ErrorCode::kData, .what = std::string(who) + " has no record", .where = std::string(path)};
+  Error error{
+      .code = ErrorCode::kData, .what = std::string(who) + " has no record", .where = std::string(path)};
   error.rule = "every client and every evaluation needs at least one record with a token to train on";
   if (out.report.records > 0) {
-    error.what = std::string(who) + " has no token to train on in " + std::to_string(out.report.records) + " records";
+    error.what =
+        std::string(who) + " has no token to train on in " + std::to_string(out.report.records) + " records";
     error.remedy = out.report.cut_tokens > 0 ? "raise max_length above " + std::to_string(options_.max_length)
                                              : "look at the records with `strata data preview`";
   }
@@ -238,7 +251,9 @@ Result<Examples> ExampleBuilder::build_all(std::span<const Record> records, std:
 
 Result<Prompt> ExampleBuilder::build_prompt(const Record& record) const {
   if (std::holds_alternative<Tokens>(record.content)) {
-    return fail({.code = ErrorCode::kUnsupported, .what = "a record of input_ids has no prompt", .where = record.source,
+    return fail({.code = ErrorCode::kUnsupported,
+                 .what = "a record of input_ids has no prompt",
+                 .where = record.source,
                  .rule = "prompts come from records with text"});
   }
   std::string text;

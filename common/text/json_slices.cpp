@@ -17,7 +17,8 @@ bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; 
 std::string at_line(const std::string& file, std::size_t line) { return file + ":" + std::to_string(line); }
 
 Error bad(std::string where, std::string what, std::string rule) {
-  return {.code = ErrorCode::kData, .what = std::move(what), .where = std::move(where), .rule = std::move(rule)};
+  return {
+      .code = ErrorCode::kData, .what = std::move(what), .where = std::move(where), .rule = std::move(rule)};
 }
 
 // Walks JSON text bracket by bracket, ignoring what is inside strings.
@@ -55,7 +56,8 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) {
       continue;
     }
     utf8proc_int32_t code_point = -1;
-    const auto used = utf8proc_iterate(data + at, static_cast<utf8proc_ssize_t>(text.size() - at), &code_point);
+    const auto used =
+        utf8proc_iterate(data + at, static_cast<utf8proc_ssize_t>(text.size() - at), &code_point);
     if (used <= 0) return at;
     at += static_cast<std::size_t>(used);
   }
@@ -75,7 +77,9 @@ JsonSlices::JsonSlices(std::string_view bytes, std::string file, std::size_t dep
   }
 }
 
-Result<std::optional<JsonSlices::Slice>> JsonSlices::next() { return is_array_ ? next_element() : next_line(); }
+Result<std::optional<JsonSlices::Slice>> JsonSlices::next() {
+  return is_array_ ? next_element() : next_line();
+}
 
 Result<std::optional<JsonSlices::Slice>> JsonSlices::next_line() {
   while (at_ < bytes_.size()) {
@@ -98,16 +102,19 @@ Result<std::optional<JsonSlices::Slice>> JsonSlices::next_element() {
   if (ended_) return std::optional<Slice>{};
   if (at_ < bytes_.size() && bytes_[at_] == ']') return end_of_array();
   if (elements_ > 0) {
-    if (at_ >= bytes_.size()) return fail(bad(at_line(file_, line_), "the JSON array is not closed", "it ends with \"]\""));
+    if (at_ >= bytes_.size())
+      return fail(bad(at_line(file_, line_), "the JSON array is not closed", "it ends with \"]\""));
     if (bytes_[at_] != ',') {
-      return fail(bad(at_line(file_, line_), "found \"" + printable(bytes_.substr(at_, 1)) + "\" after an element of the array",
+      return fail(bad(at_line(file_, line_),
+                      "found \"" + printable(bytes_.substr(at_, 1)) + "\" after an element of the array",
                       "elements are separated by commas"));
     }
     ++at_;
     skip_space();
   }
   if (at_ >= bytes_.size() || bytes_[at_] != '{') {
-    const std::string found = at_ < bytes_.size() ? "\"" + printable(bytes_.substr(at_, 16)) + "\"" : "the end of the file";
+    const std::string found =
+        at_ < bytes_.size() ? "\"" + printable(bytes_.substr(at_, 16)) + "\"" : "the end of the file";
     return fail(bad(at_line(file_, line_), "found " + found + " where an element of the array should begin",
                     "each element is a JSON object, one a record"));
   }
@@ -123,14 +130,16 @@ Result<std::optional<JsonSlices::Slice>> JsonSlices::next_element() {
     if (!slice) return fail(std::move(slice).error());
     return *slice;
   }
-  return fail(bad(at_line(file_, line), "the record that begins here is not closed", "each element is a whole JSON object"));
+  return fail(bad(at_line(file_, line), "the record that begins here is not closed",
+                  "each element is a whole JSON object"));
 }
 
 Result<std::optional<JsonSlices::Slice>> JsonSlices::end_of_array() {
   ++at_;
   skip_space();
   if (at_ < bytes_.size()) {
-    return fail(bad(at_line(file_, line_), "found \"" + printable(bytes_.substr(at_, 16)) + "\" after the JSON array",
+    return fail(bad(at_line(file_, line_),
+                    "found \"" + printable(bytes_.substr(at_, 16)) + "\" after the JSON array",
                     "a file holds one array, or one object a line"));
   }
   ended_ = true;
@@ -151,7 +160,8 @@ Result<JsonSlices::Slice> JsonSlices::checked(std::string_view json, std::size_t
   BracketWalk walk;
   for (const char c : json) walk.feed(c);
   if (walk.deepest > depth_max_) {
-    return fail(bad(at_line(file_, line), "the record is nested " + std::to_string(walk.deepest) + " levels deep",
+    return fail(bad(at_line(file_, line),
+                    "the record is nested " + std::to_string(walk.deepest) + " levels deep",
                     "at most " + std::to_string(depth_max_) + " are read"));
   }
   return Slice{json, line};

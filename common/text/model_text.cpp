@@ -19,8 +19,11 @@ Result<json> read_object(const sys::Disk& disk, const Path& path) {
   if (!text) return fail(std::move(text).error());
   json value = json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!value.is_object()) {
-    return fail({.code = ErrorCode::kFormat, .what = "the file is not a JSON object", .where = path.string(),
-                 .rule = "it is one in every Hugging Face model directory", .remedy = "fetch the file again"});
+    return fail({.code = ErrorCode::kFormat,
+                 .what = "the file is not a JSON object",
+                 .where = path.string(),
+                 .rule = "it is one in every Hugging Face model directory",
+                 .remedy = "fetch the file again"});
   }
   return value;
 }
@@ -74,7 +77,8 @@ struct Marker {
 };
 
 // The tokenizer's own word first; a model without one still has ids.
-Marker find_marker(const Configs& configs, const Tokenizer& tokenizer, const char* text_key, const char* id_key) {
+Marker find_marker(const Configs& configs, const Tokenizer& tokenizer, const char* text_key,
+                   const char* id_key) {
   for (const json* source : {&configs.tokenizer, &configs.special_tokens}) {
     const std::string text = token_text(*source, text_key);
     if (const auto id = tokenizer.token_to_id(text); id && !text.empty()) return {text, id};
@@ -106,7 +110,8 @@ Result<Jinja> find_jinja(const sys::Disk& disk, const Path& dir, const json& tok
   if (entry->is_string()) out.text = entry->get<std::string>();
   if (!entry->is_array()) return out;
   for (const json& item : *entry) {  // several named templates: the default one is for chat
-    if (item.is_object() && item.value("name", json()) == "default" && item.value("template", json()).is_string()) {
+    if (item.is_object() && item.value("name", json()) == "default" &&
+        item.value("template", json()).is_string()) {
       out.text = item["template"].get<std::string>();
     }
   }
@@ -118,8 +123,8 @@ struct Chosen {
   std::string note;
 };
 
-Result<Chosen> choose_template(const sys::Disk& disk, const Path& dir, const json& tokenizer_config, Markers markers,
-                               std::string_view name) {
+Result<Chosen> choose_template(const sys::Disk& disk, const Path& dir, const json& tokenizer_config,
+                               Markers markers, std::string_view name) {
   if (name != "auto") {
     auto chat = ChatTemplate::named(name, std::move(markers));
     if (!chat) return fail(std::move(chat).error());
@@ -137,7 +142,8 @@ Result<Chosen> choose_template(const sys::Disk& disk, const Path& dir, const jso
   return Chosen{*chat, chat->describe() + " (from " + jinja->file.filename().string() + ")"};
 }
 
-std::vector<TokenId> find_stops(const Configs& configs, const Tokenizer& tokenizer, std::optional<TokenId> eos, TemplateName chat) {
+std::vector<TokenId> find_stops(const Configs& configs, const Tokenizer& tokenizer,
+                                std::optional<TokenId> eos, TemplateName chat) {
   std::vector<TokenId> out;
   const auto add = [&](std::optional<TokenId> id) {
     if (id && std::ranges::find(out, *id) == out.end()) out.push_back(*id);
@@ -151,7 +157,8 @@ std::vector<TokenId> find_stops(const Configs& configs, const Tokenizer& tokeniz
 
 }  // namespace
 
-Result<ModelText> load_model_text(const sys::Disk& disk, const Path& model_dir, std::string_view template_name) {
+Result<ModelText> load_model_text(const sys::Disk& disk, const Path& model_dir,
+                                  std::string_view template_name) {
   auto tokenizer = Tokenizer::load(disk, model_dir);
   if (!tokenizer) return fail(std::move(tokenizer).error());
   auto configs = read_configs(disk, model_dir);
@@ -161,7 +168,8 @@ Result<ModelText> load_model_text(const sys::Disk& disk, const Path& model_dir, 
   auto chosen = choose_template(disk, model_dir, configs->tokenizer, {bos.text, eos.text}, template_name);
   if (!chosen) return fail(std::move(chosen).error());
   auto stops = find_stops(*configs, *tokenizer, eos.id, chosen->chat.name());
-  return ModelText{std::move(*tokenizer), std::move(chosen->chat), bos.id, eos.id, std::move(stops), std::move(chosen->note)};
+  return ModelText{std::move(*tokenizer), std::move(chosen->chat), bos.id, eos.id,
+                   std::move(stops),      std::move(chosen->note)};
 }
 
 }  // namespace strata::text

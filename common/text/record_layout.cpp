@@ -51,12 +51,13 @@ Error bad(const std::string& where, std::string what, std::string rule) {
   return {.code = ErrorCode::kData, .what = std::move(what), .where = where, .rule = std::move(rule)};
 }
 
-// The library's reason without its own prefix: "[json.exception...] parse error at line 1, column 9: <reason>".
+// The library's reason without its own prefix: "[json.exception...] parse error at line 1, column 9:
+// <reason>".
 std::string reason(const json::parse_error& error) {
   const std::string_view text = error.what();
   const auto begin = text.find(": ");
-  return "byte " + std::to_string(error.byte) + " of the record: " +
-         printable(begin == std::string_view::npos ? text : text.substr(begin + 2));
+  return "byte " + std::to_string(error.byte) +
+         " of the record: " + printable(begin == std::string_view::npos ? text : text.substr(begin + 2));
 }
 
 Result<json> parse_object(std::string_view text, const std::string& where) {
@@ -64,17 +65,20 @@ Result<json> parse_object(std::string_view text, const std::string& where) {
   try {
     value = json::parse(text);
   } catch (const json::parse_error& error) {
-    auto problem = bad(where, reason(error), "each line holds one whole JSON object, or the file one JSON array of objects");
+    auto problem = bad(where, reason(error),
+                       "each line holds one whole JSON object, or the file one JSON array of objects");
     return fail(std::move(problem));
   }
   if (!value.is_object()) {
-    return fail(bad(where, "found " + std::string(value.type_name()) + " " + printable(text, 40), "a record is a JSON object"));
+    return fail(bad(where, "found " + std::string(value.type_name()) + " " + printable(text, 40),
+                    "a record is a JSON object"));
   }
   return value;
 }
 
 std::string describe_value(const json& value) {
-  return value.is_structured() ? std::string("a value of type ") + value.type_name() : printable(value.dump(), 40);
+  return value.is_structured() ? std::string("a value of type ") + value.type_name()
+                               : printable(value.dump(), 40);
 }
 
 // One record being read: knows where it is and what its keys are called.
@@ -119,23 +123,26 @@ class Reading {
     for (const json& part : value) {
       const auto text = part.is_object() ? part.find("text") : part.end();
       if (!part.is_object() || text == part.end() || !text->is_string()) {
-        return fail(bad(where_, path + " holds a part that is not text", "it is a string, or a list of {\"type\": \"text\", \"text\"}"));
+        return fail(bad(where_, path + " holds a part that is not text",
+                        "it is a string, or a list of {\"type\": \"text\", \"text\"}"));
       }
       out += text->get<std::string>();
     }
     return out;
   }
 
-  [[nodiscard]] Result<std::vector<Message>> messages(const json& value, const std::string& path, const char* role_key,
-                                                      const char* content_key) const {
-    if (!value.is_array()) return fail(bad(where_, path + " is " + describe_value(value), "it is a list of messages"));
+  [[nodiscard]] Result<std::vector<Message>> messages(const json& value, const std::string& path,
+                                                      const char* role_key, const char* content_key) const {
+    if (!value.is_array())
+      return fail(bad(where_, path + " is " + describe_value(value), "it is a list of messages"));
     std::vector<Message> out;
     for (const json& entry : value) {
       const std::string at = path + "[" + std::to_string(out.size()) + "]";
       const bool whole = entry.is_object() && entry.contains(role_key) && entry.contains(content_key);
       if (!whole || !entry[role_key].is_string()) {
-        return fail(bad(where_, at + " is not a message", std::string("a message is {\"") + role_key + "\": who, \"" + content_key +
-                        "\": what}"));
+        return fail(
+            bad(where_, at + " is not a message",
+                std::string("a message is {\"") + role_key + "\": who, \"" + content_key + "\": what}"));
       }
       auto role = known_role(entry[role_key].get<std::string>(), at + "." + role_key);
       if (!role) return fail(std::move(role).error());
@@ -149,7 +156,11 @@ class Reading {
 
   [[nodiscard]] Result<std::string> known_role(const std::string& role, const std::string& path) const {
     static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kOtherSpellings{
-        {{"human", "user"}, {"gpt", "assistant"}, {"chatgpt", "assistant"}, {"model", "assistant"}, {"observation", "tool"}}};
+        {{"human", "user"},
+         {"gpt", "assistant"},
+         {"chatgpt", "assistant"},
+         {"model", "assistant"},
+         {"observation", "tool"}}};
     for (const auto& [other, ours] : kOtherSpellings) {
       if (role == other) return std::string(ours);
     }
@@ -158,14 +169,16 @@ class Reading {
                     "roles are system, user (human), assistant (gpt), tool"));
   }
 
-  [[nodiscard]] Result<Dialogue> dialogue(std::string_view name, const char* role_key, const char* content_key) const {
+  [[nodiscard]] Result<Dialogue> dialogue(std::string_view name, const char* role_key,
+                                          const char* content_key) const {
     auto value = require(name);
     if (!value) return fail(std::move(value).error());
     auto read = messages(**value, key(name), role_key, content_key);
     if (!read) return fail(std::move(read).error());
     auto system = optional_text("system");
     if (!system) return fail(std::move(system).error());
-    if (!system->empty() && read->front().role != "system") read->insert(read->begin(), Message{"system", std::move(*system)});
+    if (!system->empty() && read->front().role != "system")
+      read->insert(read->begin(), Message{"system", std::move(*system)});
     return Dialogue{std::move(*read), 0};
   }
 
@@ -209,8 +222,10 @@ Result<std::variant<PlainText, Pair, Instruction, Dialogue, Tokens>> Reading::pa
 
 Result<Instruction> Reading::instruction() const {
   Instruction out;
-  const std::array<std::pair<std::string_view, std::string*>, 4> parts{{{"instruction", &out.instruction}, {"output", &out.output},
-                                                                        {"input", &out.input}, {"system", &out.system}}};
+  const std::array<std::pair<std::string_view, std::string*>, 4> parts{{{"instruction", &out.instruction},
+                                                                        {"output", &out.output},
+                                                                        {"input", &out.input},
+                                                                        {"system", &out.system}}};
   for (const auto& [part, target] : parts) {
     auto read = part == "instruction" || part == "output" ? text(part) : optional_text(part);
     if (!read) return fail(std::move(read).error());
@@ -220,12 +235,15 @@ Result<Instruction> Reading::instruction() const {
 }
 
 Result<std::vector<std::int64_t>> Reading::integers(const json& value, const std::string& path) const {
-  if (!value.is_array()) return fail(bad(where_, path + " is " + describe_value(value), "it is a list of whole numbers"));
+  if (!value.is_array())
+    return fail(bad(where_, path + " is " + describe_value(value), "it is a list of whole numbers"));
   std::vector<std::int64_t> out;
   out.reserve(value.size());
   for (const json& entry : value) {
-    const std::int64_t number = entry.is_number_integer() ? entry.get<std::int64_t>() : std::numeric_limits<std::int64_t>::min();
-    if (number < std::numeric_limits<std::int32_t>::min() || number > std::numeric_limits<std::int32_t>::max()) {
+    const std::int64_t number =
+        entry.is_number_integer() ? entry.get<std::int64_t>() : std::numeric_limits<std::int64_t>::min();
+    if (number < std::numeric_limits<std::int32_t>::min() ||
+        number > std::numeric_limits<std::int32_t>::max()) {
       return fail(bad(where_, path + "[" + std::to_string(out.size()) + "] is " + describe_value(entry),
                       "it is a whole number of 32 bits"));
     }
@@ -242,21 +260,25 @@ Result<Tokens> Reading::tokens() const {
   Tokens out{{ids->begin(), ids->end()}, std::vector<std::uint8_t>(ids->size(), 1)};
   const auto negative = std::ranges::find_if(*ids, [](std::int64_t id) { return id < 0; });
   if (negative != ids->end()) {
-    return fail(bad(where_, key("input_ids") + " holds " + std::to_string(*negative), "token ids are not negative"));
+    return fail(
+        bad(where_, key("input_ids") + " holds " + std::to_string(*negative), "token ids are not negative"));
   }
   const json* given = find("labels");
   if (given == nullptr) return out;
   auto labels = integers(*given, key("labels"));
   if (!labels) return fail(std::move(labels).error());
   if (labels->size() != ids->size()) {
-    return fail(bad(where_, std::to_string(labels->size()) + " labels for " + std::to_string(ids->size()) + " ids",
+    return fail(bad(where_,
+                    std::to_string(labels->size()) + " labels for " + std::to_string(ids->size()) + " ids",
                     "there is one label an id"));
   }
   for (std::size_t t = 0; t < ids->size(); ++t) {
     out.trained[t] = (*labels)[t] != kUntrainedLabel;
     if (out.trained[t] != 0 && (*labels)[t] != (*ids)[t]) {
-      return fail(bad(where_, key("labels") + "[" + std::to_string(t) + "] is " + std::to_string((*labels)[t]) + " where the id is " +
-                      std::to_string((*ids)[t]), "a label is its own id, or -100 where nothing is trained; labels are not shifted"));
+      return fail(bad(where_,
+                      key("labels") + "[" + std::to_string(t) + "] is " + std::to_string((*labels)[t]) +
+                          " where the id is " + std::to_string((*ids)[t]),
+                      "a label is its own id, or -100 where nothing is trained; labels are not shifted"));
     }
   }
   return out;
@@ -271,12 +293,18 @@ Result<void> put(Record& record, Result<T> content) {
 
 Result<void> read_content(Record& record, const Reading& reading, RecordKind kind) {
   switch (kind) {
-    case RecordKind::kMessages: return put(record, reading.dialogue("messages", "role", "content"));
-    case RecordKind::kConversations: return put(record, reading.dialogue("conversations", "from", "value"));
-    case RecordKind::kPair: return put(record, reading.pair());
-    case RecordKind::kInstruction: return put(record, reading.instruction());
-    case RecordKind::kTokens: return put(record, reading.tokens());
-    case RecordKind::kText: break;
+    case RecordKind::kMessages:
+      return put(record, reading.dialogue("messages", "role", "content"));
+    case RecordKind::kConversations:
+      return put(record, reading.dialogue("conversations", "from", "value"));
+    case RecordKind::kPair:
+      return put(record, reading.pair());
+    case RecordKind::kInstruction:
+      return put(record, reading.instruction());
+    case RecordKind::kTokens:
+      return put(record, reading.tokens());
+    case RecordKind::kText:
+      break;
   }
   auto text = reading.text("text");
   if (!text) return fail(std::move(text).error());
@@ -288,12 +316,18 @@ Result<void> read_content(Record& record, const Reading& reading, RecordKind kin
 
 std::string_view name(RecordKind kind) {
   switch (kind) {
-    case RecordKind::kMessages: return "messages";
-    case RecordKind::kConversations: return "conversations";
-    case RecordKind::kPair: return "prompt/completion";
-    case RecordKind::kInstruction: return "instruction/output";
-    case RecordKind::kText: return "text";
-    case RecordKind::kTokens: return "input_ids";
+    case RecordKind::kMessages:
+      return "messages";
+    case RecordKind::kConversations:
+      return "conversations";
+    case RecordKind::kPair:
+      return "prompt/completion";
+    case RecordKind::kInstruction:
+      return "instruction/output";
+    case RecordKind::kText:
+      return "text";
+    case RecordKind::kTokens:
+      return "input_ids";
   }
   return "unknown";
 }
@@ -306,8 +340,9 @@ std::optional<std::string_view> Record::field(std::string_view key) const {
 }
 
 const std::vector<std::string>& layout_names() {
-  static const std::vector<std::string> names{"messages", "conversations", "prompt",    "completion", "instruction", "input",
-                                              "output",   "system",        "input_ids", "labels",     "text"};
+  static const std::vector<std::string> names{"messages",    "conversations", "prompt", "completion",
+                                              "instruction", "input",         "output", "system",
+                                              "input_ids",   "labels",        "text"};
   return names;
 }
 
@@ -336,7 +371,8 @@ Result<RecordLayout> detect_layout(std::string_view text, const std::string& whe
   auto object = parse_object(text, where);
   if (!object) return fail(std::move(object).error());
   for (const auto& entry : kinds()) {
-    if (!std::ranges::all_of(entry.required, [&](const auto& name) { return object->contains(name); })) continue;
+    if (!std::ranges::all_of(entry.required, [&](const auto& name) { return object->contains(name); }))
+      continue;
     RecordLayout layout{entry.kind, {}, entry.required};
     for (const auto& name : entry.required) layout.key_of.emplace(name, name);
     for (const auto& name : entry.optional) layout.key_of.emplace(name, name);
@@ -344,9 +380,11 @@ Result<RecordLayout> detect_layout(std::string_view text, const std::string& whe
   }
   std::vector<std::string> found;
   for (const auto& item : object->items()) found.push_back(printable(item.key(), 40));
-  auto error = bad(where, "the record has " + (found.empty() ? std::string("no keys") : "the keys " + join(found, ", ")),
-                   "a record has the keys of one kind: " + known_kinds());
-  error.remedy = R"(name the keys in data.fields, for example {"prompt": "question", "completion": "answer"})";
+  auto error = bad(
+      where, "the record has " + (found.empty() ? std::string("no keys") : "the keys " + join(found, ", ")),
+      "a record has the keys of one kind: " + known_kinds());
+  error.remedy =
+      R"(name the keys in data.fields, for example {"prompt": "question", "completion": "answer"})";
   return fail(std::move(error));
 }
 
@@ -357,7 +395,8 @@ Result<Record> parse_record(std::string_view text, const RecordLayout& layout, s
   const Reading reading(*object, layout, where);
   if (auto read = read_content(record, reading, layout.kind); !read) return fail(std::move(read).error());
   for (const auto& [key, value] : object->items()) {
-    const bool used = std::ranges::any_of(layout.key_of, [&](const auto& pair) { return pair.second == key; });
+    const bool used =
+        std::ranges::any_of(layout.key_of, [&](const auto& pair) { return pair.second == key; });
     if (used || value.is_structured() || value.is_null()) continue;
     record.fields.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
   }

@@ -26,6 +26,7 @@ struct RecordLayout {
 [[nodiscard]] Result<RecordLayout> detect_layout(std::string_view json, const std::string& where);
 
 /// Every error is kData at `where`.
-[[nodiscard]] Result<Record> parse_record(std::string_view json, const RecordLayout& layout, std::string where);
+[[nodiscard]] Result<Record> parse_record(std::string_view json, const RecordLayout& layout,
+                                          std::string where);
 
 }  // namespace strata::text

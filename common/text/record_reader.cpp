@@ -53,7 +53,8 @@ std::string Detection::describe() const {
   return out + ")";
 }
 
-Result<RecordReader> RecordReader::open(const sys::Disk& disk, const std::filesystem::path& path, const FieldMap& map) {
+Result<RecordReader> RecordReader::open(const sys::Disk& disk, const std::filesystem::path& path,
+                                        const FieldMap& map) {
   auto file = disk.map(path);
   if (!file) return fail(std::move(file).error());
   const std::string where = path.string();
@@ -61,7 +62,9 @@ Result<RecordReader> RecordReader::open(const sys::Disk& disk, const std::filesy
   auto slice = slices.next();
   if (!slice) return fail(std::move(slice).error());
   if (!*slice) {
-    return fail({.code = ErrorCode::kData, .what = "the file holds no record", .where = where,
+    return fail({.code = ErrorCode::kData,
+                 .what = "the file holds no record",
+                 .where = where,
                  .rule = "a data file has one JSON object a line, or one JSON array of objects"});
   }
   const std::string first_at = where + ":" + std::to_string((*slice)->line);
@@ -86,7 +89,8 @@ Result<std::optional<Record>> RecordReader::next() {
   return state_->read();
 }
 
-Result<RecordFile> read_records(const sys::Disk& disk, const std::filesystem::path& path, const FieldMap& map) {
+Result<RecordFile> read_records(const sys::Disk& disk, const std::filesystem::path& path,
+                                const FieldMap& map) {
   auto reader = RecordReader::open(disk, path, map);
   if (!reader) return fail(std::move(reader).error());
   RecordFile out{path.string(), reader->detection(), {}};

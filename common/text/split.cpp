@@ -13,7 +13,11 @@ namespace {
 constexpr std::uint32_t kDirichletTries = 100;
 
 Error impossible(std::string what, std::string rule, std::string remedy) {
-  return {.code = ErrorCode::kData, .what = std::move(what), .where = {}, .rule = std::move(rule), .remedy = std::move(remedy)};
+  return {.code = ErrorCode::kData,
+          .what = std::move(what),
+          .where = {},
+          .rule = std::move(rule),
+          .remedy = std::move(remedy)};
 }
 
 std::vector<Share> empty_shares(std::span<const std::string> clients) {
@@ -42,7 +46,8 @@ Result<std::vector<Group>> group_by(std::span<const Record> records, std::string
     const auto value = records[i].field(field);
     if (!value) {
       std::string keys;
-      for (const auto& [key, ignored] : records[i].fields) keys += (keys.empty() ? "" : ", ") + printable(key, 40);
+      for (const auto& [key, ignored] : records[i].fields)
+        keys += (keys.empty() ? "" : ", ") + printable(key, 40);
       auto error = impossible("there is no field \"" + printable(field, 40) + "\" to split by",
                               "every record has it, as a string, a number or a boolean",
                               keys.empty() ? "the record has no other fields" : "fields here are " + keys);
@@ -56,8 +61,8 @@ Result<std::vector<Group>> group_by(std::span<const Record> records, std::string
   return out;
 }
 
-// One draw of proportions. Gammas of a tiny shape can all be zero in double; then one client takes everything, which is
-// the limit of the distribution.
+// One draw of proportions. Gammas of a tiny shape can all be zero in double; then one client takes
+// everything, which is the limit of the distribution.
 std::vector<double> dirichlet(double alpha, std::size_t clients, sys::Stream& stream) {
   std::vector<double> out(clients);
   for (double& value : out) value = stream.gamma(alpha);
@@ -79,7 +84,9 @@ void deal(std::vector<Share>& shares, const Group& group, double alpha, sys::Str
   for (std::size_t k = 0; k < shares.size(); ++k) {
     cumulative += proportions[k];
     const double cut = std::round(cumulative * static_cast<double>(order.size()));
-    const std::size_t end = k + 1 == shares.size() ? order.size() : std::clamp(static_cast<std::size_t>(cut), begin, order.size());
+    const std::size_t end = k + 1 == shares.size()
+                                ? order.size()
+                                : std::clamp(static_cast<std::size_t>(cut), begin, order.size());
     for (; begin < end; ++begin) shares[k].records.push_back(group.records[order[begin]]);
   }
 }
@@ -100,7 +107,8 @@ std::vector<std::string> client_names(std::size_t count) {
   return out;
 }
 
-Result<std::vector<Share>> split_iid(std::size_t records, std::span<const std::string> clients, sys::Stream stream) {
+Result<std::vector<Share>> split_iid(std::size_t records, std::span<const std::string> clients,
+                                     sys::Stream stream) {
   if (auto counts = check_counts(records, clients.size()); !counts) return fail(std::move(counts).error());
   auto shares = empty_shares(clients);
   const auto order = stream.at({.purpose = "split.iid"}).permutation(records);
@@ -113,7 +121,8 @@ Result<std::vector<Share>> split_by_field(std::span<const Record> records, std::
   auto groups = group_by(records, field);
   if (!groups) return fail(std::move(groups).error());
   if (groups->size() < 2) {
-    return fail(impossible("all records have one value of " + printable(field, 40), "there is one client a value, and more than one",
+    return fail(impossible("all records have one value of " + printable(field, 40),
+                           "there is one client a value, and more than one",
                            "split by another field, or iid"));
   }
   std::vector<Share> out;
@@ -123,7 +132,8 @@ Result<std::vector<Share>> split_by_field(std::span<const Record> records, std::
 
 Result<std::vector<Share>> split_by_field(std::span<const Record> records, std::string_view field,
                                           std::span<const std::string> clients) {
-  if (auto counts = check_counts(records.size(), clients.size()); !counts) return fail(std::move(counts).error());
+  if (auto counts = check_counts(records.size(), clients.size()); !counts)
+    return fail(std::move(counts).error());
   auto groups = group_by(records, field);
   if (!groups) return fail(std::move(groups).error());
   if (groups->size() < clients.size()) {
@@ -134,30 +144,35 @@ Result<std::vector<Share>> split_by_field(std::span<const Record> records, std::
   std::ranges::stable_sort(*groups, std::greater{}, [](const Group& group) { return group.records.size(); });
   auto shares = empty_shares(clients);
   for (const Group& group : *groups) {
-    const auto lightest = std::ranges::min_element(shares, {}, [](const Share& share) { return share.records.size(); });
+    const auto lightest =
+        std::ranges::min_element(shares, {}, [](const Share& share) { return share.records.size(); });
     lightest->records.insert(lightest->records.end(), group.records.begin(), group.records.end());
   }
   sort_records(shares);
   return shares;
 }
 
-Result<std::vector<Share>> split_dirichlet(std::span<const Record> records, std::string_view field, double alpha,
-                                           std::span<const std::string> clients, sys::Stream stream) {
+Result<std::vector<Share>> split_dirichlet(std::span<const Record> records, std::string_view field,
+                                           double alpha, std::span<const std::string> clients,
+                                           sys::Stream stream) {
   check(alpha > 0 && std::isfinite(alpha), "a Dirichlet concentration is a positive number");
-  if (auto counts = check_counts(records.size(), clients.size()); !counts) return fail(std::move(counts).error());
+  if (auto counts = check_counts(records.size(), clients.size()); !counts)
+    return fail(std::move(counts).error());
   const auto groups = group_by(records, field);
   if (!groups) return fail(groups.error());
   for (std::uint32_t attempt = 0; attempt < kDirichletTries; ++attempt) {
     auto shares = empty_shares(clients);
     for (std::size_t g = 0; g < groups->size(); ++g) {
-      deal(shares, (*groups)[g], alpha, stream.at({.step = attempt, .purpose = "split.dirichlet", .item = g}));
+      deal(shares, (*groups)[g], alpha,
+           stream.at({.step = attempt, .purpose = "split.dirichlet", .item = g}));
     }
     if (std::ranges::any_of(shares, [](const Share& share) { return share.records.empty(); })) continue;
     sort_records(shares);
     return shares;
   }
-  return fail(impossible("in " + std::to_string(kDirichletTries) + " draws of Dirichlet(" + std::to_string(alpha) + ") over " +
-                             std::to_string(groups->size()) + " values of " + printable(field, 40) + ", each left a client of " +
+  return fail(impossible("in " + std::to_string(kDirichletTries) + " draws of Dirichlet(" +
+                             std::to_string(alpha) + ") over " + std::to_string(groups->size()) +
+                             " values of " + printable(field, 40) + ", each left a client of " +
                              std::to_string(clients.size()) + " without a record",
                          "each client gets at least one", "raise alpha, or use fewer clients"));
 }
@@ -165,7 +180,8 @@ Result<std::vector<Share>> split_dirichlet(std::span<const Record> records, std:
 Result<HeldOut> hold_out(std::size_t records, double fraction, sys::Stream stream) {
   check(fraction > 0 && fraction < 1, "a held-out fraction lies between 0 and 1");
   if (records < 2) {
-    return fail(impossible(std::to_string(records) + " records to hold some out of", "at least one is trained on and one is held out",
+    return fail(impossible(std::to_string(records) + " records to hold some out of",
+                           "at least one is trained on and one is held out",
                            "give more data, or a held-out file"));
   }
   const auto wanted = static_cast<std::size_t>(std::llround(fraction * static_cast<double>(records)));

@@ -23,18 +23,21 @@ using ::testing::HasSubstr;
 const fs::path kScript = fs::path(STRATA_SOURCE_DIR) / "configs/quickstart/prepare";
 
 support::Finished prepare(const fs::path& fortunes, const fs::path& out) {
-  return support::run_program({"/usr/bin/env", "FORTUNES_DIR=" + fortunes.string(), kScript.string(), out.string()});
+  return support::run_program(
+      {"/usr/bin/env", "FORTUNES_DIR=" + fortunes.string(), kScript.string(), out.string()});
 }
 
 // Every category the script names, each with twelve entries of its own.
 void write_fortunes(const fs::path& folder) {
   fs::create_directories(folder);
   const std::string script = read_file(kScript);
-  const std::string tables = script.substr(script.find("clients=("), script.find("files=()") - script.find("clients=("));
+  const std::string tables =
+      script.substr(script.find("clients=("), script.find("files=()") - script.find("clients=("));
   const std::regex word("[a-z][a-z-]+(?=[ \"\n)])");
   for (std::sregex_iterator it(tables.begin(), tables.end(), word), end; it != end; ++it) {
     std::string content;
-    for (int i = 0; i < 12; ++i) content += "Entry " + std::to_string(i) + " about nothing but " + it->str() + ".\n%\n";
+    for (int i = 0; i < 12; ++i)
+      content += "Entry " + std::to_string(i) + " about nothing but " + it->str() + ".\n%\n";
     write_file(folder / it->str(), content);
   }
 }
@@ -76,21 +79,25 @@ TEST_F(QuickstartData, GivesEachClientItsCategoriesAndHoldsOutEveryTenthEntry) {
   const auto clients = std::distance(fs::directory_iterator(out() / "clients"), fs::directory_iterator());
   EXPECT_GE(clients, 4);
   std::set<std::string> client_categories;
-  for (const auto& record : records(out() / "held_out.jsonl")) client_categories.emplace(*record.field("category"));
+  for (const auto& record : records(out() / "held_out.jsonl"))
+    client_categories.emplace(*record.field("category"));
   for (const auto& record : records(out() / "base.jsonl")) {
     EXPECT_FALSE(client_categories.contains(std::string(*record.field("category"))));
   }
 }
 
 TEST_F(QuickstartData, KeepsBackslashesQuotesAndLinesAndTidiesSpace) {
-  write_file(fortunes() / "zippy", "A \"quoted\" \\n back\\\\slash &\n\t\tindented  twice\t\n\n\nand on  \n%\n");
+  write_file(fortunes() / "zippy",
+             "A \"quoted\" \\n back\\\\slash &\n\t\tindented  twice\t\n\n\nand on  \n%\n");
   ASSERT_EQ(prepare(fortunes(), out()).status, 0);
-  EXPECT_EQ(text_of(records(out() / "clients/surreal.jsonl")[0]), "A \"quoted\" \\n back\\\\slash &\nindented twice\nand on");
+  EXPECT_EQ(text_of(records(out() / "clients/surreal.jsonl")[0]),
+            "A \"quoted\" \\n back\\\\slash &\nindented twice\nand on");
 }
 
 TEST_F(QuickstartData, LeavesOutShortLongControlAndRepeatedEntries) {
-  write_file(fortunes() / "zippy", "Too short\n%\n" + std::string(700, 'x') + "\n%\nAn overstrike of _\bb here, long enough\n%\n" +
-                                       "Entry 3, about nothing; but PERL.\n%\nThe only one that is kept here");
+  write_file(fortunes() / "zippy",
+             "Too short\n%\n" + std::string(700, 'x') + "\n%\nAn overstrike of _\bb here, long enough\n%\n" +
+                 "Entry 3, about nothing; but PERL.\n%\nThe only one that is kept here");
   ASSERT_EQ(prepare(fortunes(), out()).status, 0);
   const auto kept = records(out() / "clients/surreal.jsonl");
   ASSERT_EQ(kept.size(), 1u);

@@ -11,9 +11,9 @@
 namespace strata::text {
 namespace {
 
+using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using nlohmann::json;
 
 json golden() { return json::parse(support::read_file(support::golden_folder() / "chat" / "chat.json")); }
 
@@ -35,12 +35,14 @@ ChatTemplate named(std::string_view name) {
   return *out;
 }
 
-const std::vector<Message> kTwoTurns{{"user", "q1"}, {"assistant", "a1"}, {"user", "q2"}, {"assistant", "a2"}};
+const std::vector<Message> kTwoTurns{
+    {"user", "q1"}, {"assistant", "a1"}, {"user", "q2"}, {"assistant", "a2"}};
 
 TEST(ChatTemplate, RecognisesModelsOwnTemplatesAndWritesWhatTransformersWrites) {
   std::size_t compared = 0;
   for (const auto& entry : golden()) {
-    const auto chat = ChatTemplate::recognise(entry["jinja"].get<std::string>(), {entry["bos"], entry["eos"]}, "test");
+    const auto chat =
+        ChatTemplate::recognise(entry["jinja"].get<std::string>(), {entry["bos"], entry["eos"]}, "test");
     ASSERT_TRUE(chat) << entry["case"] << " " << chat.error().line();
     EXPECT_EQ(name(chat->name()), entry["name"]) << entry["case"];
     for (const auto& text : entry["texts"]) {
@@ -70,7 +72,8 @@ TEST(ChatTemplate, NamedTemplatesAreTheCommonForms) {
 TEST(ChatTemplate, TrainsAnswersAndTheEndOfTheirTurnOnly) {
   const auto pieces = named("chatml").render(kTwoTurns, false);
   ASSERT_TRUE(pieces);
-  EXPECT_THAT(*pieces, ElementsAre(Piece{"<|im_start|>user\nq1<|im_end|>\n<|im_start|>assistant\n", false}, Piece{"a1<|im_end|>", true},
+  EXPECT_THAT(*pieces, ElementsAre(Piece{"<|im_start|>user\nq1<|im_end|>\n<|im_start|>assistant\n", false},
+                                   Piece{"a1<|im_end|>", true},
                                    Piece{"\n<|im_start|>user\nq2<|im_end|>\n<|im_start|>assistant\n", false},
                                    Piece{"a2<|im_end|>", true}, Piece{"\n", false}));
 }
@@ -126,13 +129,15 @@ TEST(ChatTemplate, RefusesUnknownNamesWithTheNearest) {
 }
 
 TEST(ChatTemplate, RefusesUnknownJinjaAndSaysHowToChoose) {
-  for (const char* jinja : {"{{ '<start_of_turn>' + message['content'] }}",
-                            "{{ '<|user|>\n' + message['content'] + '<|end|>\n' }}",               // Phi-3
-                            "{{ ' [INST] ' + message['content'] + ' [/INST]' }}{{ ' ' + message['content'] + eos_token}}"}) {
+  for (const char* jinja :
+       {"{{ '<start_of_turn>' + message['content'] }}",
+        "{{ '<|user|>\n' + message['content'] + '<|end|>\n' }}",  // Phi-3
+        "{{ ' [INST] ' + message['content'] + ' [/INST]' }}{{ ' ' + message['content'] + eos_token}}"}) {
     const auto chat = ChatTemplate::recognise(jinja, {}, "m/chat_template.jinja");
     ASSERT_FALSE(chat) << jinja;
     EXPECT_EQ(chat.error().code, ErrorCode::kUnsupported);
-    EXPECT_THAT(chat.error().line(), AllOf(HasSubstr("m/chat_template.jinja"), HasSubstr("chatml"), HasSubstr("data.template")));
+    EXPECT_THAT(chat.error().line(),
+                AllOf(HasSubstr("m/chat_template.jinja"), HasSubstr("chatml"), HasSubstr("data.template")));
   }
 }
 

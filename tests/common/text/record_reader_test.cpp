@@ -39,7 +39,9 @@ class RecordReaderTest : public ::testing::Test {
 const Dialogue& dialogue(const Record& record) { return std::get<Dialogue>(record.content); }
 
 TEST_F(RecordReaderTest, ReadsTextsAndKeepsOtherScalarsAsStrings) {
-  const auto file = good(R"({"text": "one", "category": "a", "n": 3, "ok": true, "list": [1]})" "\n" R"({"text": "two"})");
+  const auto file = good(R"({"text": "one", "category": "a", "n": 3, "ok": true, "list": [1]})"
+                         "\n"
+                         R"({"text": "two"})");
   ASSERT_EQ(file.records.size(), 2u);
   EXPECT_EQ(std::get<PlainText>(file.records[0].content).text, "one");
   EXPECT_EQ(file.records[0].field("category"), "a");
@@ -51,14 +53,17 @@ TEST_F(RecordReaderTest, ReadsTextsAndKeepsOtherScalarsAsStrings) {
 }
 
 TEST_F(RecordReaderTest, ReadsMessagesAndTheListOfTextPartsSomeToolsWrite) {
-  const auto file = good(R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", )"
-                         R"("text": "u"}]}, {"role": "assistant", "content": "a"}]})");
+  const auto file = good(
+      R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", )"
+      R"("text": "u"}]}, {"role": "assistant", "content": "a"}]})");
   EXPECT_EQ(file.detection.kind, RecordKind::kMessages);
-  EXPECT_THAT(dialogue(file.records[0]).messages, ElementsAre(Message{"system", "s"}, Message{"user", "u"}, Message{"assistant", "a"}));
+  EXPECT_THAT(dialogue(file.records[0]).messages,
+              ElementsAre(Message{"system", "s"}, Message{"user", "u"}, Message{"assistant", "a"}));
 }
 
 TEST_F(RecordReaderTest, GivesShareGptSpeakersTheirRoles) {
-  const auto file = good(R"({"system": "be kind", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]})");
+  const auto file = good(
+      R"({"system": "be kind", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]})");
   EXPECT_THAT(dialogue(file.records[0]).messages,
               ElementsAre(Message{"system", "be kind"}, Message{"user", "q"}, Message{"assistant", "a"}));
 }
@@ -67,22 +72,28 @@ TEST_F(RecordReaderTest, ReadsPairsOfStringsAndOfMessageLists) {
   const auto strings = good(R"({"prompt": "p", "completion": " c"})");
   EXPECT_EQ(std::get<Pair>(strings.records[0].content).prompt, "p");
   EXPECT_EQ(std::get<Pair>(strings.records[0].content).completion, " c");
-  const auto lists = good(R"({"prompt": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}, )"
-                          R"({"role": "user", "content": "3"}], "completion": [{"role": "assistant", "content": "4"}]})");
+  const auto lists =
+      good(R"({"prompt": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}, )"
+           R"({"role": "user", "content": "3"}], "completion": [{"role": "assistant", "content": "4"}]})");
   EXPECT_EQ(dialogue(lists.records[0]).messages.size(), 4u);
   EXPECT_EQ(dialogue(lists.records[0]).first_trained, 3u);
 }
 
 TEST_F(RecordReaderTest, ReadsInstructionsWhoseInputMayBeAbsentOrNull) {
-  const auto file = good(R"({"instruction": "i", "input": "x", "output": "o"})" "\n"
-                         R"({"instruction": "i", "input": null, "output": "o"})" "\n" R"({"instruction": "i", "output": "o"})");
+  const auto file = good(R"({"instruction": "i", "input": "x", "output": "o"})"
+                         "\n"
+                         R"({"instruction": "i", "input": null, "output": "o"})"
+                         "\n"
+                         R"({"instruction": "i", "output": "o"})");
   EXPECT_EQ(std::get<Instruction>(file.records[0].content).input, "x");
   EXPECT_EQ(std::get<Instruction>(file.records[1].content).input, "");
   EXPECT_EQ(std::get<Instruction>(file.records[2].content).input, "");
 }
 
 TEST_F(RecordReaderTest, TurnsLabelsOfMinusHundredIntoMarks) {
-  const auto file = good(R"({"input_ids": [5, 6, 7], "labels": [-100, 6, -100]})" "\n" R"({"input_ids": [1]})");
+  const auto file = good(R"({"input_ids": [5, 6, 7], "labels": [-100, 6, -100]})"
+                         "\n"
+                         R"({"input_ids": [1]})");
   EXPECT_THAT(std::get<Tokens>(file.records[0].content).ids, ElementsAre(5, 6, 7));
   EXPECT_THAT(std::get<Tokens>(file.records[0].content).trained, ElementsAre(0, 1, 0));
   EXPECT_THAT(std::get<Tokens>(file.records[1].content).trained, ElementsAre(1));
@@ -108,7 +119,11 @@ TEST_F(RecordReaderTest, RefusesAFieldMapOfUnknownNamesOrOfNoKind) {
 }
 
 TEST_F(RecordReaderTest, ToleratesByteOrderMarkBlankLinesCarriageReturnsAndNoFinalNewline) {
-  const auto file = good("\xEF\xBB\xBF" R"({"text": "one"})" "\r\n\r\n   \n" R"(  {"text": "two"})");
+  const auto file = good(
+      "\xEF\xBB\xBF"
+      R"({"text": "one"})"
+      "\r\n\r\n   \n"
+      R"(  {"text": "two"})");
   ASSERT_EQ(file.records.size(), 2u);
   EXPECT_EQ(std::get<PlainText>(file.records[1].content).text, "two");
   EXPECT_THAT(file.records[1].source, HasSubstr(":4"));
@@ -122,14 +137,18 @@ TEST_F(RecordReaderTest, ReadsAJsonArrayWithTheLineOfEachElement) {
 }
 
 TEST_F(RecordReaderTest, NamesLineAndExpectationForWhatIsNotARecord) {
-  const std::string fine = R"({"text": "a"})" "\n";
-  EXPECT_THAT(refusal(fine + "{\"text\": \"b\"\n"), AllOf(HasSubstr("data.jsonl:2"), HasSubstr("one whole JSON object")));
+  const std::string fine = R"({"text": "a"})"
+                           "\n";
+  EXPECT_THAT(refusal(fine + "{\"text\": \"b\"\n"),
+              AllOf(HasSubstr("data.jsonl:2"), HasSubstr("one whole JSON object")));
   EXPECT_THAT(refusal(fine + "\"b\"\n"), AllOf(HasSubstr("data.jsonl:2"), HasSubstr("string")));
-  EXPECT_THAT(refusal(fine + "{\"txet\": \"b\"}\n"), AllOf(HasSubstr("data.jsonl:2"), HasSubstr("no key \"text\"")));
+  EXPECT_THAT(refusal(fine + "{\"txet\": \"b\"}\n"),
+              AllOf(HasSubstr("data.jsonl:2"), HasSubstr("no key \"text\"")));
   EXPECT_THAT(refusal(fine + "{\"text\": null}\n"), HasSubstr("text is null"));
   EXPECT_THAT(refusal(fine + "{\"text\": 3}\n"), AllOf(HasSubstr("text is 3"), HasSubstr("it is a string")));
   EXPECT_THAT(refusal(fine + "{\"text\": \"\\ud800\"}\n"), HasSubstr("data.jsonl:2"));
-  EXPECT_THAT(refusal("{\"question\": \"b\", \"answer\": \"c\"}\n"), AllOf(HasSubstr("answer, question"), HasSubstr("data.fields")));
+  EXPECT_THAT(refusal("{\"question\": \"b\", \"answer\": \"c\"}\n"),
+              AllOf(HasSubstr("answer, question"), HasSubstr("data.fields")));
 }
 
 TEST_F(RecordReaderTest, NamesTheByteThatIsNotUtf8) {
@@ -140,14 +159,16 @@ TEST_F(RecordReaderTest, NamesTheByteThatIsNotUtf8) {
 }
 
 TEST_F(RecordReaderTest, RefusesDeepNestingWithoutFollowingIt) {
-  const std::string deep = "{\"text\": \"a\", \"x\": " + std::string(100000, '[') + std::string(100000, ']') + "}";
+  const std::string deep =
+      "{\"text\": \"a\", \"x\": " + std::string(100000, '[') + std::string(100000, ']') + "}";
   EXPECT_THAT(refusal(deep + "\n"), AllOf(HasSubstr("nested 100001 levels deep"), HasSubstr("at most 64")));
   EXPECT_THAT(refusal("[" + deep + "]"), HasSubstr("nested"));
 }
 
 TEST_F(RecordReaderTest, RefusesDamagedArrays) {
   EXPECT_THAT(refusal("[{\"text\": \"a\"}"), HasSubstr("not closed"));
-  EXPECT_THAT(refusal("[{\"text\": \"a\"}\n{\"text\": \"b\"}]"), AllOf(HasSubstr(":2"), HasSubstr("separated by commas")));
+  EXPECT_THAT(refusal("[{\"text\": \"a\"}\n{\"text\": \"b\"}]"),
+              AllOf(HasSubstr(":2"), HasSubstr("separated by commas")));
   EXPECT_THAT(refusal("[{\"text\": \"a\"},]"), HasSubstr("where an element"));
   EXPECT_THAT(refusal("[{\"text\": \"a\"}] x"), HasSubstr("after the JSON array"));
   EXPECT_THAT(refusal("[{\"text\": \"a\"}, {\"text\""), HasSubstr("not closed"));
@@ -167,9 +188,12 @@ TEST_F(RecordReaderTest, RefusesMessagesThatAreNone) {
   EXPECT_THAT(refusal(R"({"messages": "hello"})"), HasSubstr("list of messages"));
   EXPECT_THAT(refusal(R"({"messages": []})"), HasSubstr("messages is empty"));
   EXPECT_THAT(refusal(R"({"messages": [{"role": "user"}]})"), HasSubstr("messages[0] is not a message"));
-  EXPECT_THAT(refusal(R"({"messages": [{"role": "robot", "content": "x"}]})"), AllOf(HasSubstr("\"robot\""), HasSubstr("assistant")));
-  EXPECT_THAT(refusal(R"({"messages": [{"role": "user", "content": 7}]})"), HasSubstr("messages[0].content is 7"));
-  EXPECT_THAT(refusal(R"({"prompt": "a", "completion": [{"role": "assistant", "content": "x"}]})"), HasSubstr("a string and a list"));
+  EXPECT_THAT(refusal(R"({"messages": [{"role": "robot", "content": "x"}]})"),
+              AllOf(HasSubstr("\"robot\""), HasSubstr("assistant")));
+  EXPECT_THAT(refusal(R"({"messages": [{"role": "user", "content": 7}]})"),
+              HasSubstr("messages[0].content is 7"));
+  EXPECT_THAT(refusal(R"({"prompt": "a", "completion": [{"role": "assistant", "content": "x"}]})"),
+              HasSubstr("a string and a list"));
 }
 
 TEST_F(RecordReaderTest, RefusesIdsAndLabelsThatDoNotFit) {
@@ -182,7 +206,10 @@ TEST_F(RecordReaderTest, RefusesIdsAndLabelsThatDoNotFit) {
 }
 
 TEST_F(RecordReaderTest, StreamsOneRecordAtATime) {
-  support::write_file(folder_.path() / "data.jsonl", R"({"text": "one"})" "\n" R"({"text": 2})" "\n");
+  support::write_file(folder_.path() / "data.jsonl", R"({"text": "one"})"
+                                                     "\n"
+                                                     R"({"text": 2})"
+                                                     "\n");
   auto reader = RecordReader::open(*disk_, folder_.path() / "data.jsonl", {});
   ASSERT_TRUE(reader);
   const auto first = reader->next();

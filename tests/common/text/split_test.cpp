@@ -15,7 +15,8 @@ using ::testing::HasSubstr;
 std::vector<Record> labelled(std::initializer_list<std::pair<const char*, int>> counts) {
   std::vector<Record> out;
   for (const auto& [label, count] : counts) {
-    for (int i = 0; i < count; ++i) out.push_back({PlainText{"x"}, {{"label", label}}, "f.jsonl:" + std::to_string(out.size() + 1)});
+    for (int i = 0; i < count; ++i)
+      out.push_back({PlainText{"x"}, {{"label", label}}, "f.jsonl:" + std::to_string(out.size() + 1)});
   }
   return out;
 }
@@ -35,7 +36,8 @@ void expect_partition(const std::vector<Share>& shares, std::size_t records) {
   EXPECT_LT(*seen.rbegin(), records);
 }
 
-// Mean over clients of the largest share one label has of a client's records: 1 when each client sees one label.
+// Mean over clients of the largest share one label has of a client's records: 1 when each client sees one
+// label.
 double concentration(const std::vector<Share>& shares, const std::vector<Record>& records) {
   double sum = 0;
   for (const auto& share : shares) {
@@ -91,7 +93,8 @@ TEST(Split, AFieldThatIsMissingOrTooPoorIsNamed) {
   auto records = labelled({{"a", 2}, {"b", 1}});
   const auto missing = split_by_field(records, "user");
   ASSERT_FALSE(missing);
-  EXPECT_THAT(missing.error().line(), AllOf(HasSubstr("f.jsonl:1"), HasSubstr("\"user\""), HasSubstr("label")));
+  EXPECT_THAT(missing.error().line(),
+              AllOf(HasSubstr("f.jsonl:1"), HasSubstr("\"user\""), HasSubstr("label")));
   const auto few = split_by_field(records, "label", client_names(3));
   ASSERT_FALSE(few);
   EXPECT_THAT(few.error().line(), HasSubstr("2 values of label for 3 clients"));
