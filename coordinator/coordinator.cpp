@@ -58,8 +58,9 @@ Result<void> Coordinator::accept(const protocol::Update& update) {
                     "the model's is " + std::to_string(parameter.d_out()) + " x " + std::to_string(parameter.d_in()));
     }
   }
-  if (auto taken = aggregator_->accumulate(update); !taken) return taken;
-  return updates_.add(update);
+  const auto shared = std::make_shared<const protocol::Update>(update);  // one copy for the fold and its report
+  if (auto taken = aggregator_->accumulate(shared); !taken) return taken;
+  return updates_.add(shared);
 }
 
 void Coordinator::fold(const adapter::Packet& packet) {

@@ -5,9 +5,10 @@
 //   fedavg     mean of B and mean of A (FedIT, Zhang et al. 2023): the control that users know; biased by the covariance of factors
 //   zero_pad   fedavg after padding every client to the largest rank (Cho et al. 2024 without pruning)
 // Calls: accumulate*, then report, once. Updates are put in client order before anything is summed, so that arrival order and
-// thread count change no bit. Threads: one instance, one thread. Owns what it keeps; `update` may die after the call.
-// A bad update is refused with kIncompatibleUpdate and leaves the fold unchanged; report fails with kQuorum when nothing was
-// accepted.
+// thread count change no bit. Threads: one instance, one thread. An update given by reference is copied; a shared one is kept.
+// Errors: an update that is bad in itself, or does not fit the tensors of those before it, is refused with kIncompatibleUpdate and
+// leaves the fold unchanged. report fails with kQuorum when nothing was accepted, and with kConfig when the method cannot combine
+// what was (fedavg and unequal ranks): never depending on who came first.
 #include <map>
 #include <memory>
 #include <optional>
@@ -22,6 +23,9 @@
 
 namespace strata::coordinator {
 
+/// Updates are large and read by both the fold and its report, so they are kept once.
+using SharedUpdate = std::shared_ptr<const protocol::Update>;
+
 /// One tensor's averaged factors (control methods): scale folded into B, rank the largest client's.
 using MeanFactors = std::map<std::string, adapter::LowRank, std::less<>>;
 
@@ -35,9 +39,13 @@ struct Aggregate {
 class Aggregator {
  public:
   virtual ~Aggregator() = default;
-  [[nodiscard]] virtual Result<void> accumulate(const protocol::Update& update) = 0;
+  [[nodiscard]] virtual Result<void> accumulate(SharedUpdate update) = 0;
   [[nodiscard]] virtual std::size_t accepted() const = 0;
   [[nodiscard]] virtual Result<Aggregate> report() && = 0;
+
+  [[nodiscard]] Result<void> accumulate(const protocol::Update& update) {
+    return accumulate(std::make_shared<const protocol::Update>(update));
+  }
 };
 
 struct AggregatorEntry {
@@ -55,18 +63,22 @@ struct AggregatorEntry {
 /// The common part of all aggregators.
 class UpdateSet {
  public:
-  [[nodiscard]] Result<void> add(const protocol::Update& update);
-  [[nodiscard]] const std::map<protocol::ClientId, protocol::Update>& updates() const { return updates_; }
-  /// p_k in client order.
+  [[nodiscard]] Result<void> add(SharedUpdate update);
+  [[nodiscard]] Result<void> add(const protocol::Update& update) { return add(std::make_shared<const protocol::Update>(update)); }
+  [[nodiscard]] const std::map<protocol::ClientId, SharedUpdate>& updates() const { return updates_; }
+  [[nodiscard]] bool empty() const { return updates_.empty(); }
+  /// p_k in client order; sum 1.
   [[nodiscard]] std::map<std::string, double> normalised_weights() const;
   /// Names and shapes of all tensors any client changed.
-  [[nodiscard]] std::map<std::string, std::pair<std::size_t, std::size_t>> tensors() const;
+  [[nodiscard]] const adapter::TensorShapes& tensors() const { return tensors_; }
 
  private:
-  std::map<protocol::ClientId, protocol::Update> updates_;
+  std::map<protocol::ClientId, SharedUpdate> updates_;
+  adapter::TensorShapes tensors_;
 };
 
-/// Exact weighted stack of one tensor over clients in client order; the weights are used as given.
+/// Exact weighted stack of one tensor over clients in client order; the weights are used as given (any sign). Dense when any client's
+/// change is. Uses one tensor of the set at a time.
 [[nodiscard]] adapter::PacketTensor stack_tensor(const std::string& name, const UpdateSet& set,
                                                  const std::map<std::string, double>& weights);
 

@@ -1,12 +1,12 @@
 #include "coordinator/aggregator/exactness.h"
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "coordinator/aggregator/factor_mean.h"
+#include "tensor/linalg.h"
 #include "tensor/parallel.h"
 
 namespace strata::coordinator {
@@ -14,22 +14,52 @@ namespace {
 
 using adapter::Dense;
 using adapter::LowRank;
-using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using FloatMap = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
+using tensor::FactorView;
 
 constexpr std::size_t kRowBlock = 256;
 
-FloatMap map(const tensor::Matrix& m) {
-  return {m.data(), static_cast<Eigen::Index>(m.rows()), static_cast<Eigen::Index>(m.cols())};
+FactorView view(const LowRank& pair, double weight) { return {pair.b.view(), pair.a.view(), weight}; }
+
+// The clients' own changes of one tensor, weighted, as they came.
+struct Parts {
+  std::vector<FactorView> pairs;
+  std::vector<std::pair<const Dense*, double>> dense;
+};
+
+Parts parts_of(const std::string& name, const UpdateSet& set, const std::map<std::string, double>& weights) {
+  Parts out;
+  for (const auto& [client, update] : set.updates()) {
+    const auto delta = update->delta.find(name);
+    if (delta == update->delta.end()) continue;
+    const double weight = weights.at(client);
+    for (const auto& term : delta->second.terms) {
+      if (const auto* pair = std::get_if<LowRank>(&term)) {
+        out.pairs.push_back(view(*pair, weight));
+      } else {
+        out.dense.emplace_back(&std::get<Dense>(term), weight);
+      }
+    }
+  }
+  return out;
 }
 
-// rows [first, first + count) of weight * term, added to out.
-void add_rows(RowMajor& out, const adapter::Term& term, double weight, Eigen::Index first, Eigen::Index count) {
-  if (const auto* pair = std::get_if<LowRank>(&term)) {
-    out.noalias() += (map(pair->b).middleRows(first, count).cast<double>() * weight).eval() * map(pair->a).cast<double>().eval();
-  } else {
-    out += map(std::get<Dense>(term).values).middleRows(first, count).cast<double>() * weight;
+// out = rows [first, first + count) of the weighted mean.
+void mean_rows(std::span<double> out, const Parts& parts, std::size_t first, std::size_t count, std::size_t d_in) {
+  std::fill(out.begin(), out.end(), 0.0);
+  for (const auto& pair : parts.pairs) tensor::add_product_rows(out, pair, first, count);
+  for (const auto& [change, weight] : parts.dense) {
+    const auto values = change->values.values().subspan(first * d_in, out.size());
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] += weight * static_cast<double>(values[i]);
   }
+}
+
+// out = the same rows of what was merged.
+void merged_rows(std::span<double> out, const std::string& name, const Aggregate& merged, std::size_t first, std::size_t count) {
+  const auto packet = merged.packet.tensors.find(name);
+  if (packet != merged.packet.tensors.end()) return adapter::packet_rows(packet->second, first, count, out);
+  std::fill(out.begin(), out.end(), 0.0);
+  const auto factors = merged.mean_factors.find(name);
+  if (factors != merged.mean_factors.end()) tensor::add_product_rows(out, view(factors->second, 1.0), first, count);
 }
 
 struct TensorSums {
@@ -41,31 +71,27 @@ struct TensorSums {
 TensorSums measure_tensor(const std::string& name, std::size_t d_out, std::size_t d_in, const UpdateSet& set,
                           const Aggregate& merged, bool averages) {
   TensorSums sums;
-  const auto packet = merged.packet.tensors.find(name);
-  const auto factors = merged.mean_factors.find(name);
-  const LowRank average = averages ? mean_factors(name, set, merged.weights) : LowRank{};
+  const Parts parts = parts_of(name, set, merged.weights);
+  std::vector<double> mean(std::min(kRowBlock, d_out) * d_in), other(mean.size());
   for (std::size_t first = 0; first < d_out; first += kRowBlock) {
     const std::size_t count = std::min(kRowBlock, d_out - first);
-    const auto from = static_cast<Eigen::Index>(first);
-    const auto rows = static_cast<Eigen::Index>(count);
-    RowMajor mean = RowMajor::Zero(rows, static_cast<Eigen::Index>(d_in));
-    for (const auto& [client, update] : set.updates()) {
-      const auto delta = update.delta.find(name);
-      if (delta == update.delta.end()) continue;
-      for (const auto& term : delta->second.terms) add_rows(mean, term, merged.weights.at(client), from, rows);
+    const std::span mean_block = std::span(mean).first(count * d_in);
+    const std::span other_block = std::span(other).first(count * d_in);
+    mean_rows(mean_block, parts, first, count, d_in);
+    merged_rows(other_block, name, merged, first, count);
+    for (std::size_t i = 0; i < mean_block.size(); ++i) {
+      const double difference = other_block[i] - mean_block[i];
+      sums.mean2 += mean_block[i] * mean_block[i];
+      sums.error2 += difference * difference;
     }
-    sums.mean2 += mean.squaredNorm();
-    RowMajor other = RowMajor::Zero(rows, mean.cols());
-    if (packet != merged.packet.tensors.end()) {
-      adapter::packet_rows(packet->second, first, count, std::span(other.data(), count * d_in));
-    } else if (factors != merged.mean_factors.end()) {
-      add_rows(other, factors->second, 1.0, from, rows);
-    }
-    sums.error2 += (other - mean).squaredNorm();
-    if (averages) {
-      add_rows(mean, average, -1.0, from, rows);
-      sums.average2 += mean.squaredNorm();
-    }
+  }
+  if (averages) {
+    // ||X - M||^2 = <X, X> - 2 <X, M> + ||M||^2 by traces: this loss is far above the 1e-8 that squares of doubles resolve.
+    const LowRank average = mean_factors(name, set, merged.weights);
+    const FactorView x = view(average, 1.0);
+    double cross = 0.0;
+    for (const auto& pair : parts.pairs) cross += tensor::inner_product(x, pair);
+    sums.average2 = std::max(0.0, tensor::inner_product(x, x) - 2.0 * cross + sums.mean2);
   }
   return sums;
 }
@@ -73,7 +99,7 @@ TensorSums measure_tensor(const std::string& name, std::size_t d_out, std::size_
 // Averaging factors is defined when all updates are low-rank.
 bool can_average(const UpdateSet& set) {
   for (const auto& [client, update] : set.updates()) {
-    for (const auto& [name, delta] : update.delta) {
+    for (const auto& [name, delta] : update->delta) {
       for (const auto& term : delta.terms) {
         if (!std::holds_alternative<LowRank>(term)) return false;
       }
@@ -87,9 +113,9 @@ double ratio(double part2, double whole2) { return whole2 > 0.0 ? std::sqrt(part
 }  // namespace
 
 Exactness measure_exactness(const UpdateSet& set, const Aggregate& merged) {
-  const auto shapes = set.tensors();
+  const auto& shapes = set.tensors();
   const bool averages = can_average(set);
-  const std::vector<std::pair<std::string, std::pair<std::size_t, std::size_t>>> tensors(shapes.begin(), shapes.end());
+  const std::vector<adapter::TensorShapes::value_type> tensors(shapes.begin(), shapes.end());
   std::vector<TensorSums> sums(tensors.size());
   tensor::parallel_tasks(tensors.size(), [&](std::size_t i) {
     const auto& [name, shape] = tensors[i];

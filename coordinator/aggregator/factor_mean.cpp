@@ -12,31 +12,43 @@ using adapter::Dense;
 using adapter::LowRank;
 using tensor::Matrix;
 
+// What must agree between clients before their factors can be averaged.
+struct Kind {
+  bool dense = false;
+  std::size_t rank = 0;
+};
+
+Kind kind_of(const adapter::TensorDelta& delta) {
+  const auto* pair = std::get_if<LowRank>(&delta.terms.front());
+  return pair == nullptr ? Kind{.dense = true} : Kind{.rank = pair->a.rows()};
+}
+
 class FactorMean final : public Aggregator {
  public:
   explicit FactorMean(bool pad) : pad_(pad) {}
 
-  Result<void> accumulate(const protocol::Update& update) override {
-    for (const auto& [name, delta] : update.delta) {
-      if (auto ok = check_terms(update.client, name, delta); !ok) return ok;
+  Result<void> accumulate(SharedUpdate update) override {
+    for (const auto& [name, delta] : update->delta) {
+      if (delta.terms.size() == 1) continue;
+      return fail({.code = ErrorCode::kIncompatibleUpdate, .what = "has " + std::to_string(delta.terms.size()) + " terms",
+                   .where = "update of " + update->client + ": " + name,
+                   .rule = "factors can be averaged one pair per client", .remedy = "use aggregation.method \"flora\""});
     }
-    auto added = set_.add(update);
-    if (!added) return added;
-    for (const auto& [name, delta] : update.delta) ranks_.try_emplace(name, delta.rank_bound());
-    return {};
+    return set_.add(std::move(update));
   }
 
   std::size_t accepted() const override { return set_.updates().size(); }
 
   Result<Aggregate> report() && override {
-    if (set_.updates().empty()) {
+    if (set_.empty()) {
       return fail({.code = ErrorCode::kQuorum, .what = "no client's update could be used", .rule = "a round needs at least one"});
     }
     Aggregate out;
     out.weights = set_.normalised_weights();
     for (const auto& [name, shape] : set_.tensors()) {
-      const auto& terms = set_.updates().begin()->second.delta.at(name).terms;
-      if (std::holds_alternative<Dense>(terms.front())) {
+      auto kind = common_kind(name);
+      if (!kind) return fail(std::move(kind).error());
+      if (kind->dense) {
         out.packet.tensors.emplace(name, stack_tensor(name, set_, out.weights));
       } else {
         out.mean_factors.emplace(name, mean_factors(name, set_, out.weights));
@@ -46,32 +58,36 @@ class FactorMean final : public Aggregator {
   }
 
  private:
-  // Averaging factors means something only for one pair each, of equal rank or padded to it, from clients that adapt the same layers.
-  Result<void> check_terms(const std::string& client, const std::string& name, const adapter::TensorDelta& delta) const {
+  // Averaging factors means something only for pairs of equal rank, or padded to it, from clients that adapt the same layers.
+  Result<Kind> common_kind(const std::string& name) const {
     const auto refuse = [&](std::string what, std::string rule, std::string remedy) {
-      return fail({.code = ErrorCode::kIncompatibleUpdate, .what = std::move(what), .where = "update of " + client + ": " + name,
+      return fail({.code = ErrorCode::kConfig, .what = std::move(what), .where = "aggregation.method: " + name,
                    .rule = std::move(rule), .remedy = std::move(remedy)});
     };
-    if (delta.terms.size() != 1) {
-      return refuse("has " + std::to_string(delta.terms.size()) + " terms", "factors can be averaged one pair per client",
-                    "use aggregation.method \"flora\"");
+    const auto& [first, leader] = *set_.updates().begin();
+    for (const auto& [client, update] : set_.updates()) {
+      if (!update->delta.contains(name)) {
+        return refuse(client + " does not adapt it, others do", "averaging needs the same target layers on all clients",
+                      "use \"flora\", or give all clients the same targets");
+      }
     }
-    if (accepted() > 0 && !set_.tensors().contains(name)) {
-      return refuse("is not adapted by the other clients", "averaging needs the same target layers on all clients",
-                    "use aggregation.method \"flora\"");
+    const Kind kind = kind_of(leader->delta.at(name));
+    for (const auto& [client, update] : set_.updates()) {
+      const Kind own = kind_of(update->delta.at(name));
+      if (own.dense != kind.dense) {
+        return refuse("only one of " + first + " and " + client + " trains it without an adapter",
+                      "averaging needs the same method on all clients", "use \"flora\"");
+      }
+      if (!pad_ && own.rank != kind.rank) {
+        return refuse(client + " has rank " + std::to_string(own.rank) + ", " + first + " " + std::to_string(kind.rank),
+                      "fedavg averages factors of one rank", "use \"flora\" (exact) or \"zero_pad\"");
+      }
     }
-    const auto known = ranks_.find(name);
-    if (!pad_ && known != ranks_.end() && known->second != delta.rank_bound()) {
-      return refuse("rank " + std::to_string(delta.rank_bound()) + " differs from the other clients' " +
-                        std::to_string(known->second),
-                    "fedavg averages factors of one rank", "use aggregation.method \"flora\" or \"zero_pad\"");
-    }
-    return {};
+    return kind;
   }
 
   bool pad_;
   UpdateSet set_;
-  std::map<std::string, std::size_t> ranks_;
 };
 
 }  // namespace
@@ -84,11 +100,11 @@ LowRank mean_factors(const std::string& name, const UpdateSet& set, const std::m
   };
   std::size_t rank = 0;
   for (const auto& [client, update] : set.updates()) {
-    if (const auto* delta = delta_of(update)) rank = std::max(rank, delta->rank_bound());
+    if (const auto* delta = delta_of(*update)) rank = std::max(rank, delta->rank_bound());
   }
   std::vector<double> b(d_out * rank, 0.0), a(rank * d_in, 0.0);
   for (const auto& [client, update] : set.updates()) {
-    const auto* delta = delta_of(update);
+    const auto* delta = delta_of(*update);
     if (delta == nullptr) continue;
     const double weight = weights.at(client);
     std::size_t first = 0;  // the client's terms stand side by side as one pair

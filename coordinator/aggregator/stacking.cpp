@@ -64,11 +64,11 @@ Stack build(const std::vector<Block>& blocks, std::size_t d_out, std::size_t d_i
 
 class Stacking final : public Aggregator {
  public:
-  Result<void> accumulate(const protocol::Update& update) override { return set_.add(update); }
+  Result<void> accumulate(SharedUpdate update) override { return set_.add(std::move(update)); }
   std::size_t accepted() const override { return set_.updates().size(); }
 
   Result<Aggregate> report() && override {
-    if (set_.updates().empty()) {
+    if (set_.empty()) {
       return fail({.code = ErrorCode::kQuorum, .what = "no client's update could be used", .rule = "a round needs at least one"});
     }
     Aggregate out;
@@ -92,8 +92,8 @@ adapter::PacketTensor stack_tensor(const std::string& name, const UpdateSet& set
   std::vector<Block> blocks;
   std::vector<double> dense;  // sum of dense terms, when there is one
   for (const auto& [client, update] : set.updates()) {
-    const auto found = update.delta.find(name);
-    if (found == update.delta.end()) continue;
+    const auto found = update->delta.find(name);
+    if (found == update->delta.end()) continue;
     const double weight = weights.at(client);
     for (const auto& term : found->second.terms) {
       if (const auto* low_rank = std::get_if<LowRank>(&term)) {
