@@ -63,8 +63,8 @@ struct Packet {
 /// the parties agreed on beforehand; zeros where nothing but the base is agreed.
 [[nodiscard]] Sha256 chain_hash(const Sha256& previous, std::uint64_t round, const Sha256& packet, const Sha256& plan = {});
 
-/// Folds one tensor's change into W, stored d_out x d_in row-major, or d_in x d_out when `transposed`. Error per element: at most
-/// (u32 + gamma) M + u32 |W*| with M = |W| + |B||A|, gamma = R u64 / (1 - R u64) against the exact W* (u32 2^-24, u64 2^-53).
+/// Folds one tensor's change into W, stored d_out x d_in row-major, or d_in x d_out when `transposed`. Against the exact result W*
+/// each element errs by at most  gamma (|W| + |B||A|) + u32 |W*|,  gamma = (R + 1) u64 / (1 - (R + 1) u64), u32 = 2^-24, u64 = 2^-53.
 void merge(std::span<float> w, bool transposed, const PacketTensor& change);
 /// The same bits by a given kernel.
 void merge(std::span<float> w, bool transposed, const PacketTensor& change, const ProductKernel& kernel);
