@@ -1,0 +1,22 @@
+#include <array>
+
+#include "cli/verbs/verbs.h"
+
+namespace strata::cli {
+namespace {
+
+// One line a verb, in the order of the help text.
+constexpr std::array kVerbs{
+    run_verb,   pretrain_verb,    eval_verb,      generate_verb,
+    schema_verb, bench_train_verb, bench_gemm_verb,
+};
+
+}  // namespace
+
+std::vector<Verb> all_verbs() {
+  std::vector<Verb> out;
+  for (const auto make : kVerbs) out.push_back(make());
+  return out;
+}
+
+}  // namespace strata::cli

@@ -1,0 +1,43 @@
+// strata run JOB.json: a whole federation in one process.
+#include "cli/federation.h"
+#include "cli/run_report.h"
+#include "cli/start_run.h"
+#include "cli/verbs/verbs.h"
+
+namespace strata::cli {
+namespace {
+
+struct Options {
+  std::string job;
+  std::vector<std::string> settings;
+  std::string directory;
+  std::int64_t seed = -1;
+  bool force = false;
+};
+
+Result<VerbOutput> run(const Options& options, Context& context) {
+  std::vector<std::string> settings = options.settings;
+  if (options.seed >= 0) settings.push_back("training.seed=" + std::to_string(options.seed));
+  auto job = read_job(context.disk, options.job, settings);
+  if (!job) return fail(std::move(job).error());
+  if (!options.directory.empty()) job->output.directory = options.directory;
+  if (job->output.directory.empty()) job->output.directory = "runs/" + job->name;
+  return start_run(*job, options.force, context, [&] { return assemble(context.disk, *job); });
+}
+
+}  // namespace
+
+Verb run_verb() {
+  return {.name = "run", .help = "run a federation in one process", .example = "strata run configs/quickstart.json -o runs/quickstart",
+          .declare = [](CLI::App& command) -> RunVerb {
+            auto options = std::make_shared<Options>();
+            command.add_option("job,-c,--config", options->job, "job file (JSON; see `strata schema`)")->required();
+            command.add_option("--set", options->settings, "KEY=VALUE over the job file, e.g. training.learning_rate=0.001; repeatable");
+            command.add_option("-o,--output-dir", options->directory, "run folder (default: the job's, or runs/NAME)");
+            command.add_option("--seed", options->seed, "training.seed")->check(CLI::NonNegativeNumber);
+            command.add_flag("--force", options->force, "replace an existing run folder");
+            return [options](Context& context) { return run(*options, context); };
+          }};
+}
+
+}  // namespace strata::cli

@@ -1,0 +1,15 @@
+#pragma once
+// Every command's maker, for registry.cpp only.
+#include "cli/verb.h"
+
+namespace strata::cli {
+
+Verb run_verb();
+Verb pretrain_verb();
+Verb eval_verb();
+Verb generate_verb();
+Verb bench_train_verb();
+Verb bench_gemm_verb();
+Verb schema_verb();
+
+}  // namespace strata::cli

@@ -1,0 +1,50 @@
+#include "observe/jsonl.h"
+
+#include <cmath>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace strata::observe {
+
+struct JsonlObserver::State {
+  sys::Disk& disk;
+  const sys::Clock& clock;
+  std::filesystem::path path;
+  std::mutex lock;
+  std::string pending;
+  std::optional<Error> error;
+
+  void flush() {
+    if (error || pending.empty()) return;
+    if (auto written = disk.append(path, pending); !written) error = written.error();
+    pending.clear();
+  }
+};
+
+JsonlObserver::JsonlObserver(sys::Disk& disk, const sys::Clock& clock, std::filesystem::path path)
+    : state_(new State{.disk = disk, .clock = clock, .path = std::move(path)}) {}
+
+JsonlObserver::~JsonlObserver() {
+  const std::scoped_lock guard(state_->lock);
+  state_->flush();
+}
+
+void JsonlObserver::on(const Event& event) {
+  nlohmann::ordered_json line{{"event", event.name}, {"ts", state_->clock.utc()}};
+  for (const auto& [key, value] : event.fields) {
+    std::visit([&, &k = key](const auto& v) { line[k] = v; }, value);  // the library writes NaN and infinity as null
+  }
+  const std::string text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  const std::scoped_lock guard(state_->lock);
+  state_->pending += text;
+  if (event.name != "step" || state_->pending.size() > (1u << 16)) state_->flush();
+}
+
+Result<void> JsonlObserver::status() const {
+  const std::scoped_lock guard(state_->lock);
+  if (state_->error) return tl::unexpected<Error>(*state_->error);
+  return {};
+}
+
+}  // namespace strata::observe
