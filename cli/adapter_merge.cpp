@@ -6,6 +6,7 @@
 #include <set>
 
 #include "coordinator/aggregator/aggregator.h"
+#include "tensor/linalg.h"
 
 namespace strata::cli {
 namespace {
@@ -30,6 +31,18 @@ Result<adapter::DeltaTerms> merge_adapters(std::span<const WeightedAdapter> adap
     stacked.tensors.emplace(name, coordinator::stack_tensor(name, set, weights));
   }
   return stacked.terms();
+}
+
+double recompress(adapter::DeltaTerms& delta, double tolerance) {
+  double worst = 0.0;
+  for (auto& [name, change] : delta) {
+    auto& term = std::get<adapter::LowRank>(change.terms.front());
+    const auto small =
+        tensor::recompress({.b = term.b.view(), .a = term.a.view()}, {.relative_error = tolerance});
+    if (small.norm > 0.0) worst = std::max(worst, small.error / small.norm);
+    term = {.b = small.b.narrow(), .a = small.a.narrow()};
+  }
+  return worst;
 }
 
 exporting::PeftOptions merged_options(std::span<const WeightedAdapter> adapters,

@@ -21,6 +21,10 @@ struct WeightedAdapter {
 /// The weighted sum, in the order given. kIncompatibleUpdate naming the folder when layer shapes disagree.
 [[nodiscard]] Result<adapter::DeltaTerms> merge_adapters(std::span<const WeightedAdapter> adapters);
 
+/// Every tensor by the smallest rank that loses at most `tolerance` of its Frobenius norm (two QRs and an
+/// SVD); returns the largest relative loss. Tensors hold one low-rank term each.
+[[nodiscard]] double recompress(adapter::DeltaTerms& delta, double tolerance);
+
 /// How the result is written: the base's name when all agree on one, the union of target names, gpt2's
 /// storage order. Bases that disagree are told in `warnings`.
 [[nodiscard]] exporting::PeftOptions merged_options(std::span<const WeightedAdapter> adapters,

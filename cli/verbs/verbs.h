@@ -8,6 +8,8 @@ Verb run_verb();
 Verb pretrain_verb();
 Verb eval_verb();
 Verb generate_verb();
+Verb merge_verb();
+Verb export_verb();
 Verb bench_train_verb();
 Verb bench_gemm_verb();
 Verb schema_verb();
