@@ -53,8 +53,8 @@ std::string preview_as_text(const DataPreview& preview, const PreviewOptions& op
       marks == text::PreviewMarks::kColours ? "trained text is green\n" : "trained text is in [brackets]\n";
   for (const PreviewedRecord& record : preview.records) {
     const std::size_t trained = record.example.trained_tokens();
-    out += "\n--- " + record.example.source + ": " + std::to_string(record.example.tokens.size()) + " tokens, " +
-           std::to_string(trained) + " trained";
+    out += "\n--- " + record.example.source + ": " + std::to_string(record.example.tokens.size()) +
+           " tokens, " + std::to_string(trained) + " trained";
     if (record.cut_tokens > 0) out += ", " + std::to_string(record.cut_tokens) + " more cut off";
     if (trained == 0) out += ": dropped";
     out += "\n" + text::preview_text(record.runs, marks) + "\n";
@@ -64,8 +64,8 @@ std::string preview_as_text(const DataPreview& preview, const PreviewOptions& op
   return out;
 }
 
-std::string preview_as_json(const DataPreview& preview) {
-  using nlohmann::json;
+nlohmann::ordered_json preview_as_json(const DataPreview& preview) {
+  using json = nlohmann::ordered_json;
   const text::DataReport& report = preview.report;
   json records = json::array();
   for (const PreviewedRecord& record : preview.records) {
@@ -81,20 +81,35 @@ std::string preview_as_json(const DataPreview& preview) {
                        {"input_ids", record.example.tokens},
                        {"labels", labels_of(record.example)}});
   }
-  const json out = {{"detected", preview.detected},
-                    {"template", preview.chat_note},
-                    {"report",
-                     {{"records", report.records},
-                      {"examples", report.examples},
-                      {"dropped", report.dropped},
-                      {"truncated", report.truncated},
-                      {"tokens", report.tokens},
-                      {"trained_tokens", report.trained_tokens},
-                      {"cut_tokens", report.cut_tokens},
-                      {"tokenized_apart", report.tokenized_apart}}},
-                    {"problem", preview.problem},
-                    {"records", std::move(records)}};
-  return out.dump(2, ' ', false, json::error_handler_t::replace);
+  return {{"detected", preview.detected},
+          {"template", preview.chat_note},
+          {"report",
+           {{"records", report.records},
+            {"examples", report.examples},
+            {"dropped", report.dropped},
+            {"truncated", report.truncated},
+            {"tokens", report.tokens},
+            {"trained_tokens", report.trained_tokens},
+            {"cut_tokens", report.cut_tokens},
+            {"tokenized_apart", report.tokenized_apart}}},
+          {"problem", preview.problem},
+          {"records", std::move(records)}};
+}
+
+Result<text::FieldMap> field_map(std::span<const std::string> words) {
+  text::FieldMap out;
+  for (const std::string& word : words) {
+    const auto equals = word.find('=');
+    if (equals == std::string::npos) {
+      return fail({.code = ErrorCode::kUsage,
+                   .what = "--field " + printable(word, 80),
+                   .where = {},
+                   .rule = "a field is NAME=KEY",
+                   .remedy = "write for example --field prompt=question"});
+    }
+    out[word.substr(0, equals)] = word.substr(equals + 1);
+  }
+  return out;
 }
 
 }  // namespace strata::cli

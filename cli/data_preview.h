@@ -1,6 +1,8 @@
 #pragma once
 // What a data file becomes for a model: which records, which template, which tokens are trained.
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,6 +46,9 @@ struct DataPreview {
 [[nodiscard]] std::string preview_as_text(const DataPreview& preview, const PreviewOptions& options,
                                           text::PreviewMarks marks);
 /// For scripts: one JSON object, with ids and labels (-100: untrained) of the records shown.
-[[nodiscard]] std::string preview_as_json(const DataPreview& preview);
+[[nodiscard]] nlohmann::ordered_json preview_as_json(const DataPreview& preview);
+
+/// "NAME=KEY" words as a field map. kUsage: a word of another form.
+[[nodiscard]] Result<text::FieldMap> field_map(std::span<const std::string> words);
 
 }  // namespace strata::cli

@@ -12,6 +12,8 @@ Verb merge_verb();
 Verb export_verb();
 Verb bench_train_verb();
 Verb bench_gemm_verb();
+Verb tokenize_verb();
+Verb data_preview_verb();
 Verb schema_verb();
 
 }  // namespace strata::cli
