@@ -183,7 +183,9 @@ Result<ExampleBuilder::Tokenized> ExampleBuilder::checked_ids(const Record& reco
                  .rule = "the model's vocabulary has the ids 0 to " + std::to_string(vocab - 1),
                  .remedy = "tokenize the data with this model's tokenizer"});
   }
-  return Tokenized{given.ids, given.trained, false};
+  Tokenized out{given.ids, given.trained, false};
+  if (!out.trained.empty()) out.trained.front() = 0;  // nothing comes before it
+  return out;
 }
 
 Result<ExampleBuilder::Tokenized> ExampleBuilder::tokenize(const Record& record) const {
@@ -200,7 +202,7 @@ Result<ExampleBuilder::Tokenized> ExampleBuilder::tokenize(const Record& record)
     tokenized->trained.push_back(1);
   }
   if (!options_.completion_only) std::ranges::fill(tokenized->trained, 1);
-  if (!tokenized->trained.empty()) tokenized->trained.front() = 0;  // nothing comes before it
+  if (!tokenized->trained.empty()) tokenized->trained.front() = 0;
   return tokenized;
 }
 
