@@ -1,4 +1,4 @@
-// FLoRA: exact aggregation by stacking (Wang et al. 2024, section 3.2). The weight p_k goes into A, once, in float; the client has
+// FLoRA: exact aggregation by stacking (Wang et al. 2024, arXiv 2409.05976). The weight p_k goes into A, once, in float; the client has
 // folded its scale into B. Clients that share a factor A (frozen, same id) are summed in B, so the rank does not grow with them.
 #include "coordinator/aggregator/stacking.h"
 
