@@ -17,8 +17,10 @@ std::string shape(std::size_t rows, std::size_t cols) { return std::to_string(ro
 
 tl::unexpected<Error> misfit(const std::string& name, const tensor::Matrix& m, std::string_view role, std::size_t rows,
                              std::size_t cols) {
-  return fail({.code = ErrorCode::kIncompatibleUpdate, .what = std::string(role) + " is " + shape(m.rows(), m.cols()),
-               .where = name, .rule = "it must be " + shape(rows, cols)});
+  return fail({.code = ErrorCode::kIncompatibleUpdate,
+               .what = std::string(role) + " is " + shape(m.rows(), m.cols()),
+               .where = name,
+               .rule = "it must be " + shape(rows, cols)});
 }
 
 Result<void> finite(const std::string& name, const tensor::Matrix& m, std::string_view role) {
@@ -27,7 +29,9 @@ Result<void> finite(const std::string& name, const tensor::Matrix& m, std::strin
   if (bad == values.end()) return {};
   return fail({.code = ErrorCode::kIncompatibleUpdate,
                .what = std::string(role) + " has NaN or infinity at value " + std::to_string(bad - values.begin()),
-               .where = name, .rule = "updates are finite", .remedy = "lower the client's learning rate"});
+               .where = name,
+               .rule = "updates are finite",
+               .remedy = "lower the client's learning rate"});
 }
 
 Result<void> validate_term(const std::string& name, const TensorDelta& delta, const LowRank& term) {
@@ -53,8 +57,7 @@ Result<void> validate_term(const std::string& name, const TensorDelta& delta, co
 std::size_t TensorDelta::rank_bound() const {
   std::size_t rank = 0;
   for (const auto& term : terms) {
-    rank += std::visit(Overload{[](const LowRank& t) { return t.a.rows(); },
-                                [&](const Dense&) { return std::min(d_out, d_in); }},
+    rank += std::visit(Overload{[](const LowRank& t) { return t.a.rows(); }, [&](const Dense&) { return std::min(d_out, d_in); }},
                        term);
   }
   return rank;
@@ -63,9 +66,8 @@ std::size_t TensorDelta::rank_bound() const {
 std::size_t TensorDelta::value_count() const {
   std::size_t n = 0;
   for (const auto& term : terms) {
-    n += std::visit(Overload{[](const LowRank& t) { return t.a.size() + t.b.size(); },
-                             [](const Dense& t) { return t.values.size(); }},
-                    term);
+    n += std::visit(
+        Overload{[](const LowRank& t) { return t.a.size() + t.b.size(); }, [](const Dense& t) { return t.values.size(); }}, term);
   }
   return n;
 }
@@ -83,8 +85,12 @@ Result<void> validate(const DeltaTerms& delta) {
 void scale(DeltaTerms& delta, float factor) {
   for (auto& [name, tensor] : delta) {
     for (auto& term : tensor.terms) {
-      std::visit(Overload{[&](LowRank& t) { for (float& v : t.b.values()) v *= factor; },
-                          [&](Dense& t) { for (float& v : t.values.values()) v *= factor; }},
+      std::visit(Overload{[&](LowRank& t) {
+                            for (float& v : t.b.values()) v *= factor;
+                          },
+                          [&](Dense& t) {
+                            for (float& v : t.values.values()) v *= factor;
+                          }},
                  term);
     }
   }
@@ -94,7 +100,9 @@ Result<void> add(DeltaTerms& into, const DeltaTerms& other) {
   for (const auto& [name, tensor] : other) {
     const auto [at, inserted] = into.try_emplace(name, TensorDelta{tensor.d_out, tensor.d_in, {}});
     if (!inserted && (at->second.d_out != tensor.d_out || at->second.d_in != tensor.d_in)) {
-      return fail({.code = ErrorCode::kIncompatibleUpdate, .what = "is " + shape(tensor.d_out, tensor.d_in), .where = name,
+      return fail({.code = ErrorCode::kIncompatibleUpdate,
+                   .what = "is " + shape(tensor.d_out, tensor.d_in),
+                   .where = name,
                    .rule = "it must be " + shape(at->second.d_out, at->second.d_in)});
     }
     at->second.terms.insert(at->second.terms.end(), tensor.terms.begin(), tensor.terms.end());

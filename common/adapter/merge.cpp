@@ -47,8 +47,9 @@ void pack(double* out, const Side& side, std::size_t rank, std::size_t first, st
 
 std::size_t ceil_div(std::size_t n, std::size_t by) { return (n + by - 1) / by; }
 
-// Visits rows [first, first + count) of the product in tiles: load(row, col, rows, cols, acc) gives the values that the sums start
-// from, store(...) takes them; acc is kRows x kernel.cols. Each sum is made whole in one tile, so no cut of the work changes it.
+// Visits rows [first, first + count) of the product in tiles: load(row, col, rows, cols, acc) gives the values that the sums
+// start from, store(...) takes them; acc is kRows x kernel.cols. Each sum is made whole in one tile, so no cut of the work
+// changes it.
 template <class Load, class Store>
 void for_tiles(const Product& product, std::size_t first, std::size_t count, const ProductKernel& kernel, const Load& load,
                const Store& store) {

@@ -53,18 +53,19 @@ struct Packet {
   /// The same change as terms: for export and comparison.
   [[nodiscard]] DeltaTerms terms() const;
 
-  /// Reads canonical bytes that came from elsewhere. kFormat naming tensor and rule unless they are canonical: known tensors of the
-  /// receiver's shapes, in order, each once; finite values; no byte missing or left over. Nothing is allocated before the bytes
-  /// that would fill it are known to be there.
+  /// Reads canonical bytes that came from elsewhere. kFormat naming tensor and rule unless they are canonical: known tensors of
+  /// the receiver's shapes, in order, each once; finite values; no byte missing or left over. Nothing is allocated before the
+  /// bytes that would fill it are known to be there.
   [[nodiscard]] static Result<Packet> parse(std::span<const std::byte> bytes, const TensorShapes& expected);
 };
 
-/// chain_t = SHA-256(chain_{t-1} | t as u64 | plan | packet hash): names the whole history in 32 bytes. `plan` is the hash of what
-/// the parties agreed on beforehand; zeros where nothing but the base is agreed.
+/// chain_t = SHA-256(chain_{t-1} | t as u64 | plan | packet hash): names the whole history in 32 bytes. `plan` is the hash of
+/// what the parties agreed on beforehand; zeros where nothing but the base is agreed.
 [[nodiscard]] Sha256 chain_hash(const Sha256& previous, std::uint64_t round, const Sha256& packet, const Sha256& plan = {});
 
-/// Folds one tensor's change into W, stored d_out x d_in row-major, or d_in x d_out when `transposed`. Against the exact result W*
-/// each element errs by at most  gamma (|W| + |B||A|) + u32 |W*|,  gamma = (R + 1) u64 / (1 - (R + 1) u64), u32 = 2^-24, u64 = 2^-53.
+/// Folds one tensor's change into W, stored d_out x d_in row-major, or d_in x d_out when `transposed`. Against the exact result
+/// W* each element errs by at most  gamma (|W| + |B||A|) + u32 |W*|,  gamma = (R + 1) u64 / (1 - (R + 1) u64), u32 = 2^-24, u64 =
+/// 2^-53.
 void merge(std::span<float> w, bool transposed, const PacketTensor& change);
 /// The same bits by a given kernel.
 void merge(std::span<float> w, bool transposed, const PacketTensor& change, const ProductKernel& kernel);

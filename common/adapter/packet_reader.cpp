@@ -10,7 +10,10 @@ namespace strata::adapter {
 namespace {
 
 tl::unexpected<Error> refuse(std::string where, std::string what, std::string rule) {
-  return fail({.code = ErrorCode::kFormat, .what = std::move(what), .where = std::move(where), .rule = std::move(rule),
+  return fail({.code = ErrorCode::kFormat,
+               .what = std::move(what),
+               .where = std::move(where),
+               .rule = std::move(rule),
                .remedy = "fetch the packet again"});
 }
 
@@ -111,7 +114,8 @@ Result<Packet> Packet::parse(std::span<const std::byte> bytes, const TensorShape
   const auto count = in.number<std::uint32_t>();
   if (!format || !count) return ends_early("packet");
   if (*format != kPacketFormat) {
-    return refuse("packet", "is of format " + std::to_string(*format), "this program reads format " + std::to_string(kPacketFormat));
+    return refuse("packet", "is of format " + std::to_string(*format),
+                  "this program reads format " + std::to_string(kPacketFormat));
   }
   Packet out;
   for (std::uint32_t i = 0; i < *count; ++i) {

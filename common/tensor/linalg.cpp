@@ -14,14 +14,11 @@ namespace {
 using Eigen::Index;
 using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Dense = Eigen::MatrixXd;
-using FloatMap =
-    Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0, Eigen::OuterStride<>>;
+using FloatMap = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0, Eigen::OuterStride<>>;
 
 Index index(std::size_t n) { return static_cast<Index>(n); }
 
-FloatMap map(const ConstMatrixView& m) {
-  return {m.data, index(m.rows), index(m.cols), Eigen::OuterStride<>(index(m.stride))};
-}
+FloatMap map(const ConstMatrixView& m) { return {m.data, index(m.rows), index(m.cols), Eigen::OuterStride<>(index(m.stride))}; }
 
 Eigen::Map<const RowMajor> map(const Doubles& m) { return {m.values.data(), index(m.rows), index(m.cols)}; }
 

@@ -63,8 +63,8 @@ void merged_rows(std::span<double> out, const std::string& name, const Aggregate
 }
 
 struct TensorSums {
-  double error2 = 0.0;      // ||merged - mean||^2
-  double average2 = 0.0;    // ||averaged factors - mean||^2
+  double error2 = 0.0;    // ||merged - mean||^2
+  double average2 = 0.0;  // ||averaged factors - mean||^2
   double mean2 = 0.0;
 };
 

@@ -30,9 +30,11 @@ class FactorMean final : public Aggregator {
   Result<void> accumulate(SharedUpdate update) override {
     for (const auto& [name, delta] : update->delta) {
       if (delta.terms.size() == 1) continue;
-      return fail({.code = ErrorCode::kIncompatibleUpdate, .what = "has " + std::to_string(delta.terms.size()) + " terms",
+      return fail({.code = ErrorCode::kIncompatibleUpdate,
+                   .what = "has " + std::to_string(delta.terms.size()) + " terms",
                    .where = "update of " + update->client + ": " + name,
-                   .rule = "factors can be averaged one pair per client", .remedy = "use aggregation.method \"flora\""});
+                   .rule = "factors can be averaged one pair per client",
+                   .remedy = "use aggregation.method \"flora\""});
     }
     return set_.add(std::move(update));
   }
@@ -61,8 +63,11 @@ class FactorMean final : public Aggregator {
   // Averaging factors means something only for pairs of equal rank, or padded to it, from clients that adapt the same layers.
   Result<Kind> common_kind(const std::string& name) const {
     const auto refuse = [&](std::string what, std::string rule, std::string remedy) {
-      return fail({.code = ErrorCode::kConfig, .what = std::move(what), .where = "aggregation.method: " + name,
-                   .rule = std::move(rule), .remedy = std::move(remedy)});
+      return fail({.code = ErrorCode::kConfig,
+                   .what = std::move(what),
+                   .where = "aggregation.method: " + name,
+                   .rule = std::move(rule),
+                   .remedy = std::move(remedy)});
     };
     const auto& [first, leader] = *set_.updates().begin();
     for (const auto& [client, update] : set_.updates()) {

@@ -1,5 +1,6 @@
-// FLoRA: exact aggregation by stacking (Wang et al. 2024, arXiv 2409.05976). The weight p_k goes into A, once, in float; the client has
-// folded its scale into B. Clients that share a factor A (frozen, same id) are summed in B, so the rank does not grow with them.
+// FLoRA: exact aggregation by stacking (Wang et al. 2024, arXiv 2409.05976). The weight p_k goes into A, once, in float; the
+// client has folded its scale into B. Clients that share a factor A (frozen, same id) are summed in B, so the rank does not grow
+// with them.
 #include "coordinator/aggregator/stacking.h"
 
 #include <algorithm>
@@ -18,8 +19,8 @@ using tensor::Matrix;
 struct Block {
   std::uint64_t id_a = 0;
   const LowRank* first = nullptr;
-  double weight = 0.0;               // of `first`, when the block is one client's own
-  std::vector<double> summed_b;      // of a shared factor: sum_k p_k B_k
+  double weight = 0.0;           // of `first`, when the block is one client's own
+  std::vector<double> summed_b;  // of a shared factor: sum_k p_k B_k
 };
 
 void add_block(std::vector<Block>& blocks, const LowRank& term, double weight) {

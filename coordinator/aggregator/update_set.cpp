@@ -6,8 +6,11 @@ namespace strata::coordinator {
 
 Result<void> UpdateSet::add(SharedUpdate update) {
   const auto refuse = [&](std::string what, std::string rule) {
-    return fail({.code = ErrorCode::kIncompatibleUpdate, .what = std::move(what), .where = "update of " + update->client,
-                 .rule = std::move(rule), .remedy = "the client is left out of this round"});
+    return fail({.code = ErrorCode::kIncompatibleUpdate,
+                 .what = std::move(what),
+                 .where = "update of " + update->client,
+                 .rule = std::move(rule),
+                 .remedy = "the client is left out of this round"});
   };
   if (updates_.contains(update->client)) return refuse("came twice", "one update per client and round");
   if (!(update->weight > 0.0) || !std::isfinite(update->weight)) {

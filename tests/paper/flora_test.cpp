@@ -62,7 +62,8 @@ TEST(FloraPaper, ZeroPaddingLosesMoreThanStacking) {
   EXPECT_GT(support::relative_distance(padded, support::dense_mean(updates, "w")), 0.3);
 }
 
-// Departs: the published code weights one factor only, yet a weight on both sides is an easy misreading (p^2). It would show here.
+// Departs: the published code weights one factor only, yet a weight on both sides is an easy misreading (p^2). It would show
+// here.
 TEST(FloraPaper, WeightsEnterOnce) {
   const auto updates = clients({2, 3});
   auto twice = aggregate("flora", updates);
@@ -74,7 +75,8 @@ TEST(FloraPaper, WeightsEnterOnce) {
   EXPECT_LT(stacking_error(updates), 1e-7);
 }
 
-// Departs: the scale of each client is inside its B. One scale for all, as in code that rebuilds alpha / r behind the stack, is wrong.
+// Departs: the scale of each client is inside its B. One scale for all, as in code that rebuilds alpha / r behind the stack, is
+// wrong.
 TEST(FloraPaper, EachClientsOwnScaleCounts) {
   std::vector<Update> updates;
   for (unsigned k = 0; k < 3; ++k) {

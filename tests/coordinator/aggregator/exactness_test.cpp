@@ -59,7 +59,8 @@ TEST(Exactness, OfAStackIsRoundingAndNamesTheWorstTensor) {
 TEST(Exactness, SeesOneWrongValueInThePacket) {
   Round round = round_by("flora");
   std::get<adapter::Stack>(round.aggregate.packet.tensors.at("w").change).a(1, 3) += 0.5f;
-  const auto merged = both(support::dense(round.aggregate.packet.tensors.at("v")), support::dense(round.aggregate.packet.tensors.at("w")));
+  const auto merged =
+      both(support::dense(round.aggregate.packet.tensors.at("v")), support::dense(round.aggregate.packet.tensors.at("w")));
   const auto mean = both(support::dense_mean(round.updates, "v"), support::dense_mean(round.updates, "w"));
   const Exactness out = measure_exactness(round.set, round.aggregate);
   EXPECT_GT(out.relative_error, 1e-3);
@@ -78,7 +79,8 @@ TEST(Exactness, ATensorLeftOutOfThePacketIsAWholeError) {
 TEST(Exactness, TellsWhatAveragingWouldHaveLost) {
   const Round stacked = round_by("flora", true), averaged = round_by("fedavg", true);
   const auto mean = both(support::dense_mean(stacked.updates, "v"), support::dense_mean(stacked.updates, "w"));
-  const auto average = both(support::dense(averaged.aggregate.mean_factors.at("v")), support::dense(averaged.aggregate.mean_factors.at("w")));
+  const auto average =
+      both(support::dense(averaged.aggregate.mean_factors.at("v")), support::dense(averaged.aggregate.mean_factors.at("w")));
   const double loss = support::relative_distance(average, mean);
   const Exactness of_stack = measure_exactness(stacked.set, stacked.aggregate);
   const Exactness of_average = measure_exactness(averaged.set, averaged.aggregate);

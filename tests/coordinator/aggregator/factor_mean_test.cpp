@@ -81,8 +81,8 @@ TEST(FactorMean, DependsOnTheGaugeWhereStackingDoesNot) {
   for (float& value : same.a.values()) value = -value;
   const std::vector<Update> updates{client("x", 1.0, pair), client("y", 1.0, same)};
   for (const double value : support::dense(aggregate("fedavg", updates)->mean_factors.at("w"))) EXPECT_EQ(value, 0.0);
-  EXPECT_LT(support::relative_distance(support::dense(aggregate("flora", updates)->packet.tensors.at("w")),
-                                       support::dense(pair)), 1e-6);
+  EXPECT_LT(support::relative_distance(support::dense(aggregate("flora", updates)->packet.tensors.at("w")), support::dense(pair)),
+            1e-6);
 }
 
 TEST(FactorMean, ZeroPadWidensToTheLargestRank) {
@@ -114,14 +114,15 @@ TEST(FactorMean, OtherTargetsOrMethodsAreAnErrorNamingTheClient) {
     ASSERT_FALSE(refused);
     EXPECT_THAT(refused.error().line(), testing::AllOf(HasSubstr("v"), HasSubstr("x does not adapt it")));
   }
-  const auto mixed = aggregate("zero_pad", {updates[0], update_of("z", 1.0, "w", kOut, kIn, {Dense{random_matrix(kOut, kIn, 4)}})});
+  const auto mixed =
+      aggregate("zero_pad", {updates[0], update_of("z", 1.0, "w", kOut, kIn, {Dense{random_matrix(kOut, kIn, 4)}})});
   ASSERT_FALSE(mixed);
   EXPECT_THAT(mixed.error().line(), HasSubstr("z"));
 }
 
 TEST(FactorMean, SeveralTermsOfOneClientAreRefused) {
-  const auto refused = aggregate("fedavg", {update_of("x", 1.0, "w", kOut, kIn,
-                                                      {random_pair(kOut, kIn, 2, 1), random_pair(kOut, kIn, 2, 2)})});
+  const auto refused =
+      aggregate("fedavg", {update_of("x", 1.0, "w", kOut, kIn, {random_pair(kOut, kIn, 2, 1), random_pair(kOut, kIn, 2, 2)})});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kIncompatibleUpdate);
 }
@@ -132,7 +133,8 @@ TEST(FactorMean, FullParametersAreAveragedIntoThePacket) {
   const auto out = aggregate("fedavg", updates);
   ASSERT_TRUE(out);
   EXPECT_TRUE(out->mean_factors.empty());
-  EXPECT_LT(support::relative_distance(support::dense(out->packet.tensors.at("norm")), support::dense_mean(updates, "norm")), 1e-6);
+  EXPECT_LT(support::relative_distance(support::dense(out->packet.tensors.at("norm")), support::dense_mean(updates, "norm")),
+            1e-6);
 }
 
 }  // namespace

@@ -121,8 +121,9 @@ TEST(Stacking, OneClientIsPassedOnBitForBit) {
 TEST(Stacking, TakesRolesFromTypesWhereWidthsEqualTheRank) {
   const std::vector<Update> updates{update_of("x", 1.0, "w", 4, 4, {random_pair(4, 4, 4, 1)}),
                                     update_of("y", 2.0, "w", 4, 4, {random_pair(4, 4, 4, 2)})};
-  EXPECT_LT(support::relative_distance(support::dense(stacked(updates).packet.tensors.at("w")), support::dense_mean(updates, "w")),
-            1e-6);
+  EXPECT_LT(
+      support::relative_distance(support::dense(stacked(updates).packet.tensors.at("w")), support::dense_mean(updates, "w")),
+      1e-6);
 }
 
 TEST(Stacking, ArrivalOrderAndThreadCountChangeNoBit) {
@@ -145,8 +146,8 @@ TEST(Stacking, KeepsTheRankOfAFactorThatClientsShare) {
   const Matrix a = random_matrix(3, 7, 9);
   std::vector<Update> updates;
   for (unsigned k = 0; k < 4; ++k) {
-    updates.push_back(update_of("c" + std::to_string(k), k + 1.0, "w", 11, 7,
-                                {LowRank{.b = random_matrix(11, 3, k), .a = a, .id_a = 42}}));
+    updates.push_back(
+        update_of("c" + std::to_string(k), k + 1.0, "w", 11, 7, {LowRank{.b = random_matrix(11, 3, k), .a = a, .id_a = 42}}));
   }
   const auto out = stacked(updates);
   EXPECT_EQ(out.packet.max_rank(), 3U);
@@ -167,7 +168,8 @@ TEST(Stacking, StaysExactWhenAClientBreaksThePromiseOfASharedFactor) {
 }
 
 TEST(Stacking, IncrementsOfKeptFactorsTelescope) {
-  // Two clients, three rounds: each round exports [B_t, -B_{t-1}] [A_t; A_{t-1}]; the sum of all packets is the mean of the last products.
+  // Two clients, three rounds: each round exports [B_t, -B_{t-1}] [A_t; A_{t-1}]; the sum of all packets is the mean of the last
+  // products.
   std::vector<double> total(6 * 9, 0.0);
   std::array<LowRank, 2> previous;
   for (unsigned round = 0; round < 3; ++round) {
@@ -186,8 +188,8 @@ TEST(Stacking, IncrementsOfKeptFactorsTelescope) {
     const auto change = support::dense(stacked(updates).packet.tensors.at("w"));
     for (std::size_t i = 0; i < total.size(); ++i) total[i] += change[i];
   }
-  const auto products = support::dense_mean({update_of("c0", 1.0, "w", 6, 9, {previous[0]}),
-                                             update_of("c1", 2.0, "w", 6, 9, {previous[1]})}, "w");
+  const auto products =
+      support::dense_mean({update_of("c0", 1.0, "w", 6, 9, {previous[0]}), update_of("c1", 2.0, "w", 6, 9, {previous[1]})}, "w");
   EXPECT_LT(support::relative_distance(total, products), 1e-6);
 }
 
@@ -205,11 +207,13 @@ TEST(Stacking, AveragesDenseChangesAndMixesThemWithPairs) {
   const std::vector<Update> full{update_of("x", 1.0, "w", 5, 3, {x}), update_of("y", 3.0, "w", 5, 3, {y})};
   const auto mean = stacked(full);
   const auto& values = std::get<Dense>(mean.packet.tensors.at("w").change).values;
-  EXPECT_EQ(values(4, 1), static_cast<float>(0.25 * static_cast<double>(x.values(4, 1)) + 0.75 * static_cast<double>(y.values(4, 1))));
+  EXPECT_EQ(values(4, 1),
+            static_cast<float>(0.25 * static_cast<double>(x.values(4, 1)) + 0.75 * static_cast<double>(y.values(4, 1))));
 
   auto mixed = full;
   mixed.push_back(update_of("z", 4.0, "w", 5, 3, {random_pair(5, 3, 2, 3)}));
-  EXPECT_LT(support::relative_distance(support::dense(stacked(mixed).packet.tensors.at("w")), support::dense_mean(mixed, "w")), 1e-6);
+  EXPECT_LT(support::relative_distance(support::dense(stacked(mixed).packet.tensors.at("w")), support::dense_mean(mixed, "w")),
+            1e-6);
 }
 
 TEST(Stacking, RefusesABadUpdateByNameAndGoesOnWithoutIt) {
