@@ -27,7 +27,9 @@ Result<std::vector<text::TokenId>> ids_of(const json& value, std::size_t number)
     const bool fits =
         entry.is_number_unsigned() && entry.get<std::uint64_t>() <= std::numeric_limits<text::TokenId>::max();
     if (!fits) {
-      return fail(bad(number, "entry " + std::to_string(out.size()) + " is " + printable(entry.dump(), 40),
+      return fail(bad(number,
+                      "entry " + std::to_string(out.size()) + " is " +
+                          (entry.is_structured() ? entry.type_name() : printable(entry.dump(), 40)),
                       "an id is a whole number from 0 to 2147483647"));
     }
     out.push_back(entry.get<text::TokenId>());

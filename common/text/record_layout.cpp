@@ -51,20 +51,19 @@ Error bad(const std::string& where, std::string what, std::string rule) {
   return {.code = ErrorCode::kData, .what = std::move(what), .where = where, .rule = std::move(rule)};
 }
 
-// The library's reason without its own prefix: "[json.exception...] parse error at line 1, column 9:
+// The library's reason without its own prefix: "[json.exception.parse_error.101] parse error at ...:
 // <reason>".
-std::string reason(const json::parse_error& error) {
+std::string reason(const json::exception& error) {
   const std::string_view text = error.what();
-  const auto begin = text.find(": ");
-  return "byte " + std::to_string(error.byte) +
-         " of the record: " + printable(begin == std::string_view::npos ? text : text.substr(begin + 2));
+  const auto begin = text.find(error.id == 101 ? ": " : "] ");
+  return printable(begin == std::string_view::npos ? text : text.substr(begin + 2));
 }
 
 Result<json> parse_object(std::string_view text, const std::string& where) {
   json value;
   try {
     value = json::parse(text);
-  } catch (const json::parse_error& error) {
+  } catch (const json::exception& error) {  // malformed text, or a number too large for a double
     auto problem = bad(where, reason(error),
                        "each line holds one whole JSON object, or the file one JSON array of objects");
     return fail(std::move(problem));

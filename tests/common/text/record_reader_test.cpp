@@ -147,6 +147,8 @@ TEST_F(RecordReaderTest, NamesLineAndExpectationForWhatIsNotARecord) {
   EXPECT_THAT(refusal(fine + "{\"text\": null}\n"), HasSubstr("text is null"));
   EXPECT_THAT(refusal(fine + "{\"text\": 3}\n"), AllOf(HasSubstr("text is 3"), HasSubstr("it is a string")));
   EXPECT_THAT(refusal(fine + "{\"text\": \"\\ud800\"}\n"), HasSubstr("data.jsonl:2"));
+  EXPECT_THAT(refusal(fine + "{\"text\": \"b\", \"n\": 1e999}\n"),
+              AllOf(HasSubstr("data.jsonl:2"), HasSubstr("1e999")));
   EXPECT_THAT(refusal("{\"question\": \"b\", \"answer\": \"c\"}\n"),
               AllOf(HasSubstr("answer, question"), HasSubstr("data.fields")));
 }
