@@ -125,6 +125,21 @@ std::map<std::string, adapter::Factors> scaled_factors(const exporting::PeftAdap
   return out;
 }
 
+// An initial adapter says itself which layers it sits on, with which ranks and scales; what the job's adapter section says of them does
+// not apply.
+adapter::AdapterConfig shaped_by(adapter::AdapterConfig config, const exporting::PeftAdapter& peft) {
+  if (config.method == "lora" || config.method == "rslora") config.method = peft.config.use_rslora ? "rslora" : "lora";
+  config.targets.clear();
+  config.rank_pattern.clear();
+  config.alpha_pattern.clear();
+  for (const auto& [module, pair] : peft.modules) {
+    config.targets.push_back(module);
+    config.rank_pattern.emplace(module, static_cast<std::int64_t>(pair.rank));
+    config.alpha_pattern.emplace(module, pair.alpha);
+  }
+  return config;
+}
+
 }  // namespace
 
 Result<Federation> assemble(const sys::Disk& disk, const Job& job) {
@@ -137,11 +152,13 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
   auto text = load_text(disk, job.model.path, job.data, base.config().vocab);
   if (!text) return fail(std::move(text).error());
   std::map<std::string, adapter::Factors> initial, initial_scaled;
+  std::optional<exporting::PeftAdapter> start;
   if (!job.adapter.init.empty()) {
     auto peft = exporting::read_peft(disk, job.adapter.init);
     if (!peft) return fail(std::move(peft).error(), "reading adapter.init");
     initial = exporting::factors(*peft);
     initial_scaled = scaled_factors(*peft);
+    start = std::move(*peft);
   }
   auto records = client_records(disk, job);
   if (!records) return fail(std::move(records).error());
@@ -164,7 +181,7 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
     auto examples = text->examples(own.records, "client " + client.name, own.source);
     if (!examples) return fail(std::move(examples).error());
     data.push_back({client.name, own.source, examples->report});
-    auto trainer = client::LocalTrainer::make({.name = client.name, .adapter = client.adapter, .initial = initial,
+    auto trainer = client::LocalTrainer::make({.name = client.name, .adapter = start ? shaped_by(client.adapter, *start) : client.adapter, .initial = initial,
                                                .examples = std::move(examples->examples), .weight = client.weight},
                                               job.training, base, static_cast<std::uint32_t>(job.aggregation.rounds));
     if (!trainer) return fail(std::move(trainer).error());

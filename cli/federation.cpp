@@ -131,8 +131,12 @@ std::vector<Run::Outcome> Run::train(const client::RoundTask& task) {
       outcomes[i] = trainers[i].run_round(federation_.coordinator.model(), task, tools);
     }
   };
-  std::vector<std::jthread> threads;
   const auto count = std::min<std::size_t>(static_cast<std::size_t>(workers()), trainers.size());
+  if (count == 1) {
+    work();  // here: a second team of compute threads beside this thread's own would only get in its way
+    return outcomes;
+  }
+  std::vector<std::jthread> threads;
   for (std::size_t t = 0; t < count; ++t) threads.emplace_back(work);
   threads.clear();  // joins
   return outcomes;

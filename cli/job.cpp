@@ -126,7 +126,7 @@ void describe(Fields& f, Job& job) {
   f.object("data", [&](Fields& inner) { describe_data(inner, job.data); }, "records and how they become tokens");
   f.object("adapter", [&](Fields& inner) {
     describe_adapter(inner, job.adapter.config);
-    inner.path("init", job.adapter.init, "PEFT folder to start from");
+    inner.path("init", job.adapter.init, "PEFT folder to start from; its layers, ranks and scales then hold for all clients");
   }, "what clients train, unless they say otherwise");
   f.objects("clients", job.clients.size(),
             [&](std::size_t n) {

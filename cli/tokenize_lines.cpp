@@ -29,7 +29,7 @@ Result<std::vector<text::TokenId>> ids_of(const json& value, std::size_t number)
     if (!fits) {
       return fail(bad(number,
                       "entry " + std::to_string(out.size()) + " is " +
-                          (entry.is_structured() ? entry.type_name() : printable(entry.dump(), 40)),
+                          (entry.is_structured() ? entry.type_name() : printable(entry.dump(-1, ' ', /*ensure_ascii=*/true), 40)),
                       "an id is a whole number from 0 to 2147483647"));
     }
     out.push_back(entry.get<text::TokenId>());
@@ -52,11 +52,11 @@ Result<std::string> tokenize_line(const text::Tokenizer& tokenizer, std::string_
     auto ids = ids_of(value, number);
     if (!ids) return fail(std::move(ids).error());
     return json(tokenizer.decode(*ids, !options.special))
-        .dump(-1, ' ', false, json::error_handler_t::replace);
+        .dump(-1, ' ', true, json::error_handler_t::replace);
   }
   auto ids = tokenizer.encode(value.get<std::string>(), options.special);
   if (!ids) return fail(std::move(ids).error(), std::string(kInput) + ":" + std::to_string(number));
-  return json(*ids).dump();
+  return json(*ids).dump(-1, ' ', /*ensure_ascii=*/true);
 }
 
 Result<void> tokenize_lines(const text::Tokenizer& tokenizer, std::istream& in, std::ostream& out,

@@ -57,8 +57,9 @@ struct LocalTrainer::Impl {
 
 namespace {
 
-std::int64_t steps_of(const TrainingConfig& t, std::size_t examples) {
+std::int64_t steps_of(const TrainingConfig& t, std::size_t examples, std::uint32_t rounds) {
   if (t.local_steps > 0) return t.local_steps;
+  if (t.max_steps > 0) return (t.max_steps + rounds - 1) / rounds;  // says how long to train, as elsewhere; epochs follow
   const std::int64_t per_step = t.batch_size * t.gradient_accumulation;
   return t.local_epochs * ((static_cast<std::int64_t>(examples) + per_step - 1) / per_step);
 }
@@ -93,7 +94,7 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   }
   auto optimizer = make_optimizer(training.optimizer);
   if (!optimizer) return fail(std::move(optimizer).error());
-  const std::int64_t per_round = steps_of(training, spec.examples.size());
+  const std::int64_t per_round = steps_of(training, spec.examples.size(), rounds);
   std::int64_t total = per_round * rounds;
   if (training.max_steps > 0) total = std::min(total, training.max_steps);
   auto schedule = Schedule::make(training.schedule, total);

@@ -12,7 +12,7 @@ void describe(config::Fields& f, TrainingConfig& t) {
   f.integer("gradient_accumulation", t.gradient_accumulation, {.min = 1, .max = 1e6}, "batches per optimizer step");
   f.integer("local_epochs", t.local_epochs, {.min = 1, .max = 1e6}, "passes over a client's records per round");
   f.integer("local_steps", t.local_steps, {.min = 0, .max = 1e9}, "optimizer steps per round; 0: by local_epochs");
-  f.integer("max_steps", t.max_steps, {.min = 0, .max = 1e9}, "optimizer steps per client in the whole run; 0: no limit");
+  f.integer("max_steps", t.max_steps, {.min = 0, .max = 1e9}, "optimizer steps per client in the whole run, spread over its rounds; 0: by local_epochs or local_steps");
   f.choice("optimizer", t.optimizer.method, optimizer_names, "optimizer");
   f.number("learning_rate", t.optimizer.learning_rate, {.max = 1e3, .above = 0.0}, "peak learning rate");
   f.number("beta1", t.optimizer.beta1, {.min = 0.0, .below = 1.0}, "AdamW: decay of the first moment");

@@ -14,7 +14,7 @@ struct TrainingConfig {
   std::int64_t gradient_accumulation = 1;  // batches per optimizer step
   std::int64_t local_epochs = 1;           // passes over the client's records per round, unless local_steps is set
   std::int64_t local_steps = 0;            // optimizer steps per round; 0: by epochs
-  std::int64_t max_steps = 0;              // of the whole run, per client; 0: no limit
+  std::int64_t max_steps = 0;              // of the whole run, per client, spread over the rounds; 0: by epochs or local_steps
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   double max_grad_norm = 1.0;              // 0: no clipping

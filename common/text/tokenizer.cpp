@@ -18,13 +18,14 @@ struct Tokenizer::Impl {
   Decode decode;
   Surround surround;
   std::vector<AddedToken> added;
+  std::vector<std::string> added_text;  // what each decodes to: its normalised form when it is searched in normalised text
   std::unordered_map<Id, std::size_t> added_by_id;
   std::vector<std::string> tokens;  // by id; "" for holes
   std::vector<bool> present;
   std::vector<AddedTokenFinder> raw_finder, normalized_finder;  // one each; vectors, because they are made last
 
   const std::string* token(Id id) const {
-    if (const auto found = added_by_id.find(id); found != added_by_id.end()) return &added[found->second].content;
+    if (const auto found = added_by_id.find(id); found != added_by_id.end()) return &added_text[found->second];
     const auto at = static_cast<std::size_t>(id);
     return id >= 0 && at < tokens.size() && present[at] ? &tokens[at] : nullptr;
   }
@@ -195,7 +196,11 @@ Result<Tokenizer> Tokenizer::parse(std::string_view text, std::string where) {
       impl->tokens[at] = token;
       impl->present[at] = true;
     }
-    for (std::size_t i = 0; i < impl->added.size(); ++i) impl->added_by_id[impl->added[i].id] = i;
+    for (std::size_t i = 0; i < impl->added.size(); ++i) {
+      const AddedToken& token = impl->added[i];
+      impl->added_by_id[token.id] = i;
+      impl->added_text.push_back(token.normalized && impl->normalize ? impl->normalize(token.content) : token.content);
+    }
     impl->raw_finder.push_back(finder(impl->added, false, impl->normalize));
     impl->normalized_finder.push_back(finder(impl->added, true, impl->normalize));
     return Tokenizer(std::move(impl));
