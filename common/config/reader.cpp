@@ -1,20 +1,15 @@
 // Reading: a strict visitor over parsed JSON. The first broken rule is kept and ends the reading.
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
 
+#include "config/document.h"
 #include "config/section.h"
 
 namespace strata::config {
 namespace {
 
 using nlohmann::json;
-
-constexpr int kDepthMax = 32;
-
-std::string text_of(const json& value) { return printable(value.dump(-1, ' ', false, json::error_handler_t::replace), 80); }
 
 std::string number_text(double value) {
   std::string text = json(value).dump();
@@ -48,22 +43,10 @@ bool inside(const Range& range, double value) {
          !(range.below && value >= *range.below);
 }
 
-/// What all objects of one document share.
-struct Document {
-  std::string file;
-  std::filesystem::path folder;
-  std::optional<Error> error;
-
-  void refuse(const std::string& path, std::string what, std::string rule, std::string remedy = {}) {
-    if (error) return;
-    error = Error{.code = ErrorCode::kConfig, .what = std::move(what), .where = file + ": " + (path.empty() ? "the file" : path),
-                  .rule = std::move(rule), .remedy = std::move(remedy)};
-  }
-};
-
 class Reader final : public Fields {
  public:
-  Reader(Document& document, const json& object, std::string path) : document_(document), object_(object), path_(std::move(path)) {
+  Reader(Document& document, const json& object, std::string path)
+      : document_(document), object_(object), path_(std::move(path)) {
     if (!object_.is_object()) document_.refuse(path_, "is " + text_of(object_), "must be an object {...}");
   }
 
@@ -100,7 +83,8 @@ class Reader final : public Fields {
     if (found == nullptr) return;
     if (!found->is_string()) return refuse(key, *found, "must be a path");
     value = found->get<std::string>();
-    if (!value.empty() && std::filesystem::path(value).is_relative()) {
+    // A path typed on the command line starts where the user stands, as the shell completes it.
+    if (!value.empty() && std::filesystem::path(value).is_relative() && !document_.is_set(at(key))) {
       value = (document_.folder / value).lexically_normal().string();
     }
   }
@@ -144,17 +128,20 @@ class Reader final : public Fields {
   }
 
   void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value, Range range, std::string_view) override {
-    read_map(key, value, [&](const json& item, const std::string& where, std::int64_t& out) { return read_integer(item, range, where, out); });
+    read_map(key, value, [&](const json& item, const std::string& where, std::int64_t& out) {
+      return read_integer(item, range, where, out);
+    });
   }
 
   void number_map(std::string_view key, std::map<std::string, double>& value, Range range, std::string_view) override {
-    read_map(key, value, [&](const json& item, const std::string& where, double& out) { return read_number(item, range, where, out); });
+    read_map(key, value,
+             [&](const json& item, const std::string& where, double& out) { return read_number(item, range, where, out); });
   }
 
   void object(std::string_view key, const std::function<void(Fields&)>& inner, std::string_view) override {
     const json* found = take(key);
-    static const json kEmpty = json::object();
-    Reader reader(document_, found != nullptr ? *found : kEmpty, at(key));
+    const json nothing = json::object();
+    Reader reader(document_, found != nullptr ? *found : nothing, at(key));
     reader.absent_ = found == nullptr;
     inner(reader);
     reader.finish();
@@ -173,23 +160,22 @@ class Reader final : public Fields {
     }
   }
 
-  void required(std::initializer_list<std::string_view> keys) override {
-    for (const auto key : keys) {
-      if (absent_ || !object_.is_object() || object_.contains(key)) continue;
-      document_.refuse(at(key), "is missing", "this key is required");
-    }
-  }
+  void required(std::initializer_list<std::string_view> keys) override { required_.assign(keys.begin(), keys.end()); }
 
-  /// Refuses keys that nobody described.
+  /// Refuses keys that nobody described, then asks for those that must be there: a misspelt one is named as what it is.
   void finish() {
     if (!object_.is_object()) return;
     for (const auto& [key, value] : object_.items()) {
-      if (key == "$schema" || key == "version" || std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
+      if (path_.empty() && (key == "$schema" || key == "version")) continue;
+      if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
       const auto near = nearest(key, known_);
       std::string rule = "known keys:";
       for (const auto& name : known_) rule += " " + name;
       document_.refuse(path_.empty() ? printable(key, 80) : path_ + "." + printable(key, 80), "is not a known key", rule,
                        near ? "did you mean \"" + *near + "\"?" : "");
+    }
+    for (const auto& key : required_) {
+      if (!absent_ && !object_.contains(key)) document_.refuse(at(key), "is missing", "this key is required");
     }
   }
 
@@ -243,65 +229,21 @@ class Reader final : public Fields {
   const json& object_;
   std::string path_;
   std::vector<std::string> known_;
+  std::vector<std::string> required_;
   bool absent_ = false;  // the whole section is left out: its required keys are not asked for
 };
 
-// JSON with comments; duplicate keys and deep nesting refused, which the library alone would let pass.
-json parse(std::string_view text, Document& document) {
-  std::vector<std::set<std::string>> keys;
-  const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > kDepthMax) document.refuse("", "is nested deeper than " + std::to_string(kDepthMax), "flatten it");
-    if (event == json::parse_event_t::object_start) keys.emplace_back();
-    if (event == json::parse_event_t::object_end && !keys.empty()) keys.pop_back();
-    if (event == json::parse_event_t::key && !keys.empty() && !keys.back().insert(parsed.get<std::string>()).second) {
-      document.refuse(printable(parsed.get<std::string>(), 80), "is given twice in one object", "keys are unique");
-    }
-    return !document.error.has_value();
-  };
-  try {
-    return json::parse(text, watch, true, /*ignore_comments=*/true);
-  } catch (const json::exception& problem) {
-    // The library's text names line and column; its prefix in brackets is of no use to a reader.
-    std::string what = problem.what();
-    if (const auto end = what.find("] "); end != std::string::npos) what.erase(0, end + 2);
-    document.refuse("", "is not valid JSON: " + printable(what, 200), "see https://json.org");
-    return json::object();
-  }
-}
-
-// Sets "a.b[2].c=value" in the document.
-void apply_override(json& root, const std::string& setting, Document& document) {
-  const auto equals = setting.find('=');
-  if (equals == std::string::npos || equals == 0) {
-    return document.refuse("--set " + setting, "has no value", "write --set key.path=value");
-  }
-  json value = json::parse(setting.substr(equals + 1), nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded()) value = setting.substr(equals + 1);
-  std::string pointer;
-  for (const char c : setting.substr(0, equals)) {
-    if (c == '.' || c == '[') {
-      pointer += '/';
-    } else if (c != ']') {
-      pointer += c;
-    }
-  }
-  try {
-    root[json::json_pointer("/" + pointer)] = value;
-  } catch (const json::exception&) {
-    document.refuse("--set " + setting, "does not name a place in the job", "write --set section.key=value");
-  }
-}
-
 }  // namespace
 
-Result<void> read(std::string_view text, const std::string& file, std::span<const std::string> overrides, const Describe& describe) {
-  Document document{.file = file, .folder = std::filesystem::path(file).parent_path(), .error = std::nullopt};
-  json root = parse(text, document);
-  for (const auto& setting : overrides) {
-    if (!document.error) apply_override(root, setting, document);
-  }
+Result<void> read(std::string_view text, const std::string& file, std::span<const std::string> overrides,
+                  const Describe& describe) {
+  Document document = parse_document(text, file, overrides);
   if (!document.error) {
+    const json root = std::move(document.root);
     Reader reader(document, root, "");
+    if (const auto version = root.find("version"); root.is_object() && version != root.end() && *version != 1) {
+      document.refuse("version", "is " + text_of(*version), "this strata reads version 1 of job files");
+    }
     describe(reader);
     reader.finish();
   }

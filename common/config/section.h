@@ -35,7 +35,8 @@ class Fields {
   virtual void number(std::string_view key, double& value, Range range, std::string_view help) = 0;
   virtual void boolean(std::string_view key, bool& value, std::string_view help) = 0;
   virtual void text(std::string_view key, std::string& value, std::string_view help) = 0;
-  /// A path: relative ones are resolved against the folder of the job file.
+  /// A path: relative ones are resolved against the folder of the job file; those given by an override stay as typed, that is
+  /// relative to the current folder.
   virtual void path(std::string_view key, std::string& value, std::string_view help) = 0;
   /// One of `names`; unknown ones are refused with the nearest.
   virtual void choice(std::string_view key, std::string& value, std::span<const std::string_view> names,
@@ -44,8 +45,7 @@ class Fields {
   /// {"pattern": integer}: rank and alpha patterns.
   virtual void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value, Range range,
                            std::string_view help) = 0;
-  virtual void number_map(std::string_view key, std::map<std::string, double>& value, Range range,
-                          std::string_view help) = 0;
+  virtual void number_map(std::string_view key, std::map<std::string, double>& value, Range range, std::string_view help) = 0;
   virtual void object(std::string_view key, const std::function<void(Fields&)>& inner, std::string_view help) = 0;
   /// A list of objects. `resize(n)` prepares n elements when reading; `element(i, fields)` describes the i-th.
   virtual void objects(std::string_view key, std::size_t size, const std::function<void(std::size_t)>& resize,

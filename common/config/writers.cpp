@@ -18,10 +18,16 @@ class Resolver final : public Fields {
   void boolean(std::string_view key, bool& value, std::string_view) override { set(key, value); }
   void text(std::string_view key, std::string& value, std::string_view) override { set(key, value); }
   void path(std::string_view key, std::string& value, std::string_view) override { set(key, value); }
-  void choice(std::string_view key, std::string& value, std::span<const std::string_view>, std::string_view) override { set(key, value); }
+  void choice(std::string_view key, std::string& value, std::span<const std::string_view>, std::string_view) override {
+    set(key, value);
+  }
   void texts(std::string_view key, std::vector<std::string>& value, std::string_view) override { set(key, value); }
-  void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value, Range, std::string_view) override { set(key, value); }
-  void number_map(std::string_view key, std::map<std::string, double>& value, Range, std::string_view) override { set(key, value); }
+  void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value, Range, std::string_view) override {
+    set(key, value);
+  }
+  void number_map(std::string_view key, std::map<std::string, double>& value, Range, std::string_view) override {
+    set(key, value);
+  }
   void object(std::string_view key, const std::function<void(Fields&)>& inner, std::string_view) override {
     Resolver resolver(out_[std::string(key)]);
     inner(resolver);
@@ -110,10 +116,14 @@ class SchemaWriter final : public Fields {
     return entry;
   }
   static void bounds(json& entry, const Range& range) {
-    if (range.above) entry["exclusiveMinimum"] = *range.above;
-    else if (std::isfinite(range.min)) entry["minimum"] = range.min;
-    if (range.below) entry["exclusiveMaximum"] = *range.below;
-    else if (std::isfinite(range.max)) entry["maximum"] = range.max;
+    if (range.above)
+      entry["exclusiveMinimum"] = *range.above;
+    else if (std::isfinite(range.min))
+      entry["minimum"] = range.min;
+    if (range.below)
+      entry["exclusiveMaximum"] = *range.below;
+    else if (std::isfinite(range.max))
+      entry["maximum"] = range.max;
   }
   void map(std::string_view key, std::string_view type, const Range& range, std::string_view help) {
     json& entry = property(key, help);
@@ -130,7 +140,8 @@ std::string resolved_json(const Describe& describe) {
   json out;
   Resolver resolver(out);
   describe(resolver);
-  return out.dump(2) + "\n";
+  // File names need not be UTF-8; they must not end the run that is being recorded.
+  return out.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 std::string schema_json(std::string_view title, const Describe& describe) {
