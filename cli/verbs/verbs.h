@@ -10,6 +10,7 @@ Verb eval_verb();
 Verb generate_verb();
 Verb merge_verb();
 Verb export_verb();
+Verb import_verb();
 Verb bench_train_verb();
 Verb bench_gemm_verb();
 Verb tokenize_verb();
