@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <cstring>
 
@@ -16,6 +17,15 @@ namespace {
 
 using formats::GgufFile;
 using json = nlohmann::ordered_json;
+
+// The file keeps these as float; what its writer meant is the shortest decimal that rounds to that float.
+double decimal(double stored) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, static_cast<float>(stored));
+  double out = stored;
+  std::from_chars(text, end.ptr, out);
+  return out;
+}
 
 // The sizes of a model, from "<architecture>.<key>".
 struct Sizes {
@@ -51,8 +61,8 @@ Result<Sizes> read_sizes(const GgufFile& file) {
   s.kv_heads = size("attention.head_count_kv", s.heads);
   s.head_dim = size("attention.key_length", s.hidden / s.heads);
   s.context = size("context_length", 2048);
-  s.epsilon = file.number(s.architecture + ".attention.layer_norm_rms_epsilon").value_or(1e-5);
-  s.rope_theta = file.number(s.architecture + ".rope.freq_base").value_or(10000.0);
+  s.epsilon = decimal(file.number(s.architecture + ".attention.layer_norm_rms_epsilon").value_or(1e-5));
+  s.rope_theta = decimal(file.number(s.architecture + ".rope.freq_base").value_or(10000.0));
   const auto embedding = file.tensors().find("token_embd.weight");
   if (embedding == file.tensors().end()) {
     return fail({.code = ErrorCode::kFormat, .what = "is missing", .where = file.where() + ": tensor token_embd.weight"});
