@@ -7,6 +7,7 @@
 #include <iostream>
 #include <map>
 #include <new>
+#include <optional>
 
 #include "cli/verb.h"
 #include "cli/version.h"
@@ -101,8 +102,38 @@ bool wants_json(int argc, char** argv) {
   return false;
 }
 
+// The command the words name, as far as they do.
+const Parsed* named_command(const std::vector<Parsed>& parsed, int argc, char** argv) {
+  for (const auto& candidate : parsed) {
+    const std::string first = argc > 1 ? argv[1] : "";
+    const std::string both = first + " " + (argc > 2 ? argv[2] : "");
+    if (candidate.verb->name == first || candidate.verb->name == both) return &candidate;
+  }
+  return nullptr;
+}
+
+// An unknown flag, before anything else that may be wrong: a misspelt --model is no missing one.
+std::optional<Error> unknown_flag(const Parsed& command, int argc, char** argv) {
+  std::vector<std::string> known;
+  for (const auto* option : command.command->get_options()) {
+    for (const auto& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  for (int i = 2; i < argc; ++i) {
+    const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
+    if (word.size() < 3 || !word.starts_with("--") || std::find(known.begin(), known.end(), word) != known.end()) continue;
+    Error error{.code = ErrorCode::kUsage, .what = "\"" + printable(word, 60) + "\" is not a flag of `strata " + std::string(command.verb->name) + "`",
+                .remedy = "see `strata " + std::string(command.verb->name) + " --help`"};
+    if (const auto near = config::nearest(word, known)) error.remedy = "did you mean " + *near + "?";
+    return error;
+  }
+  return std::nullopt;
+}
+
 // What CLI11 calls an unexpected word, with the nearest word it would have known.
-Error usage_error(const CLI::ParseError& problem, const std::vector<Verb>& verbs, int argc, char** argv) {
+Error usage_error(const CLI::ParseError& problem, const std::vector<Verb>& verbs, const std::vector<Parsed>& parsed, int argc, char** argv) {
+  if (const auto* command = named_command(parsed, argc, argv)) {
+    if (auto unknown = unknown_flag(*command, argc, argv)) return *unknown;
+  }
   Error error{.code = ErrorCode::kUsage, .what = printable(problem.what(), 400), .remedy = "see `strata --help`"};
   if (argc < 2) return error;
   std::vector<std::string> names;
@@ -160,7 +191,7 @@ int run_program(int argc, char** argv) {
     } catch (const CLI::Success& asked) {
       return app.exit(asked);  // help or version
     } catch (const CLI::ParseError& problem) {
-      return print_error(usage_error(problem, verbs, argc, argv), as_json, std::cout, std::cerr);
+      return print_error(usage_error(problem, verbs, parsed, argc, argv), as_json, std::cout, std::cerr);
     }
     for (const auto& candidate : parsed) {
       if (candidate.command->parsed()) return run_verb(candidate, common);

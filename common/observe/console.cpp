@@ -58,9 +58,9 @@ std::string summary(const Event& e) {
                               text(e, "clients").c_str(), text(e, "rank").c_str());
     const double error = number(e, "relative_error");
     if (std::isfinite(error)) {
-      line += format(", error against the clients' mean %.1e", error);
+      line += format(", off the clients' mean by %.1e", error);
       const double lost = number(e, "factor_averaging_error");
-      if (std::isfinite(lost)) line += format(" (averaging factors: %.1e)", lost);
+      if (std::isfinite(lost)) line += format(" (averaging factors: by %.1e)", lost);
     }
     return line;
   }

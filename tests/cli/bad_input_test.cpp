@@ -89,7 +89,7 @@ struct Federation {
     write_file(model() / "tokenizer.json", tokenizer_json());
     write_file(folder / "a.jsonl", R"({"input_ids":[1,5,9,4,8,3],"labels":[-100,-100,9,4,8,3]})" "\n"
                                    R"({"input_ids":[7,7,2,6]})" "\n");
-    write_file(folder / "b.jsonl", R"({"text":"plain words"})" "\n" R"({"prompt":"a ","completion":"b"})" "\n");
+    write_file(folder / "b.jsonl", R"({"prompt":"plain ","completion":"words"})" "\n" R"({"prompt":"a ","completion":"b"})" "\n");
     job = {{"version", 1},
            {"model", {{"path", "model"}}},
            {"adapter", {{"rank", 2}, {"alpha", 4}, {"targets", {"q_proj", "v_proj"}}}},
