@@ -11,8 +11,8 @@
 namespace strata::cli {
 namespace {
 
-// Clients are summed in the order of their names: numbers with leading zeros keep the order of the command
-// line.
+// Clients are summed in the order of their names: numbers with leading zeros keep the order of the
+// command line.
 std::string client_name(std::size_t index) { return fmt::format("adapter-{:06}", index); }
 
 }  // namespace
@@ -54,9 +54,9 @@ exporting::PeftOptions merged_options(std::span<const WeightedAdapter> adapters,
     const auto& config = adapter.config;
     if (out.base_model.empty()) out.base_model = config.base_model;
     if (!config.base_model.empty() && config.base_model != out.base_model) {
-      warnings.push_back(
-          fmt::format("{} is for the base \"{}\", others for \"{}\": stacking only makes sense on one base",
-                      folder.string(), printable(config.base_model), printable(out.base_model)));
+      warnings.push_back(fmt::format(
+          "{} is for the base \"{}\", others for \"{}\": stacking only makes sense on one base",
+          folder.string(), printable(config.base_model), printable(out.base_model)));
     }
     out.fan_in_fan_out = out.fan_in_fan_out || config.fan_in_fan_out;
     listed = listed && !config.target_modules.empty();

@@ -18,14 +18,17 @@ struct ClientRecords {
 Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const Job& job);
 
 // Already tokenised records need no tokenizer; anything else does.
-Result<text::Examples> token_examples(std::span<const text::Record> records, std::size_t max_length, std::string_view who,
-                                      std::string_view path) {
+Result<text::Examples> token_examples(std::span<const text::Record> records, std::size_t max_length,
+                                      std::string_view who, std::string_view path) {
   text::Examples out;
   for (const auto& record : records) {
     const auto* tokens = std::get_if<text::Tokens>(&record.content);
     if (tokens == nullptr) {
-      return fail({.code = ErrorCode::kData, .what = "is text, but the model folder has no tokenizer.json", .where = record.source,
-                   .rule = "without a tokenizer records are {\"input_ids\": [...]}", .remedy = "add the model's tokenizer.json"});
+      return fail({.code = ErrorCode::kData,
+                   .what = "is text, but the model folder has no tokenizer.json",
+                   .where = record.source,
+                   .rule = "without a tokenizer records are {\"input_ids\": [...]}",
+                   .remedy = "add the model's tokenizer.json"});
     }
     ++out.report.records;
     text::Example example{tokens->ids, tokens->trained, record.source};
@@ -45,24 +48,32 @@ Result<text::Examples> token_examples(std::span<const text::Record> records, std
     out.examples.push_back(std::move(example));
   }
   if (out.examples.empty()) {
-    return fail({.code = ErrorCode::kData, .what = std::string(who) + " has no token to train on", .where = std::string(path),
-                 .rule = "at least one record needs a trained token", .remedy = "check labels and data.max_length"});
+    return fail({.code = ErrorCode::kData,
+                 .what = std::string(who) + " has no token to train on",
+                 .where = std::string(path),
+                 .rule = "at least one record needs a trained token",
+                 .remedy = "check labels and data.max_length"});
   }
   return out;
 }
 
 }  // namespace
 
-tensor::DType compute_type(const std::string& dtype) { return dtype == "bf16" ? tensor::DType::kBF16 : tensor::DType::kF32; }
+tensor::DType compute_type(const std::string& dtype) {
+  return dtype == "bf16" ? tensor::DType::kBF16 : tensor::DType::kF32;
+}
 
-Result<text::Examples> TextSide::examples(std::span<const text::Record> records, std::string_view who, std::string_view path) const {
+Result<text::Examples> TextSide::examples(std::span<const text::Record> records,
+                                          std::string_view who, std::string_view path) const {
   if (!text) return token_examples(records, options.max_length, who, path);
   return text::ExampleBuilder(*text, options).build_all(records, who, path);
 }
 
-Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir, const DataSection& data, std::size_t vocab) {
+Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir,
+                           const DataSection& data, std::size_t vocab) {
   TextSide out{.text = std::nullopt,
-               .options = {.max_length = static_cast<std::size_t>(data.max_length), .completion_only = data.completion_only,
+               .options = {.max_length = static_cast<std::size_t>(data.max_length),
+                           .completion_only = data.completion_only,
                            .separator = data.separator},
                .vocab = vocab};
   if (!disk.exists(std::filesystem::path(model_dir) / "tokenizer.json")) return out;
@@ -92,25 +103,31 @@ Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const J
   if (!file) return fail(std::move(file).error());
   std::vector<std::string> names;
   for (const std::size_t i : sharing) names.push_back(job.clients[i].name);
-  const auto draws = sys::Stream(static_cast<std::uint64_t>(job.training.seed)).at({.purpose = "split"});
-  auto shares = job.data.split == "field"       ? text::split_by_field(file->records, job.data.split_field, names)
-                : job.data.split == "dirichlet" ? text::split_dirichlet(file->records, job.data.split_field,
-                                                                        job.data.dirichlet_alpha, names, draws)
-                                                : text::split_iid(file->records.size(), names, draws);
+  const auto draws =
+      sys::Stream(static_cast<std::uint64_t>(job.training.seed)).at({.purpose = "split"});
+  auto shares = job.data.split == "field"
+                    ? text::split_by_field(file->records, job.data.split_field, names)
+                : job.data.split == "dirichlet"
+                    ? text::split_dirichlet(file->records, job.data.split_field,
+                                            job.data.dirichlet_alpha, names, draws)
+                    : text::split_iid(file->records.size(), names, draws);
   if (!shares) return fail(std::move(shares).error(), "splitting " + job.data.path);
   for (const auto& share : *shares) {
     const auto at = std::find(names.begin(), names.end(), share.client) - names.begin();
-    out[sharing[static_cast<std::size_t>(at)]] = {text::select(file->records, share.records), job.data.path};
+    out[sharing[static_cast<std::size_t>(at)]] = {text::select(file->records, share.records),
+                                                  job.data.path};
   }
   return out;
 }
 
 // Moves a share of a client's records to the held-out ones.
-Result<void> keep_back(ClientRecords& own, double fraction, const sys::Stream& draws, std::vector<text::Record>& held_out) {
+Result<void> keep_back(ClientRecords& own, double fraction, const sys::Stream& draws,
+                       std::vector<text::Record>& held_out) {
   if (fraction <= 0.0) return {};
   auto parts = text::hold_out(own.records.size(), fraction, draws);
   if (!parts) return fail(std::move(parts).error());
-  for (auto& record : text::select(own.records, parts->held_out)) held_out.push_back(std::move(record));
+  for (auto& record : text::select(own.records, parts->held_out))
+    held_out.push_back(std::move(record));
   own.records = text::select(own.records, parts->train);
   return {};
 }
@@ -119,16 +136,19 @@ std::map<std::string, adapter::Factors> scaled_factors(const exporting::PeftAdap
   std::map<std::string, adapter::Factors> out;
   for (const auto& [module, pair] : peft.modules) {
     adapter::Factors factors{pair.b, pair.a};
-    for (float& value : factors.b.values()) value = static_cast<float>(static_cast<double>(value) * pair.scale);
+    for (float& value : factors.b.values())
+      value = static_cast<float>(static_cast<double>(value) * pair.scale);
     out.emplace(module, std::move(factors));
   }
   return out;
 }
 
-// An initial adapter says itself which layers it sits on, with which ranks and scales; what the job's adapter section says of them does
-// not apply.
-adapter::AdapterConfig shaped_by(adapter::AdapterConfig config, const exporting::PeftAdapter& peft) {
-  if (config.method == "lora" || config.method == "rslora") config.method = peft.config.use_rslora ? "rslora" : "lora";
+// An initial adapter says itself which layers it sits on, with which ranks and scales; what the
+// job's adapter section says of them does not apply.
+adapter::AdapterConfig shaped_by(adapter::AdapterConfig config,
+                                 const exporting::PeftAdapter& peft) {
+  if (config.method == "lora" || config.method == "rslora")
+    config.method = peft.config.use_rslora ? "rslora" : "lora";
   config.targets.clear();
   config.rank_pattern.clear();
   config.alpha_pattern.clear();
@@ -165,7 +185,9 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
 
   std::vector<std::size_t> order(job.clients.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return job.clients[a].name < job.clients[b].name; });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return job.clients[a].name < job.clients[b].name;
+  });
 
   std::vector<text::Record> held_out_records;
   const sys::Stream root(static_cast<std::uint64_t>(job.training.seed));
@@ -181,9 +203,13 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
     auto examples = text->examples(own.records, "client " + client.name, own.source);
     if (!examples) return fail(std::move(examples).error());
     data.push_back({client.name, own.source, examples->report});
-    auto trainer = client::LocalTrainer::make({.name = client.name, .adapter = start ? shaped_by(client.adapter, *start) : client.adapter, .initial = initial,
-                                               .examples = std::move(examples->examples), .weight = client.weight},
-                                              job.training, base, static_cast<std::uint32_t>(job.aggregation.rounds));
+    auto trainer = client::LocalTrainer::make(
+        {.name = client.name,
+         .adapter = start ? shaped_by(client.adapter, *start) : client.adapter,
+         .initial = initial,
+         .examples = std::move(examples->examples),
+         .weight = client.weight},
+        job.training, base, static_cast<std::uint32_t>(job.aggregation.rounds));
     if (!trainer) return fail(std::move(trainer).error());
     trainers.push_back(std::move(*trainer));
   }
@@ -203,8 +229,12 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
   }
   auto coordinator = coordinator::Coordinator::make(job.aggregation, std::move(base));
   if (!coordinator) return fail(std::move(coordinator).error());
-  return Federation{.text = std::move(*text), .coordinator = std::move(*coordinator), .trainers = std::move(trainers),
-                    .data = std::move(data), .held_out = std::move(held_out), .held_out_records = std::move(held_out_records),
+  return Federation{.text = std::move(*text),
+                    .coordinator = std::move(*coordinator),
+                    .trainers = std::move(trainers),
+                    .data = std::move(data),
+                    .held_out = std::move(held_out),
+                    .held_out_records = std::move(held_out_records),
                     .initial = std::move(initial_scaled)};
 }
 

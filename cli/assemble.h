@@ -1,5 +1,6 @@
 #pragma once
-// Values into objects: from a job to the model, the clients' records and the trainers of a federation in one process.
+// Values into objects: from a job to the model, the clients' records and the trainers of a
+// federation in one process.
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,18 +15,20 @@
 
 namespace strata::cli {
 
-/// The text side of a model folder; `text` is empty when the folder has no tokenizer.json (records must then be input_ids).
+/// The text side of a model folder; `text` is empty when the folder has no tokenizer.json (records
+/// must then be input_ids).
 struct TextSide {
   std::optional<text::ModelText> text;
   text::BuildOptions options;
   std::size_t vocab = 0;
 
   /// Examples of a file's records; `who` names them in errors.
-  [[nodiscard]] Result<text::Examples> examples(std::span<const text::Record> records, std::string_view who,
-                                                std::string_view path) const;
+  [[nodiscard]] Result<text::Examples> examples(std::span<const text::Record> records,
+                                                std::string_view who, std::string_view path) const;
 };
 
-[[nodiscard]] Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir, const DataSection& data, std::size_t vocab);
+[[nodiscard]] Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir,
+                                         const DataSection& data, std::size_t vocab);
 
 /// What became of one client's data, for people.
 struct ClientData {
@@ -38,16 +41,18 @@ struct ClientData {
 struct Federation {
   TextSide text;
   coordinator::Coordinator coordinator;
-  std::vector<client::LocalTrainer> trainers;     // in client-name order
-  std::vector<ClientData> data;                   // same order
+  std::vector<client::LocalTrainer> trainers;  // in client-name order
+  std::vector<ClientData> data;                // same order
   std::vector<text::Example> held_out;
-  std::vector<text::Record> held_out_records;     // for exact match
-  std::map<std::string, adapter::Factors> initial;  // adapter.init with its scale in B, beside the base before round 1
+  std::vector<text::Record> held_out_records;  // for exact match
+  std::map<std::string, adapter::Factors>
+      initial;  // adapter.init with its scale in B, beside the base before round 1
 };
 
 /// Loads and checks everything before anything is computed or written.
 [[nodiscard]] Result<Federation> assemble(const sys::Disk& disk, const Job& job);
-/// The same around a model that is already there (made from scratch); job.model.path still gives tokenizer and configuration.
+/// The same around a model that is already there (made from scratch); job.model.path still gives
+/// tokenizer and configuration.
 [[nodiscard]] Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model base);
 
 [[nodiscard]] tensor::DType compute_type(const std::string& dtype);

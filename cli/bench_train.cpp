@@ -16,11 +16,13 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-std::vector<text::Example> drawn_examples(std::size_t records, std::size_t length, std::size_t vocab) {
+std::vector<text::Example> drawn_examples(std::size_t records, std::size_t length,
+                                          std::size_t vocab) {
   sys::Stream draws = sys::Stream(7).at({.purpose = "bench"});
   std::vector<text::Example> out(records);
   for (auto& example : out) {
-    for (std::size_t t = 0; t < length; ++t) example.tokens.push_back(static_cast<std::int32_t>(draws.below(vocab)));
+    for (std::size_t t = 0; t < length; ++t)
+      example.tokens.push_back(static_cast<std::int32_t>(draws.below(vocab)));
     example.trained.assign(length, 1);
     example.source = "bench";
   }
@@ -33,7 +35,8 @@ double gemm_peak_gflops(tensor::DType dtype, const sys::Clock& clock) {
   struct Shape {
     std::size_t m, n, k;
   };
-  constexpr std::array<Shape, 3> kShapes{{{1024, 1024, 1024}, {1024, 1536, 576}, {2048, 2048, 512}}};
+  constexpr std::array<Shape, 3> kShapes{
+      {{1024, 1024, 1024}, {1024, 1536, 576}, {2048, 2048, 512}}};
   tensor::Gemm gemm;
   double best = 0.0;
   for (const auto& [m, n, k] : kShapes) {
@@ -46,36 +49,45 @@ double gemm_peak_gflops(tensor::DType dtype, const sys::Clock& clock) {
       const double start = clock.seconds();
       gemm.multiply({c.data(), m, n}, left, right, false);
       const double seconds = clock.seconds() - start;
-      best = std::max(best, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / seconds / 1e9);
+      best = std::max(best, 2.0 * static_cast<double>(m) * static_cast<double>(n) *
+                                static_cast<double>(k) / seconds / 1e9);
     }
   }
   return best;
 }
 
-double needed_flops(const model::Model& model, const adapter::AdapterSet& adapters, std::size_t records, std::size_t length,
-                    std::size_t trained) {
+double needed_flops(const model::Model& model, const adapter::AdapterSet& adapters,
+                    std::size_t records, std::size_t length, std::size_t trained) {
   const auto& c = model.config();
   const double tokens = static_cast<double>(records * length);
   std::size_t lowest = model.linears().size();
-  for (std::size_t i = model.linears().size(); i-- > 0;) lowest = adapters.at(i) != nullptr ? i : lowest;
+  for (std::size_t i = model.linears().size(); i-- > 0;)
+    lowest = adapters.at(i) != nullptr ? i : lowest;
   double total = 0.0;
   for (std::size_t i = 0; i < model.linears().size(); ++i) {
     const auto& site = model.linears()[i];
     const double size = static_cast<double>(site.d_out) * static_cast<double>(site.d_in);
-    const bool input_gradient = i > lowest && site.layer > model.linears()[std::min(lowest, model.linears().size() - 1)].layer;
-    const bool same_layer_above = i > lowest && site.layer == model.linears()[lowest].layer && site.d_in != c.hidden;
+    const bool input_gradient =
+        i > lowest &&
+        site.layer > model.linears()[std::min(lowest, model.linears().size() - 1)].layer;
+    const bool same_layer_above =
+        i > lowest && site.layer == model.linears()[lowest].layer && site.d_in != c.hidden;
     total += 2.0 * size * tokens * (input_gradient || same_layer_above ? 2.0 : 1.0);
     if (const auto* adapter = adapters.at(i)) {
-      total += 6.0 * static_cast<double>(adapter->rank()) * static_cast<double>(site.d_out + site.d_in) * tokens;
+      total += 6.0 * static_cast<double>(adapter->rank()) *
+               static_cast<double>(site.d_out + site.d_in) * tokens;
     }
   }
-  total += 4.0 * static_cast<double>(c.vocab) * static_cast<double>(c.hidden) * static_cast<double>(trained);
-  const double pairs = static_cast<double>(length) * static_cast<double>(length + 1) / 2.0 * static_cast<double>(records);
+  total += 4.0 * static_cast<double>(c.vocab) * static_cast<double>(c.hidden) *
+           static_cast<double>(trained);
+  const double pairs = static_cast<double>(length) * static_cast<double>(length + 1) / 2.0 *
+                       static_cast<double>(records);
   total += 3.0 * 4.0 * pairs * static_cast<double>(c.query_width()) * static_cast<double>(c.layers);
   return total;
 }
 
-Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrainOptions& options, const sys::Clock& clock) {
+Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrainOptions& options,
+                                     const sys::Clock& clock) {
   tensor::set_thread_count(options.threads);
   BenchTrainReport report;
   report.gemm_peak_gflops = gemm_peak_gflops(model.compute(), clock);
@@ -98,17 +110,21 @@ Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrain
   std::vector<double> seconds;
   for (int step = 0; step <= options.steps; ++step) {
     const double start = clock.seconds();
-    auto done = client::training_step(decoder, batch, **trainable, **optimizer, examples, records, training, 1e-4, stream);
+    auto done = client::training_step(decoder, batch, **trainable, **optimizer, examples, records,
+                                      training, 1e-4, stream);
     if (!done) return fail(std::move(done).error());
     if (step > 0) seconds.push_back(clock.seconds() - start);
     (step == 0 ? report.first_loss : report.last_loss) = done->loss;
   }
   for (const auto& param : (*trainable)->params()) report.trainable += param.value.size();
   report.step_seconds = median(seconds);
-  report.tokens_per_second = static_cast<double>(options.records * options.length) / report.step_seconds;
+  report.tokens_per_second =
+      static_cast<double>(options.records * options.length) / report.step_seconds;
   if (const auto* adapters = (*trainable)->adapters()) {
-    report.flops_per_step = needed_flops(model, *adapters, options.records, options.length, options.records * (options.length - 1));
-    report.flop_utilization = report.flops_per_step / report.step_seconds / 1e9 / report.gemm_peak_gflops;
+    report.flops_per_step = needed_flops(model, *adapters, options.records, options.length,
+                                         options.records * (options.length - 1));
+    report.flop_utilization =
+        report.flops_per_step / report.step_seconds / 1e9 / report.gemm_peak_gflops;
   }
   report.peak_rss_bytes = sys::peak_memory_bytes();
   return report;

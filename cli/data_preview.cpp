@@ -49,8 +49,8 @@ std::string preview_as_text(const DataPreview& preview, const PreviewOptions& op
                             text::PreviewMarks marks) {
   std::string out =
       options.data.string() + ": " + preview.detected + "\ntemplate: " + preview.chat_note + "\n";
-  out +=
-      marks == text::PreviewMarks::kColours ? "trained text is green\n" : "trained text is in [brackets]\n";
+  out += marks == text::PreviewMarks::kColours ? "trained text is green\n"
+                                               : "trained text is in [brackets]\n";
   for (const PreviewedRecord& record : preview.records) {
     const std::size_t trained = record.example.trained_tokens();
     out += "\n--- " + record.example.source + ": " + std::to_string(record.example.tokens.size()) +
@@ -59,8 +59,10 @@ std::string preview_as_text(const DataPreview& preview, const PreviewOptions& op
     if (trained == 0) out += ": dropped";
     out += "\n" + text::preview_text(record.runs, marks) + "\n";
   }
-  out += "\n" + (preview.problem.empty() ? preview.report.line(options.build.max_length) : preview.problem) +
-         "\n";
+  out +=
+      "\n" +
+      (preview.problem.empty() ? preview.report.line(options.build.max_length) : preview.problem) +
+      "\n";
   return out;
 }
 

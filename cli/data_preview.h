@@ -38,9 +38,10 @@ struct DataPreview {
   std::string problem;      // why the file cannot be trained on; empty: it can
 };
 
-/// Reads the whole file and the model's tokenizer. Errors are those of the files; a file without a token to
-/// train on is shown all the same, with the reason in `problem`.
-[[nodiscard]] Result<DataPreview> preview_data(const sys::Disk& disk, const PreviewOptions& options);
+/// Reads the whole file and the model's tokenizer. Errors are those of the files; a file without a
+/// token to train on is shown all the same, with the reason in `problem`.
+[[nodiscard]] Result<DataPreview> preview_data(const sys::Disk& disk,
+                                               const PreviewOptions& options);
 
 /// For people. Colours only for terminals; elsewhere trained text is in [brackets].
 [[nodiscard]] std::string preview_as_text(const DataPreview& preview, const PreviewOptions& options,

@@ -8,8 +8,8 @@
 #include <thread>
 
 #include "cli/run_folder.h"
-#include "evaluation/generate.h"
 #include "evaluation/exact_match.h"
+#include "evaluation/generate.h"
 #include "tensor/parallel.h"
 
 namespace strata::cli {
@@ -22,7 +22,10 @@ constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 class Run {
  public:
   Run(Federation federation, const Job& job, const std::string& directory, RunTools& tools)
-      : federation_(std::move(federation)), job_(job), tools_(tools), folder_(tools.disk, directory, job) {}
+      : federation_(std::move(federation)),
+        job_(job),
+        tools_(tools),
+        folder_(tools.disk, directory, job) {}
 
   Result<RunSummary> all();
 
@@ -39,7 +42,9 @@ class Run {
   /// What stands beside the base: averaged factors, or the initial adapter before the first round.
   Result<std::optional<adapter::AdapterSet>> beside(std::uint32_t number) const;
   evaluation::EvaluationOptions evaluation_options() const;
-  int workers() const { return std::max(1, tools_.threads / static_cast<int>(job_.training.threads)); }
+  int workers() const {
+    return std::max(1, tools_.threads / static_cast<int>(job_.training.threads));
+  }
   ClientSummary& summary_of(const std::string& client);
 
   Federation federation_;
@@ -50,11 +55,14 @@ class Run {
 };
 
 ClientSummary& Run::summary_of(const std::string& client) {
-  return *std::find_if(summary_.clients.begin(), summary_.clients.end(), [&](const auto& c) { return c.name == client; });
+  return *std::find_if(summary_.clients.begin(), summary_.clients.end(),
+                       [&](const auto& c) { return c.name == client; });
 }
 
 evaluation::EvaluationOptions Run::evaluation_options() const {
-  return {.pass_tokens = 1024, .workers = workers(), .threads_per_worker = static_cast<int>(job_.training.threads),
+  return {.pass_tokens = 1024,
+          .workers = workers(),
+          .threads_per_worker = static_cast<int>(job_.training.threads),
           .stopped = tools_.stopped};
 }
 
@@ -62,10 +70,12 @@ Result<std::optional<adapter::AdapterSet>> Run::beside(std::uint32_t number) con
   std::map<std::string, adapter::Factors> factors;
   if (number == 0) factors = federation_.initial;
   for (const auto& [name, pair] : federation_.coordinator.mean_factors()) {
-    factors.emplace(name.substr(0, name.size() - std::string_view(".weight").size()), adapter::Factors{pair.b, pair.a});
+    factors.emplace(name.substr(0, name.size() - std::string_view(".weight").size()),
+                    adapter::Factors{pair.b, pair.a});
   }
   if (factors.empty()) return std::nullopt;
-  auto set = adapter::AdapterSet::from_factors(client::linear_shapes(federation_.coordinator.model()), factors);
+  auto set = adapter::AdapterSet::from_factors(
+      client::linear_shapes(federation_.coordinator.model()), factors);
   if (!set) return fail(std::move(set).error());
   set->prepare(federation_.coordinator.model().compute());
   return std::optional<adapter::AdapterSet>(std::move(*set));
@@ -77,21 +87,29 @@ Result<void> Run::evaluate(std::uint32_t number) {
   auto adapters = beside(number);
   if (!adapters) return fail(std::move(adapters).error());
   const auto* set = adapters->has_value() ? &adapters->value() : nullptr;
-  auto report = evaluation::evaluate(federation_.coordinator.model(), set, federation_.held_out, evaluation_options());
+  auto report = evaluation::evaluate(federation_.coordinator.model(), set, federation_.held_out,
+                                     evaluation_options());
   if (!report) return fail(std::move(report).error(), "evaluating round " + std::to_string(number));
-  EvaluationSummary summary{.round = number, .loss = report->loss(), .perplexity = report->perplexity(),
+  EvaluationSummary summary{.round = number,
+                            .loss = report->loss(),
+                            .perplexity = report->perplexity(),
                             .trained_tokens = report->trained_tokens};
-  observe::Event event{.name = "evaluation",
-                       .fields = {{"round", static_cast<std::int64_t>(number)}, {"loss", summary.loss}, {"perplexity", summary.perplexity},
-                                  {"trained_tokens", static_cast<std::int64_t>(summary.trained_tokens)}}};
+  observe::Event event{
+      .name = "evaluation",
+      .fields = {{"round", static_cast<std::int64_t>(number)},
+                 {"loss", summary.loss},
+                 {"perplexity", summary.perplexity},
+                 {"trained_tokens", static_cast<std::int64_t>(summary.trained_tokens)}}};
   const bool at_end = number == 0 || number == static_cast<std::uint32_t>(job_.aggregation.rounds);
   if (job_.evaluation.exact_match && at_end && federation_.text.text) {
     const text::ExampleBuilder builder(*federation_.text.text, federation_.text.options);
-    auto matches = evaluation::exact_match(federation_.coordinator.model(), set, *federation_.text.text, builder,
-                                           federation_.held_out_records,
-                                           {.max_new_tokens = static_cast<std::size_t>(job_.evaluation.max_new_tokens),
-                                            .workers = workers(), .threads_per_worker = static_cast<int>(job_.training.threads),
-                                            .stopped = tools_.stopped});
+    auto matches = evaluation::exact_match(
+        federation_.coordinator.model(), set, *federation_.text.text, builder,
+        federation_.held_out_records,
+        {.max_new_tokens = static_cast<std::size_t>(job_.evaluation.max_new_tokens),
+         .workers = workers(),
+         .threads_per_worker = static_cast<int>(job_.training.threads),
+         .stopped = tools_.stopped});
     if (!matches) return fail(std::move(matches).error(), "generating answers");
     summary.exact_match = matches->share();
     event.fields.emplace_back("exact_match", summary.exact_match);
@@ -110,8 +128,9 @@ Result<void> Run::client_losses(bool before) {
     double loss = kNotMeasured;
     if (limit > 0) {
       auto own = trainer.examples();
-      auto report = evaluation::evaluate(federation_.coordinator.model(), adapters->has_value() ? &adapters->value() : nullptr,
-                                         own.first(std::min(limit, own.size())), evaluation_options());
+      auto report = evaluation::evaluate(
+          federation_.coordinator.model(), adapters->has_value() ? &adapters->value() : nullptr,
+          own.first(std::min(limit, own.size())), evaluation_options());
       if (!report) return fail(std::move(report).error(), "client " + trainer.name());
       loss = report->loss();
     }
@@ -123,17 +142,20 @@ Result<void> Run::client_losses(bool before) {
 
 std::vector<Run::Outcome> Run::train(const client::RoundTask& task) {
   auto& trainers = federation_.trainers;
-  std::vector<Outcome> outcomes(trainers.size(), fail(Error{.code = ErrorCode::kInterrupted, .what = "stopped by a signal"}));
+  std::vector<Outcome> outcomes(
+      trainers.size(), fail(Error{.code = ErrorCode::kInterrupted, .what = "stopped by a signal"}));
   std::atomic<std::size_t> next{0};
   const auto work = [&] {
-    client::RoundTools tools{.clock = tools_.clock, .observer = tools_.observer, .stopped = tools_.stopped};
+    client::RoundTools tools{
+        .clock = tools_.clock, .observer = tools_.observer, .stopped = tools_.stopped};
     for (std::size_t i = next++; i < trainers.size() && !tools_.stopped(); i = next++) {
       outcomes[i] = trainers[i].run_round(federation_.coordinator.model(), task, tools);
     }
   };
   const auto count = std::min<std::size_t>(static_cast<std::size_t>(workers()), trainers.size());
   if (count == 1) {
-    work();  // here: a second team of compute threads beside this thread's own would only get in its way
+    work();  // here: a second team of compute threads beside this thread's own would only get in
+             // its way
     return outcomes;
   }
   std::vector<std::jthread> threads;
@@ -142,44 +164,58 @@ std::vector<Run::Outcome> Run::train(const client::RoundTask& task) {
   return outcomes;
 }
 
-// A client that failed or whose update does not fit is left out of the round by name; the others go on.
+// A client that failed or whose update does not fit is left out of the round by name; the others go
+// on.
 void Run::take(std::uint32_t number, std::vector<Outcome>& outcomes) {
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
     const std::string& name = federation_.trainers[i].name();
     Result<void> accepted = outcomes[i] ? federation_.coordinator.accept(outcomes[i]->update)
                                         : Result<void>(fail(outcomes[i].error()));
     if (!accepted) {
-      summary_.refused.push_back("round " + std::to_string(number) + ": client " + name + ": " + accepted.error().line());
-      tools_.observer.on({.name = "client_refused", .fields = {{"round", static_cast<std::int64_t>(number)}, {"client", name},
-                                                               {"reason", accepted.error().line()}}});
+      summary_.refused.push_back("round " + std::to_string(number) + ": client " + name + ": " +
+                                 accepted.error().line());
+      tools_.observer.on({.name = "client_refused",
+                          .fields = {{"round", static_cast<std::int64_t>(number)},
+                                     {"client", name},
+                                     {"reason", accepted.error().line()}}});
       continue;
     }
     const auto& result = *outcomes[i];
     auto& summary = summary_of(name);
     std::size_t bytes = 0;
-    for (const auto& [tensor, delta] : result.update.delta) bytes += delta.value_count() * sizeof(float);
+    for (const auto& [tensor, delta] : result.update.delta)
+      bytes += delta.value_count() * sizeof(float);
     summary.bytes_up += bytes;
     ++summary.rounds;
     summary_.tokens += result.stats.tokens;
     summary_.train_seconds += result.stats.seconds;
     tools_.observer.on({.name = "client_round",
-                        .fields = {{"round", static_cast<std::int64_t>(number)}, {"client", name},
-                                   {"rank", static_cast<std::int64_t>(summary.rank)}, {"steps", result.stats.steps},
-                                   {"loss_before", result.stats.first_loss}, {"loss_after", result.stats.last_loss},
+                        .fields = {{"round", static_cast<std::int64_t>(number)},
+                                   {"client", name},
+                                   {"rank", static_cast<std::int64_t>(summary.rank)},
+                                   {"steps", result.stats.steps},
+                                   {"loss_before", result.stats.first_loss},
+                                   {"loss_after", result.stats.last_loss},
                                    {"tokens", static_cast<std::int64_t>(result.stats.tokens)},
-                                   {"bytes_up", static_cast<std::int64_t>(bytes)}, {"seconds", result.stats.seconds}}});
+                                   {"bytes_up", static_cast<std::int64_t>(bytes)},
+                                   {"seconds", result.stats.seconds}}});
   }
 }
 
 void Run::tell_aggregate(const RoundReport& report, double seconds) {
   const auto& packet = report.aggregate.packet;
   std::size_t bytes = packet.byte_count();
-  for (const auto& [name, pair] : report.aggregate.mean_factors) bytes += (pair.a.size() + pair.b.size()) * sizeof(float);
+  for (const auto& [name, pair] : report.aggregate.mean_factors)
+    bytes += (pair.a.size() + pair.b.size()) * sizeof(float);
   for (auto& client : summary_.clients) client.bytes_down += bytes;
   std::vector<std::pair<std::string, observe::Value>> fields{
-      {"round", static_cast<std::int64_t>(report.round)}, {"method", job_.aggregation.method},
-      {"clients", static_cast<std::int64_t>(report.clients.size())}, {"rank", static_cast<std::int64_t>(packet.max_rank())},
-      {"bytes", static_cast<std::int64_t>(bytes)}, {"seconds", seconds}, {"packet_hash", hex(report.packet)},
+      {"round", static_cast<std::int64_t>(report.round)},
+      {"method", job_.aggregation.method},
+      {"clients", static_cast<std::int64_t>(report.clients.size())},
+      {"rank", static_cast<std::int64_t>(packet.max_rank())},
+      {"bytes", static_cast<std::int64_t>(bytes)},
+      {"seconds", seconds},
+      {"packet_hash", hex(report.packet)},
       {"chain_hash", hex(report.chain)}};
   if (job_.aggregation.measure) {
     fields.emplace_back("relative_error", report.exactness.relative_error);
@@ -194,9 +230,12 @@ void Run::tell_aggregate(const RoundReport& report, double seconds) {
 Result<void> Run::restart(const RoundReport& report) {
   const auto policy = federation_.coordinator.restart();
   for (auto& trainer : federation_.trainers) {
-    // A client left out of this round starts afresh whatever the policy: its factors were not folded.
-    const bool used = std::find(report.clients.begin(), report.clients.end(), trainer.name()) != report.clients.end();
-    const auto own = !used && policy == protocol::Restart::kKeep ? protocol::Restart::kFresh : policy;
+    // A client left out of this round starts afresh whatever the policy: its factors were not
+    // folded.
+    const bool used = std::find(report.clients.begin(), report.clients.end(), trainer.name()) !=
+                      report.clients.end();
+    const auto own =
+        !used && policy == protocol::Restart::kKeep ? protocol::Restart::kFresh : policy;
     if (auto done = trainer.restart(own, report.round, report.aggregate.mean_factors); !done) {
       return fail(std::move(done).error(), "client " + trainer.name());
     }
@@ -205,10 +244,12 @@ Result<void> Run::restart(const RoundReport& report) {
 }
 
 Result<void> Run::round(std::uint32_t number) {
-  auto outcomes = train({.round = number, .rounds = static_cast<std::uint32_t>(job_.aggregation.rounds),
+  auto outcomes = train({.round = number,
+                         .rounds = static_cast<std::uint32_t>(job_.aggregation.rounds),
                          .base = federation_.coordinator.chain()});
   if (tools_.stopped()) {
-    return fail({.code = ErrorCode::kInterrupted, .what = "stopped by a signal in round " + std::to_string(number),
+    return fail({.code = ErrorCode::kInterrupted,
+                 .what = "stopped by a signal in round " + std::to_string(number),
                  .remedy = "finished rounds are in the run folder"});
   }
   take(number, outcomes);
@@ -221,12 +262,14 @@ Result<void> Run::round(std::uint32_t number) {
     return fail(std::move(report).error());
   }
   tell_aggregate(*report, tools_.clock.seconds() - start);
-  if (auto written = folder_.write_round(*report, federation_.coordinator); !written) return written;
+  if (auto written = folder_.write_round(*report, federation_.coordinator); !written)
+    return written;
   if (auto restarted = restart(*report); !restarted) return restarted;
   report->aggregate.packet = {};
   report->aggregate.mean_factors.clear();
   summary_.rounds.push_back(std::move(*report));
-  if (number % static_cast<std::uint32_t>(job_.evaluation.every) == 0 || number == static_cast<std::uint32_t>(job_.aggregation.rounds)) {
+  if (number % static_cast<std::uint32_t>(job_.evaluation.every) == 0 ||
+      number == static_cast<std::uint32_t>(job_.aggregation.rounds)) {
     return evaluate(number);
   }
   return {};
@@ -235,18 +278,27 @@ Result<void> Run::round(std::uint32_t number) {
 Result<RunSummary> Run::all() {
   const double start = tools_.clock.seconds();
   for (const auto& trainer : federation_.trainers) {
-    summary_.clients.push_back({.name = trainer.name(), .rank = trainer.rank(), .records = trainer.examples().size(),
-                                .loss_before = kNotMeasured, .loss_after = kNotMeasured});
+    summary_.clients.push_back({.name = trainer.name(),
+                                .rank = trainer.rank(),
+                                .records = trainer.examples().size(),
+                                .loss_before = kNotMeasured,
+                                .loss_after = kNotMeasured});
   }
-  tools_.observer.on({.name = "run_started",
-                      .fields = {{"rounds", job_.aggregation.rounds}, {"clients", static_cast<std::int64_t>(summary_.clients.size())},
-                                 {"method", job_.aggregation.method}, {"restart", job_.aggregation.restart},
-                                 {"parameters", static_cast<std::int64_t>(federation_.coordinator.model().parameter_count())},
-                                 {"threads", static_cast<std::int64_t>(tools_.threads)}}});
-  if (auto ok = folder_.begin(federation_.text, federation_.data); !ok) return fail(std::move(ok).error());
+  tools_.observer.on(
+      {.name = "run_started",
+       .fields = {{"rounds", job_.aggregation.rounds},
+                  {"clients", static_cast<std::int64_t>(summary_.clients.size())},
+                  {"method", job_.aggregation.method},
+                  {"restart", job_.aggregation.restart},
+                  {"parameters",
+                   static_cast<std::int64_t>(federation_.coordinator.model().parameter_count())},
+                  {"threads", static_cast<std::int64_t>(tools_.threads)}}});
+  if (auto ok = folder_.begin(federation_.text, federation_.data); !ok)
+    return fail(std::move(ok).error());
   if (auto ok = evaluate(0); !ok) return fail(std::move(ok).error());
   if (auto ok = client_losses(true); !ok) return fail(std::move(ok).error());
-  for (std::uint32_t number = 1; number <= static_cast<std::uint32_t>(job_.aggregation.rounds); ++number) {
+  for (std::uint32_t number = 1; number <= static_cast<std::uint32_t>(job_.aggregation.rounds);
+       ++number) {
     if (auto ok = round(number); !ok) return fail(std::move(ok).error());
   }
   if (auto ok = client_losses(false); !ok) return fail(std::move(ok).error());
@@ -255,16 +307,19 @@ Result<RunSummary> Run::all() {
   summary_.seconds = tools_.clock.seconds() - start;
   summary_.peak_memory_bytes = sys::peak_memory_bytes();
   if (auto ok = folder_.finish(model, summary_); !ok) return fail(std::move(ok).error());
-  tools_.observer.on({.name = "run_finished",
-                      .fields = {{"seconds", summary_.seconds}, {"tokens", static_cast<std::int64_t>(summary_.tokens)},
-                                 {"peak_memory_bytes", static_cast<std::int64_t>(summary_.peak_memory_bytes)},
-                                 {"final_model_hash", hex(summary_.final_model)}}});
+  tools_.observer.on(
+      {.name = "run_finished",
+       .fields = {{"seconds", summary_.seconds},
+                  {"tokens", static_cast<std::int64_t>(summary_.tokens)},
+                  {"peak_memory_bytes", static_cast<std::int64_t>(summary_.peak_memory_bytes)},
+                  {"final_model_hash", hex(summary_.final_model)}}});
   return std::move(summary_);
 }
 
 }  // namespace
 
-Result<RunSummary> run_federation(Federation federation, const Job& job, const std::string& directory, RunTools& tools) {
+Result<RunSummary> run_federation(Federation federation, const Job& job,
+                                  const std::string& directory, RunTools& tools) {
   return Run(std::move(federation), job, directory, tools).all();
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// A whole federation in one process: rounds of local training, aggregation, evaluation; the run folder. Clients that may train side
-// by side do, each in its own thread; what comes out does not depend on how many.
+// A whole federation in one process: rounds of local training, aggregation, evaluation; the run
+// folder. Clients that may train side by side do, each in its own thread; what comes out does not
+// depend on how many.
 #include <functional>
 #include <string>
 #include <vector>
@@ -17,7 +18,7 @@ struct RunTools {
   const sys::Clock& clock;
   observe::Observer& observer;
   std::function<bool()> stopped;
-  int threads = 1;                 // of the machine, for this run
+  int threads = 1;  // of the machine, for this run
 };
 
 /// One client's line of the closing table.
@@ -27,17 +28,18 @@ struct ClientSummary {
   std::size_t records = 0;
   std::size_t bytes_up = 0;
   std::size_t bytes_down = 0;
-  std::size_t rounds = 0;          // in which its update was used
-  double loss_before = 0.0;        // of the global model on the client's own records; NaN when not measured
+  std::size_t rounds = 0;  // in which its update was used
+  double loss_before =
+      0.0;  // of the global model on the client's own records; NaN when not measured
   double loss_after = 0.0;
 };
 
 struct EvaluationSummary {
-  std::uint32_t round = 0;         // 0: before any training
+  std::uint32_t round = 0;  // 0: before any training
   double loss = 0.0;
   double perplexity = 0.0;
   std::uint64_t trained_tokens = 0;
-  double exact_match = -1.0;       // share of held-out answers, -1: not measured
+  double exact_match = -1.0;  // share of held-out answers, -1: not measured
 };
 
 struct RunSummary {
@@ -47,13 +49,15 @@ struct RunSummary {
   std::vector<std::string> refused;              // "round 2: client b: ..."
   Sha256 final_model{};
   std::size_t tokens = 0;
-  double train_seconds = 0.0;      // sum over clients
+  double train_seconds = 0.0;  // sum over clients
   double seconds = 0.0;
   std::size_t peak_memory_bytes = 0;
 };
 
-/// Runs all rounds and writes the run folder `directory` (which exists): resolved config, metrics through the observer, a PEFT
-/// adapter per round, the final adapter and, when asked for, the merged model.
-[[nodiscard]] Result<RunSummary> run_federation(Federation federation, const Job& job, const std::string& directory, RunTools& tools);
+/// Runs all rounds and writes the run folder `directory` (which exists): resolved config, metrics
+/// through the observer, a PEFT adapter per round, the final adapter and, when asked for, the
+/// merged model.
+[[nodiscard]] Result<RunSummary> run_federation(Federation federation, const Job& job,
+                                                const std::string& directory, RunTools& tools);
 
 }  // namespace strata::cli

@@ -20,18 +20,28 @@ void describe_model(Fields& f, ModelSection& m) {
 
 void describe_data(Fields& f, DataSection& d) {
   static constexpr std::array<std::string_view, 3> kSplits{"iid", "field", "dirichlet"};
-  f.path("path", d.path, "one file whose records are split over the clients; or give each client its own data");
-  f.choice("split", d.split, kSplits, "how `path` is split: evenly, by a field's values, or Dirichlet over them");
+  f.path("path", d.path,
+         "one file whose records are split over the clients; or give each client its own data");
+  f.choice("split", d.split, kSplits,
+           "how `path` is split: evenly, by a field's values, or Dirichlet over them");
   f.text("split_field", d.split_field, "record key for field and dirichlet splits");
-  f.number("dirichlet_alpha", d.dirichlet_alpha, {.max = 1e6, .above = 0.0}, "small: very unequal clients");
-  f.number("held_out_fraction", d.held_out_fraction, {.min = 0.0, .below = 1.0}, "share of each client's records kept for evaluation");
+  f.number("dirichlet_alpha", d.dirichlet_alpha, {.max = 1e6, .above = 0.0},
+           "small: very unequal clients");
+  f.number("held_out_fraction", d.held_out_fraction, {.min = 0.0, .below = 1.0},
+           "share of each client's records kept for evaluation");
   f.text("template", d.chat_template, "chat template: auto, plain, chatml, llama3, alpaca, ...");
-  f.integer("max_length", d.max_length, {.min = 2, .max = 1e7}, "tokens of a record; longer ones lose their end");
-  f.boolean("completion_only", d.completion_only, "train on completions only; false: on every token");
+  f.integer("max_length", d.max_length, {.min = 2, .max = 1e7},
+            "tokens of a record; longer ones lose their end");
+  f.boolean("completion_only", d.completion_only,
+            "train on completions only; false: on every token");
   f.text("separator", d.separator, "plain template: what stands between prompt and completion");
-  f.object("fields", [&](Fields& inner) {
-    for (const auto& name : text::field_names()) inner.text(name, d.fields[name], "key in the file that holds the " + name);
-  }, "names of the keys in files with unusual ones");
+  f.object(
+      "fields",
+      [&](Fields& inner) {
+        for (const auto& name : text::field_names())
+          inner.text(name, d.fields[name], "key in the file that holds the " + name);
+      },
+      "names of the keys in files with unusual ones");
 }
 
 void describe_adapter(Fields& f, adapter::AdapterConfig& a) {
@@ -42,17 +52,23 @@ void describe_adapter(Fields& f, adapter::AdapterConfig& a) {
   f.integer("rank", a.rank, {.min = 1, .max = 65536}, "rank of the factors");
   f.number("alpha", a.alpha, {.max = 1e6, .above = 0.0}, "scale numerator: alpha / rank");
   f.number("dropout", a.dropout, {.min = 0.0, .below = 1.0}, "on the adapter's input");
-  f.number("lr_ratio_b", a.lr_ratio_b, {.max = 1e6, .above = 0.0}, "LoRA+: learning rate of B over that of A");
+  f.number("lr_ratio_b", a.lr_ratio_b, {.max = 1e6, .above = 0.0},
+           "LoRA+: learning rate of B over that of A");
   f.texts("targets", a.targets, "layers: all-linear, names such as q_proj, or regular expressions");
-  f.integer_map("rank_pattern", a.rank_pattern, {.min = 1, .max = 65536}, "rank for layers that match");
-  f.number_map("alpha_pattern", a.alpha_pattern, {.max = 1e6, .above = 0.0}, "alpha for layers that match");
+  f.integer_map("rank_pattern", a.rank_pattern, {.min = 1, .max = 65536},
+                "rank for layers that match");
+  f.number_map("alpha_pattern", a.alpha_pattern, {.max = 1e6, .above = 0.0},
+               "alpha for layers that match");
 }
 
 void describe_client(Fields& f, ClientSection& c) {
   f.text("name", c.name, "lower-case letters, digits, '.', '_' and '-'");
   f.path("data", c.data, "this client's records");
-  f.number("weight", c.weight, {.min = 0.0, .max = 1e12}, "relative weight in the aggregate; 0: its trained tokens");
-  f.object("adapter", [&](Fields& inner) { describe_adapter(inner, c.adapter); }, "what differs from the job's adapter section");
+  f.number("weight", c.weight, {.min = 0.0, .max = 1e12},
+           "relative weight in the aggregate; 0: its trained tokens");
+  f.object(
+      "adapter", [&](Fields& inner) { describe_adapter(inner, c.adapter); },
+      "what differs from the job's adapter section");
   f.required({"name"});
 }
 
@@ -61,18 +77,23 @@ void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
   std::vector<std::string_view> names;
   for (const auto& entry : coordinator::aggregators()) names.push_back(entry.name);
   f.choice("method", a.method, names, "flora is exact; fedavg and zero_pad average factors");
-  f.choice("restart", a.restart, kRestarts, "flora: new factors each round, or factors and moments kept");
+  f.choice("restart", a.restart, kRestarts,
+           "flora: new factors each round, or factors and moments kept");
   f.integer("rounds", a.rounds, {.min = 1, .max = 1e6}, "number of rounds");
-  f.integer("min_clients", a.min_clients, {.min = 1, .max = 1e6}, "a round with fewer usable updates fails");
+  f.integer("min_clients", a.min_clients, {.min = 1, .max = 1e6},
+            "a round with fewer usable updates fails");
   f.boolean("measure", a.measure, "compute the exactness line of every round");
 }
 
 void describe_evaluation(Fields& f, EvaluationSection& e) {
   f.path("data", e.data, "held-out records for the global model");
   f.integer("every", e.every, {.min = 1, .max = 1e6}, "rounds between evaluations");
-  f.integer("max_records", e.max_records, {.min = 0, .max = 1e9}, "use only the first so many; 0: all");
-  f.integer("client_records", e.client_records, {.min = 0, .max = 1e9}, "of each client's own, for its loss before and after");
-  f.boolean("exact_match", e.exact_match, "generate answers greedily and compare with the reference");
+  f.integer("max_records", e.max_records, {.min = 0, .max = 1e9},
+            "use only the first so many; 0: all");
+  f.integer("client_records", e.client_records, {.min = 0, .max = 1e9},
+            "of each client's own, for its loss before and after");
+  f.boolean("exact_match", e.exact_match,
+            "generate answers greedily and compare with the reference");
   f.integer("max_new_tokens", e.max_new_tokens, {.min = 1, .max = 1e6}, "longest generated answer");
 }
 
@@ -87,33 +108,44 @@ void describe_output(Fields& f, OutputSection& o) {
 bool good_name(const std::string& name) {
   const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
   return !name.empty() && name.size() <= 63 && plain(name.front()) &&
-         std::all_of(name.begin(), name.end(), [&](char c) { return plain(c) || c == '.' || c == '_' || c == '-'; });
+         std::all_of(name.begin(), name.end(),
+                     [&](char c) { return plain(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 Result<void> check_job(const Job& job, const std::string& file) {
-  const auto refuse = [&](std::string key, std::string what, std::string rule, std::string remedy = {}) {
-    return fail({.code = ErrorCode::kConfig, .what = std::move(what), .where = file + ": " + std::move(key),
-                 .rule = std::move(rule), .remedy = std::move(remedy)});
+  const auto refuse = [&](std::string key, std::string what, std::string rule,
+                          std::string remedy = {}) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = std::move(what),
+                 .where = file + ": " + std::move(key),
+                 .rule = std::move(rule),
+                 .remedy = std::move(remedy)});
   };
-  if (job.clients.empty()) return refuse("clients", "is empty", "a federation has at least one client");
+  if (job.clients.empty())
+    return refuse("clients", "is empty", "a federation has at least one client");
   std::set<std::string> names;
   for (std::size_t i = 0; i < job.clients.size(); ++i) {
     const auto& client = job.clients[i];
     const std::string key = "clients[" + std::to_string(i) + "]";
     if (!good_name(client.name)) {
       return refuse(key + ".name", "is \"" + printable(client.name, 80) + "\"",
-                    "a name is up to 63 lower-case letters, digits, '.', '_' or '-', starting with a letter or digit");
+                    "a name is up to 63 lower-case letters, digits, '.', '_' or '-', starting with "
+                    "a letter or digit");
     }
-    if (!names.insert(client.name).second) return refuse(key + ".name", "\"" + client.name + "\" is used twice", "names are unique");
+    if (!names.insert(client.name).second)
+      return refuse(key + ".name", "\"" + client.name + "\" is used twice", "names are unique");
     if (client.data.empty() && job.data.path.empty()) {
-      return refuse(key + ".data", "is missing", "every client needs records", "give the client data, or set data.path and data.split");
+      return refuse(key + ".data", "is missing", "every client needs records",
+                    "give the client data, or set data.path and data.split");
     }
     if (client.adapter.method == "full" && !job.adapter.init.empty()) {
-      return refuse("adapter.init", "is set although " + client.name + " trains all parameters", "an initial adapter needs adapters");
+      return refuse("adapter.init", "is set although " + client.name + " trains all parameters",
+                    "an initial adapter needs adapters");
     }
   }
   if (job.data.split != "iid" && !job.data.path.empty() && job.data.split_field.empty()) {
-    return refuse("data.split_field", "is missing", "a " + job.data.split + " split needs the record key to split by");
+    return refuse("data.split_field", "is missing",
+                  "a " + job.data.split + " split needs the record key to split by");
   }
   return {};
 }
@@ -122,34 +154,53 @@ Result<void> check_job(const Job& job, const std::string& file) {
 
 void describe(Fields& f, Job& job) {
   f.text("name", job.name, "name of the run");
-  f.object("model", [&](Fields& inner) { describe_model(inner, job.model); }, "the base model");
-  f.object("data", [&](Fields& inner) { describe_data(inner, job.data); }, "records and how they become tokens");
-  f.object("adapter", [&](Fields& inner) {
-    describe_adapter(inner, job.adapter.config);
-    inner.path("init", job.adapter.init, "PEFT folder to start from; its layers, ranks and scales then hold for all clients");
-  }, "what clients train, unless they say otherwise");
-  f.objects("clients", job.clients.size(),
-            [&](std::size_t n) {
-              job.clients.resize(n);
-              for (auto& client : job.clients) client.adapter = job.adapter.config;  // read above: defaults for each client
-            },
-            [&](std::size_t i, Fields& inner) {
-              if (i >= job.clients.size()) job.clients.resize(i + 1);
-              describe_client(inner, job.clients[i]);
-            },
-            "the clients");
-  f.object("training", [&](Fields& inner) { client::describe(inner, job.training); }, "how clients train");
-  f.object("aggregation", [&](Fields& inner) { describe_aggregation(inner, job.aggregation); }, "how updates become one model");
-  f.object("evaluation", [&](Fields& inner) { describe_evaluation(inner, job.evaluation); }, "what is measured");
-  f.object("output", [&](Fields& inner) { describe_output(inner, job.output); }, "what is written");
+  f.object(
+      "model", [&](Fields& inner) { describe_model(inner, job.model); }, "the base model");
+  f.object(
+      "data", [&](Fields& inner) { describe_data(inner, job.data); },
+      "records and how they become tokens");
+  f.object(
+      "adapter",
+      [&](Fields& inner) {
+        describe_adapter(inner, job.adapter.config);
+        inner.path(
+            "init", job.adapter.init,
+            "PEFT folder to start from; its layers, ranks and scales then hold for all clients");
+      },
+      "what clients train, unless they say otherwise");
+  f.objects(
+      "clients", job.clients.size(),
+      [&](std::size_t n) {
+        job.clients.resize(n);
+        for (auto& client : job.clients)
+          client.adapter = job.adapter.config;  // read above: defaults for each client
+      },
+      [&](std::size_t i, Fields& inner) {
+        if (i >= job.clients.size()) job.clients.resize(i + 1);
+        describe_client(inner, job.clients[i]);
+      },
+      "the clients");
+  f.object(
+      "training", [&](Fields& inner) { client::describe(inner, job.training); },
+      "how clients train");
+  f.object(
+      "aggregation", [&](Fields& inner) { describe_aggregation(inner, job.aggregation); },
+      "how updates become one model");
+  f.object(
+      "evaluation", [&](Fields& inner) { describe_evaluation(inner, job.evaluation); },
+      "what is measured");
+  f.object(
+      "output", [&](Fields& inner) { describe_output(inner, job.output); }, "what is written");
   f.required({"model", "clients"});
 }
 
-Result<Job> read_job(const sys::Disk& disk, const std::string& path, const std::vector<std::string>& overrides) {
+Result<Job> read_job(const sys::Disk& disk, const std::string& path,
+                     const std::vector<std::string>& overrides) {
   auto json = disk.read_text(path);
   if (!json) return fail(std::move(json).error());
   Job job;
-  if (auto read = config::read(*json, path, overrides, [&](Fields& f) { describe(f, job); }); !read) {
+  if (auto read = config::read(*json, path, overrides, [&](Fields& f) { describe(f, job); });
+      !read) {
     return fail(std::move(read).error());
   }
   std::erase_if(job.data.fields, [](const auto& entry) { return entry.second.empty(); });

@@ -1,6 +1,6 @@
 #pragma once
-// A job file: every section of a federation, read and described in one place. Sections that belong to a module are described by it.
-// Const after read_job().
+// A job file: every section of a federation, read and described in one place. Sections that belong
+// to a module are described by it. Const after read_job().
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -21,28 +21,29 @@ struct ModelSection {
 
 /// Where records come from and how they become tokens.
 struct DataSection {
-  std::string path;                  // one file for all clients, split below; empty: each client names its own
-  std::string split = "iid";         // iid | field | dirichlet
-  std::string split_field;           // field and dirichlet
+  std::string path;  // one file for all clients, split below; empty: each client names its own
+  std::string split = "iid";  // iid | field | dirichlet
+  std::string split_field;    // field and dirichlet
   double dirichlet_alpha = 0.5;
-  double held_out_fraction = 0.0;    // of each client's records, kept for evaluation
+  double held_out_fraction = 0.0;  // of each client's records, kept for evaluation
   std::string chat_template = "auto";
   std::int64_t max_length = 512;
   bool completion_only = true;
-  std::string separator;             // plain template: between prompt and completion
+  std::string separator;                      // plain template: between prompt and completion
   std::map<std::string, std::string> fields;  // name strata knows -> key in the file
 };
 
 struct AdapterSection {
   adapter::AdapterConfig config;
-  std::string init;                  // PEFT folder to start from
+  std::string init;  // PEFT folder to start from
 };
 
 struct ClientSection {
   std::string name;
-  std::string data;                  // file; empty: its share of data.path
-  double weight = 0.0;               // 0: number of trained tokens
-  adapter::AdapterConfig adapter;    // the job's adapter section with this client's own values over it
+  std::string data;     // file; empty: its share of data.path
+  double weight = 0.0;  // 0: number of trained tokens
+  adapter::AdapterConfig
+      adapter;  // the job's adapter section with this client's own values over it
 };
 
 struct EvaluationSection {
@@ -56,8 +57,8 @@ struct EvaluationSection {
 
 struct OutputSection {
   std::string directory;
-  bool round_adapters = true;        // each round's update as a PEFT adapter
-  bool merged_model = false;         // the final model as a Hugging Face folder
+  bool round_adapters = true;  // each round's update as a PEFT adapter
+  bool merged_model = false;   // the final model as a Hugging Face folder
   std::string merged_dtype = "bf16";
 };
 
@@ -76,9 +77,10 @@ struct Job {
 /// Every key of a job file with its rule and help.
 void describe(config::Fields& fields, Job& job);
 
-/// Reads a job file, applies `overrides` ("training.seed=3"), checks what one field alone cannot say (client names, data for every
-/// client). kConfig naming file and key.
-[[nodiscard]] Result<Job> read_job(const sys::Disk& disk, const std::string& path, const std::vector<std::string>& overrides);
+/// Reads a job file, applies `overrides` ("training.seed=3"), checks what one field alone cannot
+/// say (client names, data for every client). kConfig naming file and key.
+[[nodiscard]] Result<Job> read_job(const sys::Disk& disk, const std::string& path,
+                                   const std::vector<std::string>& overrides);
 
 /// The job with every default filled in, as JSON.
 [[nodiscard]] std::string resolved(const Job& job);

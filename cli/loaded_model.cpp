@@ -7,9 +7,13 @@ namespace strata::cli {
 void ModelOptions::declare(CLI::App& command) {
   command.add_option("--model", model, "Hugging Face folder of the model")->required();
   command.add_option("--adapter", adapter, "PEFT folder of an adapter to put beside it");
-  command.add_option("--dtype", dtype, "type of the matrix products")->check(CLI::IsMember({"f32", "bf16"}));
-  command.add_option("--template", data.chat_template, "chat template: auto, plain, chatml, llama3, alpaca, ...");
-  command.add_option("--max-length", data.max_length, "tokens of a record; longer ones lose their end")->check(CLI::Range(2, 1 << 24));
+  command.add_option("--dtype", dtype, "type of the matrix products")
+      ->check(CLI::IsMember({"f32", "bf16"}));
+  command.add_option("--template", data.chat_template,
+                     "chat template: auto, plain, chatml, llama3, alpaca, ...");
+  command
+      .add_option("--max-length", data.max_length, "tokens of a record; longer ones lose their end")
+      ->check(CLI::Range(2, 1 << 24));
 }
 
 Result<LoadedModel> load_model(const sys::Disk& disk, const ModelOptions& options) {
@@ -24,7 +28,8 @@ Result<LoadedModel> load_model(const sys::Disk& disk, const ModelOptions& option
   std::map<std::string, adapter::Factors> factors;
   for (const auto& [module, pair] : peft->modules) {
     adapter::Factors scaled{pair.b, pair.a};
-    for (float& value : scaled.b.values()) value = static_cast<float>(static_cast<double>(value) * pair.scale);
+    for (float& value : scaled.b.values())
+      value = static_cast<float>(static_cast<double>(value) * pair.scale);
     factors.emplace(module, std::move(scaled));
   }
   auto set = adapter::AdapterSet::from_factors(client::linear_shapes(out.model), factors);

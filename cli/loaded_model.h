@@ -1,5 +1,6 @@
 #pragma once
-// A model from the command line: its folder, optionally a PEFT adapter beside it, and its text side.
+// A model from the command line: its folder, optionally a PEFT adapter beside it, and its text
+// side.
 #include <optional>
 #include <string>
 
@@ -23,7 +24,9 @@ struct LoadedModel {
   std::optional<adapter::AdapterSet> adapters;  // prepared
   TextSide text;
 
-  [[nodiscard]] const adapter::AdapterSet* beside() const { return adapters ? &*adapters : nullptr; }
+  [[nodiscard]] const adapter::AdapterSet* beside() const {
+    return adapters ? &*adapters : nullptr;
+  }
 };
 
 [[nodiscard]] Result<LoadedModel> load_model(const sys::Disk& disk, const ModelOptions& options);

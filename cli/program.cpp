@@ -20,7 +20,8 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-// A signal can only set a flag; it must outlive main's locals, hence the one variable of this program that is not a local.
+// A signal can only set a flag; it must outlive main's locals, hence the one variable of this
+// program that is not a local.
 std::atomic<int> g_signals{0};
 
 extern "C" void on_signal(int number) {
@@ -51,14 +52,18 @@ struct Parsed {
 void add_common(CLI::App& command, CommonOptions& common) {
   command.add_option("--format", common.format, "text, or json: one object on standard output")
       ->check(CLI::IsMember({"text", "json"}));
-  command.add_option("--progress", common.progress, "auto, plain lines, or none")->check(CLI::IsMember({"auto", "plain", "none"}));
-  command.add_option("--threads", common.threads, "threads this command may use (default: all the process is given)")
+  command.add_option("--progress", common.progress, "auto, plain lines, or none")
+      ->check(CLI::IsMember({"auto", "plain", "none"}));
+  command
+      .add_option("--threads", common.threads,
+                  "threads this command may use (default: all the process is given)")
       ->check(CLI::Range(1, 1024));
   command.add_flag("-q,--quiet", common.quiet, "no progress on standard error");
 }
 
 // The words of `--help`'s example and of an unknown word's nearest verb need the whole list.
-void declare_all(CLI::App& app, const std::vector<Verb>& verbs, CommonOptions& common, std::vector<Parsed>& parsed) {
+void declare_all(CLI::App& app, const std::vector<Verb>& verbs, CommonOptions& common,
+                 std::vector<Parsed>& parsed) {
   std::map<std::string, CLI::App*> groups;
   for (const Verb& verb : verbs) {
     CLI::App* parent = &app;
@@ -66,7 +71,9 @@ void declare_all(CLI::App& app, const std::vector<Verb>& verbs, CommonOptions& c
     if (const auto space = name.find(' '); space != std::string::npos) {
       const std::string noun = name.substr(0, space);
       CLI::App*& group = groups[noun];
-      if (group == nullptr) group = app.add_subcommand(noun, fmt::format("commands on {}; see `strata {} --help`", noun, noun));
+      if (group == nullptr)
+        group = app.add_subcommand(
+            noun, fmt::format("commands on {}; see `strata {} --help`", noun, noun));
       group->require_subcommand(1);
       parent = group;
       name.erase(0, space + 1);
@@ -84,8 +91,10 @@ int print_error(const Error& error, bool as_json, std::ostream& out, std::ostrea
   if (as_json) {
     Error bare = error;
     bare.remedy.clear();
-    out << json{{"schema_version", 1}, {"status", "error"}, {"exit_code", status}, {"error_code", name(error.code)},
-                {"message", bare.line()}, {"hint", error.remedy}, {"data", json::object()}}
+    out << json{{"schema_version", 1},    {"status", "error"},
+                {"exit_code", status},    {"error_code", name(error.code)},
+                {"message", bare.line()}, {"hint", error.remedy},
+                {"data", json::object()}}
                .dump()
         << std::endl;
   } else {
@@ -97,7 +106,9 @@ int print_error(const Error& error, bool as_json, std::ostream& out, std::ostrea
 bool wants_json(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
-    if (word == "--format=json" || (word == "--format" && i + 1 < argc && std::string_view(argv[i + 1]) == "json")) return true;
+    if (word == "--format=json" ||
+        (word == "--format" && i + 1 < argc && std::string_view(argv[i + 1]) == "json"))
+      return true;
   }
   return false;
 }
@@ -120,28 +131,37 @@ std::optional<Error> unknown_flag(const Parsed& command, int argc, char** argv) 
   }
   for (int i = 2; i < argc; ++i) {
     const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
-    if (word.size() < 3 || !word.starts_with("--") || std::find(known.begin(), known.end(), word) != known.end()) continue;
-    Error error{.code = ErrorCode::kUsage, .what = "\"" + printable(word, 60) + "\" is not a flag of `strata " + std::string(command.verb->name) + "`",
+    if (word.size() < 3 || !word.starts_with("--") ||
+        std::find(known.begin(), known.end(), word) != known.end())
+      continue;
+    Error error{.code = ErrorCode::kUsage,
+                .what = "\"" + printable(word, 60) + "\" is not a flag of `strata " +
+                        std::string(command.verb->name) + "`",
                 .remedy = "see `strata " + std::string(command.verb->name) + " --help`"};
-    if (const auto near = config::nearest(word, known)) error.remedy = "did you mean " + *near + "?";
+    if (const auto near = config::nearest(word, known))
+      error.remedy = "did you mean " + *near + "?";
     return error;
   }
   return std::nullopt;
 }
 
 // What CLI11 calls an unexpected word, with the nearest word it would have known.
-Error usage_error(const CLI::ParseError& problem, const std::vector<Verb>& verbs, const std::vector<Parsed>& parsed, int argc, char** argv) {
+Error usage_error(const CLI::ParseError& problem, const std::vector<Verb>& verbs,
+                  const std::vector<Parsed>& parsed, int argc, char** argv) {
   if (const auto* command = named_command(parsed, argc, argv)) {
     if (auto unknown = unknown_flag(*command, argc, argv)) return *unknown;
   }
-  Error error{.code = ErrorCode::kUsage, .what = printable(problem.what(), 400), .remedy = "see `strata --help`"};
+  Error error{.code = ErrorCode::kUsage,
+              .what = printable(problem.what(), 400),
+              .remedy = "see `strata --help`"};
   if (argc < 2) return error;
   std::vector<std::string> names;
   for (const auto& verb : verbs) names.emplace_back(verb.name.substr(0, verb.name.find(' ')));
   const std::string word = argv[1];
   if (std::find(names.begin(), names.end(), word) == names.end() && word.substr(0, 1) != "-") {
     error.what = "\"" + printable(word, 60) + "\" is not a command";
-    if (const auto near = config::nearest(word, names)) error.remedy = "did you mean `strata " + *near + "`?";
+    if (const auto near = config::nearest(word, names))
+      error.remedy = "did you mean `strata " + *near + "`?";
   }
   return error;
 }
@@ -151,23 +171,34 @@ int run_verb(const Parsed& chosen, const CommonOptions& common) {
   const auto disk = sys::make_posix_disk();
   const auto clock = sys::make_posix_clock();
   const auto style = common.quiet || common.progress == "none" ? observe::ConsoleStyle::kSilent
-                     : common.progress == "plain" || isatty(STDERR_FILENO) == 0 ? observe::ConsoleStyle::kLines
-                                                                                : observe::ConsoleStyle::kBars;
+                     : common.progress == "plain" || isatty(STDERR_FILENO) == 0
+                         ? observe::ConsoleStyle::kLines
+                         : observe::ConsoleStyle::kBars;
   const auto progress = observe::make_console(style, std::cerr, *clock);
-  Context context{.disk = *disk, .clock = *clock, .in = std::cin, .out = std::cout, .stopped = [] { return g_signals.load() > 0; },
-                  .progress = *progress, .json = as_json,
+  Context context{.disk = *disk,
+                  .clock = *clock,
+                  .in = std::cin,
+                  .out = std::cout,
+                  .stopped = [] { return g_signals.load() > 0; },
+                  .progress = *progress,
+                  .json = as_json,
                   .threads = common.threads > 0 ? common.threads : tensor::hardware_threads(),
                   .threads_given = common.threads > 0};
   auto output = chosen.run(context);
   if (!output) return print_error(output.error(), as_json, std::cout, std::cerr);
   if (as_json) {
-    std::cout << json{{"schema_version", 1}, {"status", "ok"}, {"exit_code", 0}, {"data", std::move(output->data)}}.dump()
+    std::cout << json{{"schema_version", 1},
+                      {"status", "ok"},
+                      {"exit_code", 0},
+                      {"data", std::move(output->data)}}
+                     .dump()
               << std::endl;
   } else {
     std::cout << output->text << std::flush;
   }
   if (!std::cout) {
-    return print_error({.code = ErrorCode::kIo, .what = "writing to standard output failed"}, false, std::cout, std::cerr);
+    return print_error({.code = ErrorCode::kIo, .what = "writing to standard output failed"}, false,
+                       std::cout, std::cerr);
   }
   return 0;
 }
@@ -191,18 +222,23 @@ int run_program(int argc, char** argv) {
     } catch (const CLI::Success& asked) {
       return app.exit(asked);  // help or version
     } catch (const CLI::ParseError& problem) {
-      return print_error(usage_error(problem, verbs, parsed, argc, argv), as_json, std::cout, std::cerr);
+      return print_error(usage_error(problem, verbs, parsed, argc, argv), as_json, std::cout,
+                         std::cerr);
     }
     for (const auto& candidate : parsed) {
       if (candidate.command->parsed()) return run_verb(candidate, common);
     }
-    return print_error({.code = ErrorCode::kUsage, .what = "no command was given"}, as_json, std::cout, std::cerr);
+    return print_error({.code = ErrorCode::kUsage, .what = "no command was given"}, as_json,
+                       std::cout, std::cerr);
   } catch (const std::bad_alloc&) {
-    return print_error({.code = ErrorCode::kInternal, .what = "out of memory", .remedy = "use a smaller batch or training.recompute"},
+    return print_error({.code = ErrorCode::kInternal,
+                        .what = "out of memory",
+                        .remedy = "use a smaller batch or training.recompute"},
                        as_json, std::cout, std::cerr);
   } catch (const std::exception& problem) {
-    return print_error({.code = ErrorCode::kInternal, .what = problem.what(), .remedy = "please report this"}, as_json, std::cout,
-                       std::cerr);
+    return print_error(
+        {.code = ErrorCode::kInternal, .what = problem.what(), .remedy = "please report this"},
+        as_json, std::cout, std::cerr);
   }
 }
 

@@ -20,40 +20,45 @@ using nlohmann::json;
 
 bool all_low_rank(const DeltaTerms& delta) {
   return std::all_of(delta.begin(), delta.end(), [](const auto& entry) {
-    return std::all_of(entry.second.terms.begin(), entry.second.terms.end(),
-                       [](const auto& term) { return std::holds_alternative<adapter::LowRank>(term); });
+    return std::all_of(entry.second.terms.begin(), entry.second.terms.end(), [](const auto& term) {
+      return std::holds_alternative<adapter::LowRank>(term);
+    });
   });
 }
 
 // The terms of a tensor side by side as one pair.
 adapter::LowRank as_pair(const adapter::TensorDelta& delta) {
   const std::size_t rank = delta.rank_bound();
-  adapter::LowRank out{.b = tensor::Matrix(delta.d_out, rank), .a = tensor::Matrix(rank, delta.d_in)};
+  adapter::LowRank out{.b = tensor::Matrix(delta.d_out, rank),
+                       .a = tensor::Matrix(rank, delta.d_in)};
   std::size_t first = 0;
   for (const auto& term : delta.terms) {
     const auto& pair = std::get<adapter::LowRank>(term);
     const std::size_t r = pair.a.rows();
-    for (std::size_t i = 0; i < delta.d_out; ++i) std::copy_n(pair.b.data() + i * r, r, out.b.data() + i * rank + first);
+    for (std::size_t i = 0; i < delta.d_out; ++i)
+      std::copy_n(pair.b.data() + i * r, r, out.b.data() + i * rank + first);
     std::copy_n(pair.a.data(), pair.a.size(), out.a.data() + first * delta.d_in);
     first += r;
   }
   return out;
 }
 
-// A stack that has grown beyond the layer's own rank carries nothing more than that rank can: two QRs bring it back, losing only the
-// rounding of float.
+// A stack that has grown beyond the layer's own rank carries nothing more than that rank can: two
+// QRs bring it back, losing only the rounding of float.
 void shorten(DeltaTerms& delta) {
   for (auto& [name, change] : delta) {
     if (change.rank_bound() <= std::min(change.d_out, change.d_in)) continue;
     const adapter::LowRank whole = as_pair(change);
     const auto shorter = tensor::recompress({.b = whole.b.view(), .a = whole.a.view()});
     change.terms.clear();
-    if (shorter.rank() > 0) change.terms.emplace_back(adapter::LowRank{.b = shorter.b.narrow(), .a = shorter.a.narrow()});
+    if (shorter.rank() > 0)
+      change.terms.emplace_back(adapter::LowRank{.b = shorter.b.narrow(), .a = shorter.a.narrow()});
   }
   std::erase_if(delta, [](const auto& entry) { return entry.second.terms.empty(); });
 }
 
-Result<json> file_hashes(const sys::Disk& disk, const std::filesystem::path& folder, const std::filesystem::path& below) {
+Result<json> file_hashes(const sys::Disk& disk, const std::filesystem::path& folder,
+                         const std::filesystem::path& below) {
   json out = json::object();
   auto names = disk.list(folder / below);
   if (!names) return fail(std::move(names).error());
@@ -75,36 +80,50 @@ Result<json> file_hashes(const sys::Disk& disk, const std::filesystem::path& fol
 }  // namespace
 
 Result<void> RunFolder::begin(const TextSide& text, const std::vector<ClientData>& data) {
-  if (auto written = disk_.write_atomic(folder_ / "config.json", resolved(job_)); !written) return written;
+  if (auto written = disk_.write_atomic(folder_ / "config.json", resolved(job_)); !written)
+    return written;
   json clients = json::array();
   for (const auto& client : data) {
-    clients.push_back({{"name", client.name}, {"source", client.source}, {"records", client.report.records},
-                       {"examples", client.report.examples}, {"dropped", client.report.dropped},
-                       {"truncated", client.report.truncated}, {"tokens", client.report.tokens},
+    clients.push_back({{"name", client.name},
+                       {"source", client.source},
+                       {"records", client.report.records},
+                       {"examples", client.report.examples},
+                       {"dropped", client.report.dropped},
+                       {"truncated", client.report.truncated},
+                       {"tokens", client.report.tokens},
                        {"trained_tokens", client.report.trained_tokens}});
   }
-  const json report{{"clients", clients}, {"template", text.text ? text.text->template_note : "none: records are token ids"}};
+  const json report{
+      {"clients", clients},
+      {"template", text.text ? text.text->template_note : "none: records are token ids"}};
   return disk_.write_atomic(folder_ / "data.json", report.dump(2) + "\n");
 }
 
-Result<void> RunFolder::write_adapter(const std::filesystem::path& place, const DeltaTerms& delta, const model::Model& model) {
+Result<void> RunFolder::write_adapter(const std::filesystem::path& place, const DeltaTerms& delta,
+                                      const model::Model& model) {
   std::vector<std::string> modules;
   for (const auto& site : model.linears()) modules.push_back(site.module);
-  return formats::write_folder(disk_, place, true, [&](const std::filesystem::path& folder) -> Result<void> {
-    auto written = exporting::write_peft_files(disk_, folder, delta,
-                                               {.base_model = job_.model.path, .target_modules = exporting::short_targets(delta, modules),
-                                                .fan_in_fan_out = model.config().transposed_linear});
-    if (!written) return fail(std::move(written).error());
-    return {};
-  });
+  return formats::write_folder(
+      disk_, place, true, [&](const std::filesystem::path& folder) -> Result<void> {
+        auto written =
+            exporting::write_peft_files(disk_, folder, delta,
+                                        {.base_model = job_.model.path,
+                                         .target_modules = exporting::short_targets(delta, modules),
+                                         .fan_in_fan_out = model.config().transposed_linear});
+        if (!written) return fail(std::move(written).error());
+        return {};
+      });
 }
 
-Result<void> RunFolder::write_round(const coordinator::RoundReport& report, const coordinator::Coordinator& coordinator) {
+Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
+                                    const coordinator::Coordinator& coordinator) {
   const bool averaged = !report.aggregate.mean_factors.empty();
-  const DeltaTerms delta = averaged ? coordinator::as_packet(report.aggregate.mean_factors).terms() : report.aggregate.packet.terms();
+  const DeltaTerms delta = averaged ? coordinator::as_packet(report.aggregate.mean_factors).terms()
+                                    : report.aggregate.packet.terms();
   low_rank_ = low_rank_ && all_low_rank(delta);
   if (averaged) {
-    total_ = delta;  // the factors stand beside an unchanged base: the last round's are the whole change
+    total_ =
+        delta;  // the factors stand beside an unchanged base: the last round's are the whole change
   } else if (low_rank_) {
     if (auto added = adapter::add(total_, delta); !added) return added;
     shorten(total_);
@@ -112,8 +131,12 @@ Result<void> RunFolder::write_round(const coordinator::RoundReport& report, cons
   if (!job_.output.round_adapters) return {};
   const auto place = folder_ / "rounds" / fmt::format("{:04}", report.round);
   if (auto made = disk_.create_directories(place); !made) return made;
-  json facts{{"round", report.round}, {"method", job_.aggregation.method}, {"clients", report.clients},
-             {"weights", report.aggregate.weights}, {"packet_hash", hex(report.packet)}, {"chain_hash", hex(report.chain)},
+  json facts{{"round", report.round},
+             {"method", job_.aggregation.method},
+             {"clients", report.clients},
+             {"weights", report.aggregate.weights},
+             {"packet_hash", hex(report.packet)},
+             {"chain_hash", hex(report.chain)},
              {"stands_on", averaged ? "the original base" : "the model of the round before"}};
   if (job_.aggregation.measure) {
     facts["relative_error"] = report.exactness.relative_error;
@@ -133,20 +156,28 @@ Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summ
     const auto dtype = job_.output.merged_dtype == "f32"   ? tensor::DType::kF32
                        : job_.output.merged_dtype == "f16" ? tensor::DType::kF16
                                                            : tensor::DType::kBF16;
-    auto written = formats::write_folder(disk_, folder_ / "model", true, [&](const std::filesystem::path& place) -> Result<void> {
-      auto done = exporting::write_checkpoint_files(disk_, place, job_.model.path, model, dtype);
-      if (!done) return fail(std::move(done).error());
-      return {};
-    });
+    auto written = formats::write_folder(
+        disk_, folder_ / "model", true, [&](const std::filesystem::path& place) -> Result<void> {
+          auto done =
+              exporting::write_checkpoint_files(disk_, place, job_.model.path, model, dtype);
+          if (!done) return fail(std::move(done).error());
+          return {};
+        });
     if (!written) return written;
   }
   auto files = file_hashes(disk_, folder_, {});
   if (!files) return fail(std::move(files).error());
   files->erase("metrics.jsonl");  // still being written
-  json manifest{{"version", kVersion}, {"name", job_.name}, {"final_model_hash", hex(summary.final_model)},
-                {"rounds", summary.rounds.size()}, {"refused", summary.refused}, {"seconds", summary.seconds},
-                {"tokens", summary.tokens}, {"peak_memory_bytes", summary.peak_memory_bytes},
-                {"instruction_set", instruction_set()}, {"files", std::move(*files)}};
+  json manifest{{"version", kVersion},
+                {"name", job_.name},
+                {"final_model_hash", hex(summary.final_model)},
+                {"rounds", summary.rounds.size()},
+                {"refused", summary.refused},
+                {"seconds", summary.seconds},
+                {"tokens", summary.tokens},
+                {"peak_memory_bytes", summary.peak_memory_bytes},
+                {"instruction_set", instruction_set()},
+                {"files", std::move(*files)}};
   return disk_.write_atomic(folder_ / "manifest.json", manifest.dump(2) + "\n");
 }
 

@@ -1,7 +1,8 @@
 #pragma once
-// The folder a run leaves: config.json (every default filled in), metrics.jsonl, rounds/0001 ... (each round's update as a PEFT adapter,
-// with strata.json beside it), adapter/ (the whole change against the original base), model/ when asked for, manifest.json with the
-// hash of every file. The manifest is written last: a run with one is complete.
+// The folder a run leaves: config.json (every default filled in), metrics.jsonl, rounds/0001 ...
+// (each round's update as a PEFT adapter, with strata.json beside it), adapter/ (the whole change
+// against the original base), model/ when asked for, manifest.json with the hash of every file. The
+// manifest is written last: a run with one is complete.
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -14,20 +15,24 @@ struct RunSummary;
 
 class RunFolder {
  public:
-  RunFolder(sys::Disk& disk, std::filesystem::path folder, const Job& job) : disk_(disk), folder_(std::move(folder)), job_(job) {}
+  RunFolder(sys::Disk& disk, std::filesystem::path folder, const Job& job)
+      : disk_(disk), folder_(std::move(folder)), job_(job) {}
 
   [[nodiscard]] Result<void> begin(const TextSide& text, const std::vector<ClientData>& data);
-  [[nodiscard]] Result<void> write_round(const coordinator::RoundReport& report, const coordinator::Coordinator& coordinator);
+  [[nodiscard]] Result<void> write_round(const coordinator::RoundReport& report,
+                                         const coordinator::Coordinator& coordinator);
   [[nodiscard]] Result<void> finish(const model::Model& model, const RunSummary& summary);
 
  private:
-  [[nodiscard]] Result<void> write_adapter(const std::filesystem::path& place, const adapter::DeltaTerms& delta,
+  [[nodiscard]] Result<void> write_adapter(const std::filesystem::path& place,
+                                           const adapter::DeltaTerms& delta,
                                            const model::Model& model);
 
   sys::Disk& disk_;
   std::filesystem::path folder_;
   const Job& job_;
-  adapter::DeltaTerms total_;   // the change against the original base: exact stack over rounds, or the last averaged factors
+  adapter::DeltaTerms total_;  // the change against the original base: exact stack over rounds, or
+                               // the last averaged factors
   bool low_rank_ = true;
 };
 

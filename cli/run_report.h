@@ -7,6 +7,7 @@
 
 namespace strata::cli {
 
-[[nodiscard]] VerbOutput run_report(const RunSummary& summary, const Job& job, const std::string& directory);
+[[nodiscard]] VerbOutput run_report(const RunSummary& summary, const Job& job,
+                                    const std::string& directory);
 
 }  // namespace strata::cli

@@ -1,5 +1,6 @@
 #pragma once
-// The frame around a federation that `run` and `pretrain` share: a free place, assembly before anything is written, metrics, report.
+// The frame around a federation that `run` and `pretrain` share: a free place, assembly before
+// anything is written, metrics, report.
 #include <functional>
 
 #include "cli/assemble.h"
@@ -7,8 +8,8 @@
 
 namespace strata::cli {
 
-/// Checks job.output.directory, assembles, runs, reports. Nothing is written when assembly fails; with `force` an existing folder is
-/// replaced only after assembly succeeded.
+/// Checks job.output.directory, assembles, runs, reports. Nothing is written when assembly fails;
+/// with `force` an existing folder is replaced only after assembly succeeded.
 [[nodiscard]] Result<VerbOutput> start_run(const Job& job, bool force, Context& context,
                                            const std::function<Result<Federation>()>& make);
 

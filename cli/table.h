@@ -5,7 +5,8 @@
 
 namespace strata::cli {
 
-/// Columns padded to their widest cell, two spaces between; the first column to the left, others to the right. First row: header.
+/// Columns padded to their widest cell, two spaces between; the first column to the left, others to
+/// the right. First row: header.
 [[nodiscard]] std::string table(const std::vector<std::vector<std::string>>& rows);
 
 /// "1.5 GB", "12.0 kB" (decimal units).

@@ -24,13 +24,15 @@ Error bad(std::size_t number, std::string what, std::string rule) {
 Result<std::vector<text::TokenId>> ids_of(const json& value, std::size_t number) {
   std::vector<text::TokenId> out;
   for (const json& entry : value) {
-    const bool fits =
-        entry.is_number_unsigned() && entry.get<std::uint64_t>() <= std::numeric_limits<text::TokenId>::max();
+    const bool fits = entry.is_number_unsigned() &&
+                      entry.get<std::uint64_t>() <= std::numeric_limits<text::TokenId>::max();
     if (!fits) {
-      return fail(bad(number,
-                      "entry " + std::to_string(out.size()) + " is " +
-                          (entry.is_structured() ? entry.type_name() : printable(entry.dump(-1, ' ', /*ensure_ascii=*/true), 40)),
-                      "an id is a whole number from 0 to 2147483647"));
+      return fail(bad(
+          number,
+          "entry " + std::to_string(out.size()) + " is " +
+              (entry.is_structured() ? entry.type_name()
+                                     : printable(entry.dump(-1, ' ', /*ensure_ascii=*/true), 40)),
+          "an id is a whole number from 0 to 2147483647"));
     }
     out.push_back(entry.get<text::TokenId>());
   }
@@ -39,14 +41,14 @@ Result<std::vector<text::TokenId>> ids_of(const json& value, std::size_t number)
 
 }  // namespace
 
-Result<std::string> tokenize_line(const text::Tokenizer& tokenizer, std::string_view line, std::size_t number,
-                                  const TokenizeOptions& options) {
+Result<std::string> tokenize_line(const text::Tokenizer& tokenizer, std::string_view line,
+                                  std::size_t number, const TokenizeOptions& options) {
   const json value = json::parse(line, nullptr, /*allow_exceptions=*/false);
   const bool fits = options.decode ? value.is_array() : value.is_string();
   if (!fits) {
-    return fail(
-        bad(number, "found " + printable(line, 60),
-            options.decode ? "each line is a JSON list of ids" : "each line is a JSON string in UTF-8"));
+    return fail(bad(number, "found " + printable(line, 60),
+                    options.decode ? "each line is a JSON list of ids"
+                                   : "each line is a JSON string in UTF-8"));
   }
   if (options.decode) {
     auto ids = ids_of(value, number);
@@ -70,8 +72,10 @@ Result<void> tokenize_lines(const text::Tokenizer& tokenizer, std::istream& in, 
   }
   out.flush();
   if (!out) {
-    return fail(
-        {.code = ErrorCode::kIo, .what = "standard output cannot be written", .where = {}, .rule = {}});
+    return fail({.code = ErrorCode::kIo,
+                 .what = "standard output cannot be written",
+                 .where = {},
+                 .rule = {}});
   }
   return {};
 }

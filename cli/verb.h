@@ -1,8 +1,9 @@
 #pragma once
 // The seam of commands. A verb is one file in verbs/ that defines
 //     Verb eval_verb();
-// and one line in verbs/registry.cpp. It declares its options on the CLI11 command it is given and returns what to run once they
-// are parsed; its result is JSON data for programs and text for people.
+// and one line in verbs/registry.cpp. It declares its options on the CLI11 command it is given and
+// returns what to run once they are parsed; its result is JSON data for programs and text for
+// people.
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <iosfwd>
@@ -23,25 +24,25 @@ struct Context {
   sys::Disk& disk;
   const sys::Clock& clock;
   std::istream& in;
-  std::ostream& out;                     // results for people; in JSON mode only the envelope goes there
-  std::function<bool()> stopped;         // true after the first SIGINT or SIGTERM
-  observe::Observer& progress;           // to the terminal
+  std::ostream& out;              // results for people; in JSON mode only the envelope goes there
+  std::function<bool()> stopped;  // true after the first SIGINT or SIGTERM
+  observe::Observer& progress;    // to the terminal
   bool json = false;
-  int threads = 1;                       // --threads, else what the machine gives this process
+  int threads = 1;  // --threads, else what the machine gives this process
   bool threads_given = false;
 };
 
 struct VerbOutput {
   nlohmann::ordered_json data = nlohmann::ordered_json::object();
-  std::string text;                      // ends with a newline unless empty
+  std::string text;  // ends with a newline unless empty
 };
 
 using RunVerb = std::function<Result<VerbOutput>(Context&)>;
 
 struct Verb {
-  std::string_view name;                 // "run", or "data preview" for one below a noun
+  std::string_view name;  // "run", or "data preview" for one below a noun
   std::string_view help;
-  std::string_view example;              // shown by --help
+  std::string_view example;  // shown by --help
   /// Declares options on `command`; what they are parsed into is owned by the returned function.
   std::function<RunVerb(CLI::App& command)> declare;
 };

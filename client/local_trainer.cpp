@@ -16,24 +16,31 @@ struct LocalTrainer::Impl {
   std::unique_ptr<Trainable> trainable;
   std::unique_ptr<Optimizer> optimizer;
   Schedule schedule;
-  sys::Stream stream;                 // this client's draws
+  sys::Stream stream;  // this client's draws
   std::int64_t steps_per_round = 0;
   std::int64_t steps_total = 0;
-  std::int64_t step = 0;              // optimizer steps done in the run
+  std::int64_t step = 0;  // optimizer steps done in the run
   std::int64_t restarted_at = 0;
-  std::vector<std::size_t> order;     // of the running epoch
+  std::vector<std::size_t> order;  // of the running epoch
   std::size_t cursor = 0;
   std::uint32_t epoch = 0;
 
-  Impl(ClientSpec s, const TrainingConfig& t, std::unique_ptr<Trainable> tr, std::unique_ptr<Optimizer> o, Schedule sch)
-      : spec(std::move(s)), training(t), trainable(std::move(tr)), optimizer(std::move(o)), schedule(std::move(sch)),
-        stream(sys::Stream(static_cast<std::uint64_t>(t.seed)).at({.client = sys::name_hash(spec.name), .purpose = "client"})) {}
+  Impl(ClientSpec s, const TrainingConfig& t, std::unique_ptr<Trainable> tr,
+       std::unique_ptr<Optimizer> o, Schedule sch)
+      : spec(std::move(s)),
+        training(t),
+        trainable(std::move(tr)),
+        optimizer(std::move(o)),
+        schedule(std::move(sch)),
+        stream(sys::Stream(static_cast<std::uint64_t>(t.seed))
+                   .at({.client = sys::name_hash(spec.name), .purpose = "client"})) {}
 
   std::size_t records_per_step() const {
     return static_cast<std::size_t>(training.batch_size * training.gradient_accumulation);
   }
 
-  // The next step's records. An epoch's last step takes what is left; epochs do not mix within a step.
+  // The next step's records. An epoch's last step takes what is left; epochs do not mix within a
+  // step.
   std::vector<std::size_t> next_records() {
     if (cursor == order.size()) {
       if (training.shuffle) {
@@ -59,7 +66,9 @@ namespace {
 
 std::int64_t steps_of(const TrainingConfig& t, std::size_t examples, std::uint32_t rounds) {
   if (t.local_steps > 0) return t.local_steps;
-  if (t.max_steps > 0) return (t.max_steps + rounds - 1) / rounds;  // says how long to train, as elsewhere; epochs follow
+  if (t.max_steps > 0)
+    return (t.max_steps + rounds - 1) /
+           rounds;  // says how long to train, as elsewhere; epochs follow
   const std::int64_t per_step = t.batch_size * t.gradient_accumulation;
   return t.local_epochs * ((static_cast<std::int64_t>(examples) + per_step - 1) / per_step);
 }
@@ -69,28 +78,34 @@ double quarter_mean(const std::vector<double>& losses, bool last) {
   if (losses.empty()) return std::numeric_limits<double>::quiet_NaN();
   const std::size_t n = std::max<std::size_t>(1, losses.size() / 4);
   const auto first = last ? losses.end() - static_cast<std::ptrdiff_t>(n) : losses.begin();
-  return std::accumulate(first, first + static_cast<std::ptrdiff_t>(n), 0.0) / static_cast<double>(n);
+  return std::accumulate(first, first + static_cast<std::ptrdiff_t>(n), 0.0) /
+         static_cast<double>(n);
 }
 
 }  // namespace
 
-Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& training, const model::Model& base,
-                                        std::uint32_t rounds) {
+Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& training,
+                                        const model::Model& base, std::uint32_t rounds) {
   const std::string doing = "client " + spec.name;
   std::size_t trained = 0;
   for (const auto& example : spec.examples) trained += example.trained_tokens();
   if (trained == 0) {
-    return fail({.code = ErrorCode::kData, .what = "has no token to train on", .where = doing,
+    return fail({.code = ErrorCode::kData,
+                 .what = "has no token to train on",
+                 .where = doing,
                  .rule = "a client needs at least one record with a trained token",
                  .remedy = "check its data with `strata data preview`"});
   }
-  if (auto ok = evaluation::check_examples(base, spec.examples); !ok) return fail(std::move(ok).error(), doing);
+  if (auto ok = evaluation::check_examples(base, spec.examples); !ok)
+    return fail(std::move(ok).error(), doing);
   const sys::Stream root(static_cast<std::uint64_t>(training.seed));
   const auto own = root.at({.client = sys::name_hash(spec.name), .purpose = "client"});
-  auto trainable = make_trainable(spec.adapter, base, own.at({.purpose = "init"}), root.at({.purpose = "shared"}));
+  auto trainable = make_trainable(spec.adapter, base, own.at({.purpose = "init"}),
+                                  root.at({.purpose = "shared"}));
   if (!trainable) return fail(std::move(trainable).error(), doing);
   if (!spec.initial.empty()) {
-    if (auto loaded = (*trainable)->load(spec.initial); !loaded) return fail(std::move(loaded).error(), doing);
+    if (auto loaded = (*trainable)->load(spec.initial); !loaded)
+      return fail(std::move(loaded).error(), doing);
   }
   auto optimizer = make_optimizer(training.optimizer);
   if (!optimizer) return fail(std::move(optimizer).error());
@@ -100,7 +115,8 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   auto schedule = Schedule::make(training.schedule, total);
   if (!schedule) return fail(std::move(schedule).error());
   if (spec.weight <= 0.0) spec.weight = static_cast<double>(trained);
-  auto impl = std::make_unique<Impl>(std::move(spec), training, std::move(*trainable), std::move(*optimizer), std::move(*schedule));
+  auto impl = std::make_unique<Impl>(std::move(spec), training, std::move(*trainable),
+                                     std::move(*optimizer), std::move(*schedule));
   impl->steps_per_round = per_round;
   impl->steps_total = total;
   return LocalTrainer(std::move(impl));
@@ -117,19 +133,24 @@ std::span<const text::Example> LocalTrainer::examples() const { return impl_->sp
 std::int64_t LocalTrainer::steps_per_round() const { return impl_->steps_per_round; }
 const adapter::AdapterSet* LocalTrainer::adapters() const { return impl_->trainable->adapters(); }
 
-Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats) {
+Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& tools,
+                                           RoundStats& stats) {
   model::Decoder decoder(trainable->model(), {.recompute = training.recompute});
   model::PackedBatch batch;
   std::vector<double> losses;
   const std::int64_t planned = std::min(steps_per_round, steps_total - step);
   for (std::int64_t i = 0; i < planned; ++i, ++step) {
-    if (tools.stopped()) return fail({.code = ErrorCode::kInterrupted, .what = "stopped by a signal"});
+    if (tools.stopped())
+      return fail({.code = ErrorCode::kInterrupted, .what = "stopped by a signal"});
     const double before = tools.clock.seconds();
     const double rate = training.optimizer.learning_rate * schedule.factor(step, restarted_at);
-    const auto dropout = stream.at({.round = task.round, .step = static_cast<std::uint32_t>(step), .purpose = "dropout"});
-    auto report = training_step(decoder, batch, *trainable, *optimizer, spec.examples, next_records(), training, rate, dropout);
+    const auto dropout = stream.at(
+        {.round = task.round, .step = static_cast<std::uint32_t>(step), .purpose = "dropout"});
+    auto report = training_step(decoder, batch, *trainable, *optimizer, spec.examples,
+                                next_records(), training, rate, dropout);
     if (!report) {
-      return fail(std::move(report).error(), "client " + spec.name + ", round " + std::to_string(task.round) + ", step " +
+      return fail(std::move(report).error(), "client " + spec.name + ", round " +
+                                                 std::to_string(task.round) + ", step " +
                                                  std::to_string(step + 1));
     }
     losses.push_back(report->loss);
@@ -138,17 +159,24 @@ Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& to
     ++stats.steps;
     const double seconds = tools.clock.seconds() - before;
     tools.observer.on({.name = "step",
-                       .fields = {{"round", static_cast<std::int64_t>(task.round)}, {"client", spec.name}, {"step", step + 1},
-                                  {"steps", steps_total}, {"loss", report->loss}, {"grad_norm", report->grad_norm},
-                                  {"learning_rate", rate}, {"tokens", static_cast<std::int64_t>(report->tokens)},
-                                  {"tokens_per_second", static_cast<double>(report->tokens) / std::max(seconds, 1e-9)}}});
+                       .fields = {{"round", static_cast<std::int64_t>(task.round)},
+                                  {"client", spec.name},
+                                  {"step", step + 1},
+                                  {"steps", steps_total},
+                                  {"loss", report->loss},
+                                  {"grad_norm", report->grad_norm},
+                                  {"learning_rate", rate},
+                                  {"tokens", static_cast<std::int64_t>(report->tokens)},
+                                  {"tokens_per_second", static_cast<double>(report->tokens) /
+                                                            std::max(seconds, 1e-9)}}});
   }
   stats.first_loss = quarter_mean(losses, false);
   stats.last_loss = quarter_mean(losses, true);
   return {};
 }
 
-Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const RoundTask& task, RoundTools& tools) {
+Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const RoundTask& task,
+                                            RoundTools& tools) {
   Impl& c = *impl_;
   tensor::set_thread_count(static_cast<int>(c.training.threads));
   const double start = tools.clock.seconds();
@@ -156,14 +184,18 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
   c.trainable->begin_round(base);
   if (auto done = c.run_steps(task, tools, out.stats); !done) return fail(std::move(done).error());
   c.trainable->prepare();
-  out.update = {.client = c.spec.name, .round = task.round, .base = task.base, .weight = c.spec.weight,
+  out.update = {.client = c.spec.name,
+                .round = task.round,
+                .base = task.base,
+                .weight = c.spec.weight,
                 .delta = c.trainable->delta()};
   out.stats.seconds = tools.clock.seconds() - start;
   return out;
 }
 
-Result<void> LocalTrainer::restart(protocol::Restart policy, std::uint32_t round,
-                                   const std::map<std::string, adapter::LowRank, std::less<>>& mean) {
+Result<void> LocalTrainer::restart(
+    protocol::Restart policy, std::uint32_t round,
+    const std::map<std::string, adapter::LowRank, std::less<>>& mean) {
   Impl& c = *impl_;
   if (policy == protocol::Restart::kFresh) {
     c.optimizer->reset();

@@ -1,7 +1,8 @@
 #pragma once
-// One client's training: its own records, factors and optimizer; what a round does to them. Buffers of the size of a batch live only
-// while a round runs, so that a thousand idle clients cost only their factors and moments.
-// Threads: one call at a time per trainer; different trainers in different threads share only the (read-only) base.
+// One client's training: its own records, factors and optimizer; what a round does to them. Buffers
+// of the size of a batch live only while a round runs, so that a thousand idle clients cost only
+// their factors and moments. Threads: one call at a time per trainer; different trainers in
+// different threads share only the (read-only) base.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,21 +24,21 @@ struct ClientSpec {
   adapter::AdapterConfig adapter;
   std::map<std::string, adapter::Factors> initial;  // adapter.init, by module; empty: fresh factors
   std::vector<text::Example> examples;
-  double weight = 0.0;                              // relative weight; 0: number of trained tokens
+  double weight = 0.0;  // relative weight; 0: number of trained tokens
 };
 
 /// What a round asks of a client.
 struct RoundTask {
-  std::uint32_t round = 0;      // from 1
+  std::uint32_t round = 0;  // from 1
   std::uint32_t rounds = 1;
-  Sha256 base{};                // chain hash of the model trained on
+  Sha256 base{};  // chain hash of the model trained on
 };
 
 struct RoundStats {
   std::int64_t steps = 0;
-  std::uint64_t tokens = 0;         // through the model, trained or not
+  std::uint64_t tokens = 0;  // through the model, trained or not
   std::uint64_t trained_tokens = 0;
-  double first_loss = 0.0;          // mean over the round's first and last quarter of steps
+  double first_loss = 0.0;  // mean over the round's first and last quarter of steps
   double last_loss = 0.0;
   double seconds = 0.0;
 };
@@ -57,8 +58,8 @@ struct RoundTools {
 class LocalTrainer {
  public:
   /// kData when no record has a trained token; kConfig when the adapter does not fit the model.
-  [[nodiscard]] static Result<LocalTrainer> make(ClientSpec spec, const TrainingConfig& training, const model::Model& base,
-                                                 std::uint32_t rounds);
+  [[nodiscard]] static Result<LocalTrainer> make(ClientSpec spec, const TrainingConfig& training,
+                                                 const model::Model& base, std::uint32_t rounds);
   LocalTrainer(LocalTrainer&&) noexcept;
   LocalTrainer& operator=(LocalTrainer&&) noexcept;
   ~LocalTrainer();
@@ -69,11 +70,14 @@ class LocalTrainer {
   /// Optimizer steps of one round, and of the whole run (max_steps applied).
   [[nodiscard]] std::int64_t steps_per_round() const;
 
-  /// Trains for one round. kNumeric when the loss or a gradient stops being finite; kInterrupted when stopped.
-  [[nodiscard]] Result<RoundResult> run_round(const model::Model& base, const RoundTask& task, RoundTools& tools);
+  /// Trains for one round. kNumeric when the loss or a gradient stops being finite; kInterrupted
+  /// when stopped.
+  [[nodiscard]] Result<RoundResult> run_round(const model::Model& base, const RoundTask& task,
+                                              RoundTools& tools);
   /// After the round was folded: how the next one starts.
-  [[nodiscard]] Result<void> restart(protocol::Restart policy, std::uint32_t round,
-                                     const std::map<std::string, adapter::LowRank, std::less<>>& mean);
+  [[nodiscard]] Result<void> restart(
+      protocol::Restart policy, std::uint32_t round,
+      const std::map<std::string, adapter::LowRank, std::less<>>& mean);
   /// Adapters as they are now (null for full training): for evaluating this client's own model.
   [[nodiscard]] const adapter::AdapterSet* adapters() const;
 

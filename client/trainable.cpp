@@ -8,12 +8,14 @@ namespace {
 using adapter::LowRank;
 using tensor::Matrix;
 
-// The first `rank` rank-one terms of an averaged pair, scale taken out of B again: what a client of that rank continues from.
+// The first `rank` rank-one terms of an averaged pair, scale taken out of B again: what a client of
+// that rank continues from.
 adapter::Factors truncated(const LowRank& mean, std::size_t rank, double scale) {
   adapter::Factors out{Matrix(mean.b.rows(), rank), Matrix(rank, mean.a.cols())};
   const std::size_t shared = std::min(rank, mean.a.rows());
   for (std::size_t i = 0; i < mean.b.rows(); ++i) {
-    for (std::size_t j = 0; j < shared; ++j) out.b(i, j) = static_cast<float>(static_cast<double>(mean.b(i, j)) / scale);
+    for (std::size_t j = 0; j < shared; ++j)
+      out.b(i, j) = static_cast<float>(static_cast<double>(mean.b(i, j)) / scale);
   }
   for (std::size_t j = 0; j < shared; ++j) {
     std::copy_n(mean.a.data() + j * mean.a.cols(), mean.a.cols(), out.a.data() + j * mean.a.cols());
@@ -23,7 +25,8 @@ adapter::Factors truncated(const LowRank& mean, std::size_t rank, double scale) 
 
 class AdapterTrainable final : public Trainable {
  public:
-  explicit AdapterTrainable(adapter::AdapterSet set, std::size_t linears) : set_(std::move(set)), linears_(linears) {}
+  explicit AdapterTrainable(adapter::AdapterSet set, std::size_t linears)
+      : set_(std::move(set)), linears_(linears) {}
 
   void begin_round(const model::Model& base) override { base_ = &base; }
   const model::Model& model() const override { return *base_; }
@@ -33,14 +36,21 @@ class AdapterTrainable final : public Trainable {
   void aim(model::TrainRequest& request) override { request.adapters = &set_; }
   adapter::DeltaTerms delta() const override { return set_.delta(); }
   std::size_t rank() const override { return set_.max_rank(); }
-  Result<void> load(const std::map<std::string, adapter::Factors>& factors) override { return set_.load(factors); }
+  Result<void> load(const std::map<std::string, adapter::Factors>& factors) override {
+    return set_.load(factors);
+  }
 
   Result<void> restart(protocol::Restart policy, const sys::Stream& stream,
                        const std::map<std::string, LowRank, std::less<>>& mean) override {
     switch (policy) {
-      case protocol::Restart::kFresh: set_.reset(stream); return {};
-      case protocol::Restart::kKeep: set_.anchor(); return {};
-      case protocol::Restart::kMean: return restart_from_mean(mean);
+      case protocol::Restart::kFresh:
+        set_.reset(stream);
+        return {};
+      case protocol::Restart::kKeep:
+        set_.anchor();
+        return {};
+      case protocol::Restart::kMean:
+        return restart_from_mean(mean);
     }
     return {};
   }
@@ -53,7 +63,9 @@ class AdapterTrainable final : public Trainable {
       if (own == nullptr) continue;
       const auto found = mean.find(own->shape().module + ".weight");
       if (found == mean.end()) {
-        return fail({.code = ErrorCode::kIncompatibleUpdate, .what = "no averaged factors", .where = own->shape().module});
+        return fail({.code = ErrorCode::kIncompatibleUpdate,
+                     .what = "no averaged factors",
+                     .where = own->shape().module});
       }
       factors.emplace(own->shape().module, truncated(found->second, own->rank(), own->scale()));
     }
@@ -80,8 +92,12 @@ class FullTrainable final : public Trainable {
     for (std::size_t i = 0; i < copy_->parameters().size(); ++i) {
       auto& parameter = copy_->parameters()[i];
       // Weight decay acts on matrices only, not on norms and biases.
-      out.push_back({.name = parameter.name(), .role = adapter::ParamRole::kBase, .value = parameter.master(),
-                     .grad = gradients_.values[i], .lr_multiplier = 1.0f, .decay = !parameter.is_vector()});
+      out.push_back({.name = parameter.name(),
+                     .role = adapter::ParamRole::kBase,
+                     .value = parameter.master(),
+                     .grad = gradients_.values[i],
+                     .lr_multiplier = 1.0f,
+                     .decay = !parameter.is_vector()});
     }
     return out;
   }
@@ -91,7 +107,9 @@ class FullTrainable final : public Trainable {
   void aim(model::TrainRequest& request) override { request.full = &gradients_; }
   std::size_t rank() const override { return 0; }
   Result<void> load(const std::map<std::string, adapter::Factors>&) override {
-    return fail({.code = ErrorCode::kConfig, .what = "is set for full training", .where = "adapter.init",
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is set for full training",
+                 .where = "adapter.init",
                  .rule = "an initial adapter needs an adapter method"});
   }
 
@@ -116,7 +134,8 @@ class FullTrainable final : public Trainable {
     return out;
   }
 
-  Result<void> restart(protocol::Restart, const sys::Stream&, const std::map<std::string, LowRank, std::less<>>&) override {
+  Result<void> restart(protocol::Restart, const sys::Stream&,
+                       const std::map<std::string, LowRank, std::less<>>&) override {
     return {};  // every round starts from the merged base
   }
 
@@ -134,8 +153,10 @@ std::vector<adapter::LinearShape> linear_shapes(const model::Model& model) {
   return out;
 }
 
-Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& config, const model::Model& base,
-                                                  const sys::Stream& stream, const sys::Stream& shared) {
+Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& config,
+                                                  const model::Model& base,
+                                                  const sys::Stream& stream,
+                                                  const sys::Stream& shared) {
   if (config.method == "full") return std::make_unique<FullTrainable>();
   const auto linears = linear_shapes(base);
   auto set = adapter::AdapterSet::make(config, linears, shared);

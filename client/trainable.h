@@ -1,6 +1,6 @@
 #pragma once
-// What a client trains: adapters beside a shared base, or a copy of the whole model. The training step sees only parameters, a
-// gradient request and a delta, and does not ask which.
+// What a client trains: adapters beside a shared base, or a copy of the whole model. The training
+// step sees only parameters, a gradient request and a delta, and does not ask which.
 #include <memory>
 #include <optional>
 
@@ -25,18 +25,23 @@ class Trainable {
   virtual void aim(model::TrainRequest& request) = 0;
   /// The change against the base.
   [[nodiscard]] virtual adapter::DeltaTerms delta() const = 0;
-  /// Applies a restart policy after a round. `stream` draws fresh factors; `mean` are the averaged ones (kMean).
-  [[nodiscard]] virtual Result<void> restart(protocol::Restart policy, const sys::Stream& stream,
-                                             const std::map<std::string, adapter::LowRank, std::less<>>& mean) = 0;
+  /// Applies a restart policy after a round. `stream` draws fresh factors; `mean` are the averaged
+  /// ones (kMean).
+  [[nodiscard]] virtual Result<void> restart(
+      protocol::Restart policy, const sys::Stream& stream,
+      const std::map<std::string, adapter::LowRank, std::less<>>& mean) = 0;
   /// Factors to start from (a PEFT adapter's, by module). kConfig for full training.
-  [[nodiscard]] virtual Result<void> load(const std::map<std::string, adapter::Factors>& factors) = 0;
+  [[nodiscard]] virtual Result<void> load(
+      const std::map<std::string, adapter::Factors>& factors) = 0;
   /// Largest rank, 0 for full training.
   [[nodiscard]] virtual std::size_t rank() const = 0;
 };
 
-/// Adapters of `config` on the model's linear layers; "full" for method "full". `stream` draws this client's first factors.
-[[nodiscard]] Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& config, const model::Model& base,
-                                                                const sys::Stream& stream, const sys::Stream& shared);
+/// Adapters of `config` on the model's linear layers; "full" for method "full". `stream` draws this
+/// client's first factors.
+[[nodiscard]] Result<std::unique_ptr<Trainable>> make_trainable(
+    const adapter::AdapterConfig& config, const model::Model& base, const sys::Stream& stream,
+    const sys::Stream& shared);
 
 /// The model's linear layers as adapters name them.
 [[nodiscard]] std::vector<adapter::LinearShape> linear_shapes(const model::Model& model);

@@ -12,16 +12,19 @@ namespace strata::client {
 struct TrainingConfig {
   std::int64_t batch_size = 8;             // records per optimizer step and accumulation
   std::int64_t gradient_accumulation = 1;  // batches per optimizer step
-  std::int64_t local_epochs = 1;           // passes over the client's records per round, unless local_steps is set
-  std::int64_t local_steps = 0;            // optimizer steps per round; 0: by epochs
-  std::int64_t max_steps = 0;              // of the whole run, per client, spread over the rounds; 0: by epochs or local_steps
+  std::int64_t local_epochs =
+      1;  // passes over the client's records per round, unless local_steps is set
+  std::int64_t local_steps = 0;  // optimizer steps per round; 0: by epochs
+  std::int64_t max_steps =
+      0;  // of the whole run, per client, spread over the rounds; 0: by epochs or local_steps
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
-  double max_grad_norm = 1.0;              // 0: no clipping
+  double max_grad_norm = 1.0;  // 0: no clipping
   bool shuffle = true;
   bool recompute = false;
-  std::int64_t pass_tokens = 2048;         // tokens computed at once; a larger batch is cut into several passes
-  std::int64_t threads = 1;                // compute threads of one client: part of what decides the bits
+  std::int64_t pass_tokens =
+      2048;                  // tokens computed at once; a larger batch is cut into several passes
+  std::int64_t threads = 1;  // compute threads of one client: part of what decides the bits
   std::int64_t seed = 0;
 };
 

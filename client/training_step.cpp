@@ -5,13 +5,17 @@
 
 namespace strata::client {
 
-Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& batch, Trainable& trainable, Optimizer& optimizer,
-                                 std::span<const text::Example> examples, std::span<const std::size_t> records,
-                                 const TrainingConfig& training, double learning_rate, const sys::Stream& dropout) {
+Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& batch,
+                                 Trainable& trainable, Optimizer& optimizer,
+                                 std::span<const text::Example> examples,
+                                 std::span<const std::size_t> records,
+                                 const TrainingConfig& training, double learning_rate,
+                                 const sys::Stream& dropout) {
   StepReport report;
   for (const std::size_t i : records) report.trained_tokens += examples[i].trained_tokens();
   if (report.trained_tokens == 0) return report;  // nothing to learn from these records
-  // Every record weighs 1 / trained tokens of the whole step, so that cutting the batch into passes changes nothing.
+  // Every record weighs 1 / trained tokens of the whole step, so that cutting the batch into passes
+  // changes nothing.
   const auto weight = static_cast<float>(1.0 / static_cast<double>(report.trained_tokens));
 
   const auto params = trainable.params();
@@ -27,7 +31,8 @@ Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& ba
     } while (at < records.size() && batch.tokens.size() + examples[records[at]].tokens.size() <=
                                         static_cast<std::size_t>(training.pass_tokens));
     const std::vector<float> weights(batch.records(), weight);
-    model::TrainRequest request{.record_weights = weights, .dropout = dropout.at({.step = pass, .purpose = "pass"})};
+    model::TrainRequest request{.record_weights = weights,
+                                .dropout = dropout.at({.step = pass, .purpose = "pass"})};
     trainable.aim(request);
     loss_sum += decoder.train(batch, request).total_loss();
     report.tokens += batch.tokens.size();
@@ -36,8 +41,10 @@ Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& ba
   report.grad_norm = clip_global_norm(params, training.max_grad_norm);
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
     return fail({.code = ErrorCode::kNumeric,
-                 .what = "loss " + std::to_string(report.loss) + ", gradient norm " + std::to_string(report.grad_norm),
-                 .rule = "both must be finite", .remedy = "lower training.learning_rate or set training.max_grad_norm"});
+                 .what = "loss " + std::to_string(report.loss) + ", gradient norm " +
+                         std::to_string(report.grad_norm),
+                 .rule = "both must be finite",
+                 .remedy = "lower training.learning_rate or set training.max_grad_norm"});
   }
   optimizer.step(params, learning_rate);
   return report;

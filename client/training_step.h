@@ -1,6 +1,6 @@
 #pragma once
-// One optimizer step, to be read beside the papers' algorithm: gradient of the mean token loss over a batch of records, clipping,
-// update.
+// One optimizer step, to be read beside the papers' algorithm: gradient of the mean token loss over
+// a batch of records, clipping, update.
 #include <span>
 #include <vector>
 
@@ -13,16 +13,19 @@
 namespace strata::client {
 
 struct StepReport {
-  double loss = 0.0;                 // mean over the batch's trained tokens, before the update
-  double grad_norm = 0.0;            // before clipping
+  double loss = 0.0;       // mean over the batch's trained tokens, before the update
+  double grad_norm = 0.0;  // before clipping
   std::uint64_t tokens = 0;
   std::uint64_t trained_tokens = 0;
 };
 
-/// Runs one step on `records` (indices into `examples`). kNumeric when loss or norm is not finite; nothing is changed then.
-[[nodiscard]] Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& batch, Trainable& trainable,
-                                               Optimizer& optimizer, std::span<const text::Example> examples,
-                                               std::span<const std::size_t> records, const TrainingConfig& training,
-                                               double learning_rate, const sys::Stream& dropout);
+/// Runs one step on `records` (indices into `examples`). kNumeric when loss or norm is not finite;
+/// nothing is changed then.
+[[nodiscard]] Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& batch,
+                                               Trainable& trainable, Optimizer& optimizer,
+                                               std::span<const text::Example> examples,
+                                               std::span<const std::size_t> records,
+                                               const TrainingConfig& training, double learning_rate,
+                                               const sys::Stream& dropout);
 
 }  // namespace strata::client

@@ -4,7 +4,8 @@ namespace strata::coordinator {
 
 namespace {
 
-// Names everything the round changed: the packet, and the averaged factors where a control method leaves them beside the base.
+// Names everything the round changed: the packet, and the averaged factors where a control method
+// leaves them beside the base.
 Sha256 round_hash(const Aggregate& aggregate) {
   if (aggregate.mean_factors.empty()) return aggregate.packet.hash();
   Hasher hasher;
@@ -18,22 +19,30 @@ Sha256 round_hash(const Aggregate& aggregate) {
 adapter::Packet as_packet(const MeanFactors& factors) {
   adapter::Packet out;
   for (const auto& [name, pair] : factors) {
-    out.tensors.emplace(name, adapter::PacketTensor{pair.b.rows(), pair.a.cols(), adapter::Stack{pair.b, pair.a}});
+    out.tensors.emplace(
+        name, adapter::PacketTensor{pair.b.rows(), pair.a.cols(), adapter::Stack{pair.b, pair.a}});
   }
   return out;
 }
 
-Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base)
-    : config_(config), entry_(&entry),
+Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry& entry,
+                         model::Model base)
+    : config_(config),
+      entry_(&entry),
       restart_(entry.averages_factors ? protocol::Restart::kMean
-                                      : (config.restart == "keep" ? protocol::Restart::kKeep : protocol::Restart::kFresh)),
-      model_(std::move(base)), chain_(model_.state_hash()), aggregator_(entry.make()) {}
+                                      : (config.restart == "keep" ? protocol::Restart::kKeep
+                                                                  : protocol::Restart::kFresh)),
+      model_(std::move(base)),
+      chain_(model_.state_hash()),
+      aggregator_(entry.make()) {}
 
 Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Model base) {
   auto entry = find_aggregator(config.method);
   if (!entry) return fail(std::move(entry).error());
   if ((*entry)->averages_factors && config.restart == "keep") {
-    return fail({.code = ErrorCode::kConfig, .what = "is \"keep\"", .where = "aggregation.restart",
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is \"keep\"",
+                 .where = "aggregation.restart",
                  .rule = config.method + " restarts every client from the averaged factors",
                  .remedy = "leave restart out, or use method \"flora\""});
   }
@@ -42,23 +51,31 @@ Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Mo
 
 Result<void> Coordinator::accept(const protocol::Update& update) {
   const auto refuse = [&](std::string what, std::string rule) {
-    return fail({.code = ErrorCode::kIncompatibleUpdate, .what = std::move(what), .where = "update of " + update.client,
+    return fail({.code = ErrorCode::kIncompatibleUpdate,
+                 .what = std::move(what),
+                 .where = "update of " + update.client,
                  .rule = std::move(rule)});
   };
   if (update.round != round_) {
-    return refuse("is for round " + std::to_string(update.round), "round " + std::to_string(round_) + " is open");
+    return refuse("is for round " + std::to_string(update.round),
+                  "round " + std::to_string(round_) + " is open");
   }
-  if (update.base != chain_) return refuse("was trained on another model", "its base must be " + hex(chain_).substr(0, 12));
+  if (update.base != chain_)
+    return refuse("was trained on another model", "its base must be " + hex(chain_).substr(0, 12));
   for (const auto& [name, delta] : update.delta) {
     const std::size_t at = model_.find(name);
-    if (at == model::kNone) return refuse("changes " + printable(name, 120), "the model has no such tensor");
+    if (at == model::kNone)
+      return refuse("changes " + printable(name, 120), "the model has no such tensor");
     const auto& parameter = model_.parameters()[at];
     if (parameter.d_out() != delta.d_out || parameter.d_in() != delta.d_in) {
-      return refuse(name + " is " + std::to_string(delta.d_out) + " x " + std::to_string(delta.d_in),
-                    "the model's is " + std::to_string(parameter.d_out()) + " x " + std::to_string(parameter.d_in()));
+      return refuse(
+          name + " is " + std::to_string(delta.d_out) + " x " + std::to_string(delta.d_in),
+          "the model's is " + std::to_string(parameter.d_out()) + " x " +
+              std::to_string(parameter.d_in()));
     }
   }
-  const auto shared = std::make_shared<const protocol::Update>(update);  // one copy for the fold and its report
+  const auto shared =
+      std::make_shared<const protocol::Update>(update);  // one copy for the fold and its report
   if (auto taken = aggregator_->accumulate(shared); !taken) return taken;
   return updates_.add(shared);
 }
@@ -74,10 +91,12 @@ void Coordinator::fold(const adapter::Packet& packet) {
 Result<RoundReport> Coordinator::close() {
   const auto accepted = static_cast<std::int64_t>(aggregator_->accepted());
   if (accepted < config_.min_clients || accepted == 0) {
-    return fail({.code = ErrorCode::kQuorum,
-                 .what = "round " + std::to_string(round_) + " has " + std::to_string(accepted) + " usable updates",
-                 .rule = "it needs " + std::to_string(std::max<std::int64_t>(1, config_.min_clients)),
-                 .remedy = "see the refusals above, or lower aggregation.min_clients"});
+    return fail(
+        {.code = ErrorCode::kQuorum,
+         .what = "round " + std::to_string(round_) + " has " + std::to_string(accepted) +
+                 " usable updates",
+         .rule = "it needs " + std::to_string(std::max<std::int64_t>(1, config_.min_clients)),
+         .remedy = "see the refusals above, or lower aggregation.min_clients"});
   }
   auto aggregate = std::move(*aggregator_).report();
   if (!aggregate) return fail(std::move(aggregate).error());

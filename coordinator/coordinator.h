@@ -1,7 +1,7 @@
 #pragma once
-// One federation's rounds: takes updates, aggregates them, folds the result into the model, and keeps the chain of hashes that names
-// its history. It owns no socket, thread or clock; the caller brings updates and says when a round closes.
-// Calls per round: accept*, close. Threads: one.
+// One federation's rounds: takes updates, aggregates them, folds the result into the model, and
+// keeps the chain of hashes that names its history. It owns no socket, thread or clock; the caller
+// brings updates and says when a round closes. Calls per round: accept*, close. Threads: one.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -16,10 +16,10 @@ namespace strata::coordinator {
 
 struct AggregationConfig {
   std::string method = "flora";
-  std::string restart = "fresh";   // flora only: fresh | keep
+  std::string restart = "fresh";  // flora only: fresh | keep
   std::int64_t rounds = 3;
-  std::int64_t min_clients = 1;    // a round with fewer usable updates fails
-  bool measure = true;             // the exactness line
+  std::int64_t min_clients = 1;  // a round with fewer usable updates fails
+  bool measure = true;           // the exactness line
 };
 
 /// What a round came to.
@@ -27,7 +27,7 @@ struct RoundReport {
   std::uint32_t round = 0;
   Aggregate aggregate;
   Exactness exactness;
-  std::vector<std::string> clients;   // whose updates were used, in order
+  std::vector<std::string> clients;  // whose updates were used, in order
   Sha256 packet{};
   Sha256 chain{};
 };
@@ -37,7 +37,8 @@ struct RoundReport {
 
 class Coordinator {
  public:
-  /// kConfig for an unknown method, or a restart policy that the method has no use for. `base` is folded into from now on.
+  /// kConfig for an unknown method, or a restart policy that the method has no use for. `base` is
+  /// folded into from now on.
   [[nodiscard]] static Result<Coordinator> make(const AggregationConfig& config, model::Model base);
 
   [[nodiscard]] const model::Model& model() const { return model_; }
@@ -47,11 +48,13 @@ class Coordinator {
   /// The averaged factors that stand beside the base (control methods), or empty.
   [[nodiscard]] const MeanFactors& mean_factors() const { return mean_; }
 
-  /// Checks an update against the model and the round and keeps it; a refusal (kIncompatibleUpdate) changes nothing.
+  /// Checks an update against the model and the round and keeps it; a refusal (kIncompatibleUpdate)
+  /// changes nothing.
   [[nodiscard]] Result<void> accept(const protocol::Update& update);
   /// Aggregates what was accepted, folds it, opens the next round. kQuorum when there are too few.
   [[nodiscard]] Result<RoundReport> close();
-  /// Ends the federation: the averaged factors, if any, are folded into the base. Returns the final model.
+  /// Ends the federation: the averaged factors, if any, are folded into the base. Returns the final
+  /// model.
   [[nodiscard]] model::Model finish() &&;
 
  private:
@@ -65,7 +68,7 @@ class Coordinator {
   std::uint32_t round_ = 1;
   Sha256 chain_{};
   std::unique_ptr<Aggregator> aggregator_;
-  UpdateSet updates_;              // for the exactness report
+  UpdateSet updates_;  // for the exactness report
   MeanFactors mean_;
 };
 

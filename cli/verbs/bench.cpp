@@ -1,4 +1,5 @@
-// strata bench train | gemm: how fast this machine trains a model, and what its matrix products can do.
+// strata bench train | gemm: how fast this machine trains a model, and what its matrix products can
+// do.
 #include <fmt/format.h>
 
 #include <sstream>
@@ -24,58 +25,85 @@ Result<VerbOutput> train(Options& options, Context& context) {
   auto model = model::Model::load(context.disk, options.model, compute_type(options.dtype));
   if (!model) return fail(std::move(model).error());
   if (options.bench.length > model->config().max_positions) {
-    return fail({.code = ErrorCode::kUsage, .what = "--length " + std::to_string(options.bench.length),
-                 .rule = "the model has " + std::to_string(model->config().max_positions) + " positions"});
+    return fail(
+        {.code = ErrorCode::kUsage,
+         .what = "--length " + std::to_string(options.bench.length),
+         .rule = "the model has " + std::to_string(model->config().max_positions) + " positions"});
   }
   options.bench.adapter.targets.clear();
   std::istringstream names(options.targets);
-  for (std::string name; std::getline(names, name, ',');) options.bench.adapter.targets.push_back(name);
+  for (std::string name; std::getline(names, name, ',');)
+    options.bench.adapter.targets.push_back(name);
   options.bench.adapter.alpha = 2.0 * static_cast<double>(options.bench.adapter.rank);
   options.bench.threads = context.threads;
   auto report = bench_train(*model, options.bench, context.clock);
   if (!report) return fail(std::move(report).error());
   VerbOutput out;
-  out.data = {{"tokens_per_second", report->tokens_per_second}, {"step_seconds", report->step_seconds},
-              {"gemm_peak_gflops", report->gemm_peak_gflops}, {"flops_per_step", report->flops_per_step},
-              {"flop_utilization", report->flop_utilization}, {"peak_rss_bytes", report->peak_rss_bytes},
-              {"trainable", report->trainable}, {"first_loss", report->first_loss}, {"last_loss", report->last_loss},
-              {"threads", context.threads}, {"dtype", options.dtype}, {"instruction_set", tensor::instruction_set()}};
-  out.text = table({{"tokens/s", "step", "matrix-product peak", "of which used", "memory"},
-                    {fmt::format("{:.0f}", report->tokens_per_second), duration_text(report->step_seconds),
-                     fmt::format("{:.0f} GFLOP/s", report->gemm_peak_gflops), fmt::format("{:.0f} %", 100.0 * report->flop_utilization),
-                     bytes_text(static_cast<double>(report->peak_rss_bytes))}});
+  out.data = {{"tokens_per_second", report->tokens_per_second},
+              {"step_seconds", report->step_seconds},
+              {"gemm_peak_gflops", report->gemm_peak_gflops},
+              {"flops_per_step", report->flops_per_step},
+              {"flop_utilization", report->flop_utilization},
+              {"peak_rss_bytes", report->peak_rss_bytes},
+              {"trainable", report->trainable},
+              {"first_loss", report->first_loss},
+              {"last_loss", report->last_loss},
+              {"threads", context.threads},
+              {"dtype", options.dtype},
+              {"instruction_set", tensor::instruction_set()}};
+  out.text =
+      table({{"tokens/s", "step", "matrix-product peak", "of which used", "memory"},
+             {fmt::format("{:.0f}", report->tokens_per_second), duration_text(report->step_seconds),
+              fmt::format("{:.0f} GFLOP/s", report->gemm_peak_gflops),
+              fmt::format("{:.0f} %", 100.0 * report->flop_utilization),
+              bytes_text(static_cast<double>(report->peak_rss_bytes))}});
   return out;
 }
 
 }  // namespace
 
 Verb bench_train_verb() {
-  return {.name = "bench train", .help = "training speed of a model on a fixed shape",
-          .example = "strata bench train --model DIR --dtype bf16 --records 4 --length 256 --rank 16 --targets all-linear",
+  return {.name = "bench train",
+          .help = "training speed of a model on a fixed shape",
+          .example =
+              "strata bench train --model DIR --dtype bf16 --records 4 --length 256 --rank 16 "
+              "--targets all-linear",
           .declare = [](CLI::App& command) -> RunVerb {
             auto options = std::make_shared<Options>();
             options->bench.adapter.rank = 16;
-            command.add_option("--model", options->model, "Hugging Face folder of the model")->required();
-            command.add_option("--dtype", options->dtype, "type of the matrix products")->check(CLI::IsMember({"f32", "bf16"}));
-            command.add_option("--records", options->bench.records, "records per step")->check(CLI::PositiveNumber);
-            command.add_option("--length", options->bench.length, "tokens per record")->check(CLI::Range(2, 1 << 20));
-            command.add_option("--rank", options->bench.adapter.rank, "LoRA rank")->check(CLI::PositiveNumber);
-            command.add_option("--targets", options->targets, "adapted layers, separated by commas");
-            command.add_option("--steps", options->bench.steps, "timed steps")->check(CLI::PositiveNumber);
-            command.add_flag("--recompute", options->bench.recompute, "compute activations again in the backward pass");
+            command.add_option("--model", options->model, "Hugging Face folder of the model")
+                ->required();
+            command.add_option("--dtype", options->dtype, "type of the matrix products")
+                ->check(CLI::IsMember({"f32", "bf16"}));
+            command.add_option("--records", options->bench.records, "records per step")
+                ->check(CLI::PositiveNumber);
+            command.add_option("--length", options->bench.length, "tokens per record")
+                ->check(CLI::Range(2, 1 << 20));
+            command.add_option("--rank", options->bench.adapter.rank, "LoRA rank")
+                ->check(CLI::PositiveNumber);
+            command.add_option("--targets", options->targets,
+                               "adapted layers, separated by commas");
+            command.add_option("--steps", options->bench.steps, "timed steps")
+                ->check(CLI::PositiveNumber);
+            command.add_flag("--recompute", options->bench.recompute,
+                             "compute activations again in the backward pass");
             return [options](Context& context) { return train(*options, context); };
           }};
 }
 
 Verb bench_gemm_verb() {
-  return {.name = "bench gemm", .help = "matrix-product peak of this machine", .example = "strata bench gemm --format json",
+  return {.name = "bench gemm",
+          .help = "matrix-product peak of this machine",
+          .example = "strata bench gemm --format json",
           .declare = [](CLI::App&) -> RunVerb {
             return [](Context& context) -> Result<VerbOutput> {
               tensor::set_thread_count(context.threads);
               const double f32 = gemm_peak_gflops(tensor::DType::kF32, context.clock);
               const double bf16 = gemm_peak_gflops(tensor::DType::kBF16, context.clock);
               VerbOutput out;
-              out.data = {{"f32_gflops", f32}, {"bf16_gflops", bf16}, {"threads", context.threads},
+              out.data = {{"f32_gflops", f32},
+                          {"bf16_gflops", bf16},
+                          {"threads", context.threads},
                           {"instruction_set", tensor::instruction_set()}};
               out.text = fmt::format("f32   {:.0f} GFLOP/s\nbf16  {:.0f} GFLOP/s\n", f32, bf16);
               return out;

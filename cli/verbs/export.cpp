@@ -41,7 +41,8 @@ Result<VerbOutput> run(Context& context, const Options& options) {
   tensor::set_thread_count(context.threads);
   auto model = model::Model::load(context.disk, options.model, tensor::DType::kF32);
   if (!model) return fail(std::move(model).error(), "loading the base model");
-  if (auto folded = fold_all(context.disk, options, *model); !folded) return fail(std::move(folded).error());
+  if (auto folded = fold_all(context.disk, options, *model); !folded)
+    return fail(std::move(folded).error());
   exporting::CheckpointSummary summary;
   const auto fill = [&](const std::filesystem::path& folder) -> Result<void> {
     auto written = exporting::write_checkpoint_files(context.disk, folder, options.model, *model,
@@ -57,30 +58,33 @@ Result<VerbOutput> run(Context& context, const Options& options) {
   out.data = {{"model", options.model}, {"adapters", options.adapters}, {"output", options.output},
               {"dtype", options.dtype}, {"tensors", summary.tensors},   {"bytes", summary.bytes},
               {"model_hash", hash}};
-  out.text = fmt::format("wrote {}: {} tensors as {}, {}\n", options.output, summary.tensors, options.dtype,
-                         bytes_text(static_cast<double>(summary.bytes)));
+  out.text = fmt::format("wrote {}: {} tensors as {}, {}\n", options.output, summary.tensors,
+                         options.dtype, bytes_text(static_cast<double>(summary.bytes)));
   return out;
 }
 
 }  // namespace
 
 Verb export_verb() {
-  return {
-      .name = "export",
-      .help = "Write a Hugging Face checkpoint of a model with adapters folded in",
-      .example = "strata export --model models/base --adapter runs/one/adapter -o models/tuned --dtype bf16",
-      .declare = [](CLI::App& command) -> RunVerb {
-        const auto options = std::make_shared<Options>();
-        command.add_option("--model", options->model, "Hugging Face folder of the base model")->required();
-        command.add_option("--adapter", options->adapters,
-                           "PEFT adapter folder; several are folded in the order given");
-        command.add_option("-o,--output-dir", options->output, "folder to write")->required();
-        command
-            .add_option("--dtype", options->dtype, "type of the stored tensors: f32 (default), bf16 or f16")
-            ->check(CLI::IsMember({"f32", "bf16", "f16"}));
-        command.add_flag("--force", options->force, "replace the output folder");
-        return [options](Context& context) { return run(context, *options); };
-      }};
+  return {.name = "export",
+          .help = "Write a Hugging Face checkpoint of a model with adapters folded in",
+          .example =
+              "strata export --model models/base --adapter runs/one/adapter -o models/tuned "
+              "--dtype bf16",
+          .declare = [](CLI::App& command) -> RunVerb {
+            const auto options = std::make_shared<Options>();
+            command.add_option("--model", options->model, "Hugging Face folder of the base model")
+                ->required();
+            command.add_option("--adapter", options->adapters,
+                               "PEFT adapter folder; several are folded in the order given");
+            command.add_option("-o,--output-dir", options->output, "folder to write")->required();
+            command
+                .add_option("--dtype", options->dtype,
+                            "type of the stored tensors: f32 (default), bf16 or f16")
+                ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+            command.add_flag("--force", options->force, "replace the output folder");
+            return [options](Context& context) { return run(context, *options); };
+          }};
 }
 
 }  // namespace strata::cli

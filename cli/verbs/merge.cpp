@@ -1,5 +1,5 @@
-// strata merge: existing PEFT adapters of any ranks into one, by the stacking of the rounds, without a
-// federation.
+// strata merge: existing PEFT adapters of any ranks into one, by the stacking of the rounds,
+// without a federation.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -53,7 +53,8 @@ Result<std::vector<WeightedAdapter>> read_all(const sys::Disk& disk, const Optio
   for (std::size_t i = 0; i < options.adapters.size(); ++i) {
     auto adapter = exporting::read_peft(disk, options.adapters[i]);
     if (!adapter) return fail(std::move(adapter).error());
-    out.push_back({.folder = options.adapters[i], .weight = weights[i], .adapter = *std::move(adapter)});
+    out.push_back(
+        {.folder = options.adapters[i], .weight = weights[i], .adapter = *std::move(adapter)});
   }
   return out;
 }
@@ -65,7 +66,8 @@ struct Outcome {
   std::optional<double> lost;  // relative, when recompressed
 };
 
-Result<Outcome> merge(sys::Disk& disk, const Options& options, std::span<const WeightedAdapter> inputs) {
+Result<Outcome> merge(sys::Disk& disk, const Options& options,
+                      std::span<const WeightedAdapter> inputs) {
   auto merged = merge_adapters(inputs);
   if (!merged) return fail(std::move(merged).error());
   Outcome out;
@@ -73,13 +75,14 @@ Result<Outcome> merge(sys::Disk& disk, const Options& options, std::span<const W
   auto peft = merged_options(inputs, out.warnings);
   peft.uniform_rank = !options.rank_pattern;
   out.base_model = peft.base_model;
-  auto written = formats::write_folder(
-      disk, options.output, options.force, [&](const std::filesystem::path& folder) -> Result<void> {
-        auto summary = exporting::write_peft_files(disk, folder, *merged, peft);
-        if (!summary) return fail(std::move(summary).error());
-        out.summary = *summary;
-        return {};
-      });
+  auto written = formats::write_folder(disk, options.output, options.force,
+                                       [&](const std::filesystem::path& folder) -> Result<void> {
+                                         auto summary = exporting::write_peft_files(disk, folder,
+                                                                                    *merged, peft);
+                                         if (!summary) return fail(std::move(summary).error());
+                                         out.summary = *summary;
+                                         return {};
+                                       });
   if (!written) return fail(std::move(written).error());
   return out;
 }
@@ -96,8 +99,8 @@ VerbOutput described(const Options& options, std::span<const WeightedAdapter> in
                     {"layers", adapter.modules.size()},
                     {"weight", weight}});
     rows.push_back({folder.string(), std::to_string(adapter.max_rank()),
-                    fmt::format("{:g}", adapter.config.alpha), std::to_string(adapter.modules.size()),
-                    fmt::format("{:g}", weight)});
+                    fmt::format("{:g}", adapter.config.alpha),
+                    std::to_string(adapter.modules.size()), fmt::format("{:g}", weight)});
   }
   const auto& summary = outcome.summary;
   out.data = {{"inputs", list},
@@ -112,7 +115,8 @@ VerbOutput described(const Options& options, std::span<const WeightedAdapter> in
                           summary.modules, bytes_text(static_cast<double>(summary.bytes)));
   if (outcome.lost) {
     out.data["recompression_relative_error"] = *outcome.lost;
-    out.text += fmt::format("recompression lost at most {:.1e} of a layer's change\n", *outcome.lost);
+    out.text +=
+        fmt::format("recompression lost at most {:.1e} of a layer's change\n", *outcome.lost);
   }
   return out;
 }
@@ -135,7 +139,9 @@ Result<VerbOutput> run(Context& context, const Options& options) {
 
 Verb merge_verb() {
   return {.name = "merge",
-          .help = "Stack PEFT adapters of any ranks into one: sum of weight x scale x B A, weights as given",
+          .help =
+              "Stack PEFT adapters of any ranks into one: sum of weight x scale x B A, weights as "
+              "given",
           .example = "strata merge adapters/a adapters/b --weights 0.2,0.8 -o adapters/both",
           .declare = [](CLI::App& command) -> RunVerb {
             const auto options = std::make_shared<Options>();
@@ -146,12 +152,13 @@ Verb merge_verb() {
                 ->required();
             command.add_option("-o,--output-dir", options->output, "folder to write")->required();
             command
-                .add_option(
-                    "--recompress", options->recompress,
-                    "lower each layer's rank as far as this relative error allows (default: keep the stack)")
+                .add_option("--recompress", options->recompress,
+                            "lower each layer's rank as far as this relative error allows "
+                            "(default: keep the stack)")
                 ->check(CLI::Range(0.0, 1.0));
-            command.add_flag("--rank-pattern", options->rank_pattern,
-                             "let ranks differ by layer (rank_pattern) instead of padding them to one");
+            command.add_flag(
+                "--rank-pattern", options->rank_pattern,
+                "let ranks differ by layer (rank_pattern) instead of padding them to one");
             command.add_flag("--force", options->force, "replace the output folder");
             return [options](Context& context) { return run(context, *options); };
           }};

@@ -1,4 +1,5 @@
-// strata pretrain: a model from scratch, every parameter trained: a federation of one client in full mode.
+// strata pretrain: a model from scratch, every parameter trained: a federation of one client in
+// full mode.
 #include "cli/start_run.h"
 #include "cli/verbs/verbs.h"
 
@@ -40,7 +41,8 @@ Job job_of(const Options& o, int threads) {
   t.schedule = {.method = "cosine", .warmup_steps = o.warmup};
   t.seed = o.seed;
   t.threads = threads;
-  job.aggregation = {.method = "flora", .restart = "keep", .rounds = o.evaluations, .measure = false};
+  job.aggregation = {
+      .method = "flora", .restart = "keep", .rounds = o.evaluations, .measure = false};
   job.evaluation.data = o.held_out;
   job.output.directory = o.directory;
   job.output.round_adapters = false;
@@ -55,7 +57,8 @@ Result<VerbOutput> pretrain(const Options& o, Context& context) {
     const std::string path = (std::filesystem::path(o.model) / "config.json").string();
     auto json = context.disk.read_text(path);
     if (!json) return fail(std::move(json).error());
-    auto model = model::Model::create(*json, path, compute_type(o.dtype), sys::Stream(static_cast<std::uint64_t>(o.seed)));
+    auto model = model::Model::create(*json, path, compute_type(o.dtype),
+                                      sys::Stream(static_cast<std::uint64_t>(o.seed)));
     if (!model) return fail(std::move(model).error());
     return assemble(context.disk, job, std::move(*model));
   });
@@ -64,27 +67,43 @@ Result<VerbOutput> pretrain(const Options& o, Context& context) {
 }  // namespace
 
 Verb pretrain_verb() {
-  return {.name = "pretrain", .help = "train a model from scratch",
-          .example = "strata pretrain --model DIR --data corpus.jsonl --held-out held.jsonl --steps 2000 -o runs/base",
-          .declare = [](CLI::App& command) -> RunVerb {
-            auto o = std::make_shared<Options>();
-            command.add_option("--model", o->model, "folder with config.json and tokenizer.json; weights are drawn")->required();
-            command.add_option("--data", o->data, "training records (JSONL)")->required();
-            command.add_option("--held-out", o->held_out, "records for evaluation");
-            command.add_option("-o,--output-dir", o->directory, "run folder; the model is its model/")->required();
-            command.add_option("--dtype", o->dtype, "type of matrix products")->check(CLI::IsMember({"f32", "bf16"}));
-            command.add_option("--save-dtype", o->save_dtype, "type of the saved tensors")->check(CLI::IsMember({"f32", "bf16", "f16"}));
-            command.add_option("--steps", o->steps, "optimizer steps")->check(CLI::PositiveNumber);
-            command.add_option("--batch-size", o->batch_size, "records per step")->check(CLI::PositiveNumber);
-            command.add_option("--max-length", o->max_length, "tokens of a record")->check(CLI::PositiveNumber);
-            command.add_option("--warmup", o->warmup, "warm-up steps")->check(CLI::NonNegativeNumber);
-            command.add_option("--evaluations", o->evaluations, "evaluations during training")->check(CLI::PositiveNumber);
-            command.add_option("--learning-rate", o->learning_rate, "peak learning rate")->check(CLI::PositiveNumber);
-            command.add_option("--weight-decay", o->weight_decay, "decoupled weight decay")->check(CLI::NonNegativeNumber);
-            command.add_option("--seed", o->seed, "seed of weights and order")->check(CLI::NonNegativeNumber);
-            command.add_flag("--force", o->force, "replace an existing run folder");
-            return [o](Context& context) { return pretrain(*o, context); };
-          }};
+  return {
+      .name = "pretrain",
+      .help = "train a model from scratch",
+      .example =
+          "strata pretrain --model DIR --data corpus.jsonl --held-out held.jsonl --steps 2000 -o "
+          "runs/base",
+      .declare = [](CLI::App& command) -> RunVerb {
+        auto o = std::make_shared<Options>();
+        command
+            .add_option("--model", o->model,
+                        "folder with config.json and tokenizer.json; weights are drawn")
+            ->required();
+        command.add_option("--data", o->data, "training records (JSONL)")->required();
+        command.add_option("--held-out", o->held_out, "records for evaluation");
+        command.add_option("-o,--output-dir", o->directory, "run folder; the model is its model/")
+            ->required();
+        command.add_option("--dtype", o->dtype, "type of matrix products")
+            ->check(CLI::IsMember({"f32", "bf16"}));
+        command.add_option("--save-dtype", o->save_dtype, "type of the saved tensors")
+            ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+        command.add_option("--steps", o->steps, "optimizer steps")->check(CLI::PositiveNumber);
+        command.add_option("--batch-size", o->batch_size, "records per step")
+            ->check(CLI::PositiveNumber);
+        command.add_option("--max-length", o->max_length, "tokens of a record")
+            ->check(CLI::PositiveNumber);
+        command.add_option("--warmup", o->warmup, "warm-up steps")->check(CLI::NonNegativeNumber);
+        command.add_option("--evaluations", o->evaluations, "evaluations during training")
+            ->check(CLI::PositiveNumber);
+        command.add_option("--learning-rate", o->learning_rate, "peak learning rate")
+            ->check(CLI::PositiveNumber);
+        command.add_option("--weight-decay", o->weight_decay, "decoupled weight decay")
+            ->check(CLI::NonNegativeNumber);
+        command.add_option("--seed", o->seed, "seed of weights and order")
+            ->check(CLI::NonNegativeNumber);
+        command.add_flag("--force", o->force, "replace an existing run folder");
+        return [o](Context& context) { return pretrain(*o, context); };
+      }};
 }
 
 }  // namespace strata::cli

@@ -7,9 +7,8 @@ namespace {
 
 // One line a verb, in the order of the help text.
 constexpr std::array kVerbs{
-    run_verb,      pretrain_verb,     eval_verb,   generate_verb,    merge_verb,     export_verb,
-    import_verb,
-    tokenize_verb, data_preview_verb, schema_verb, bench_train_verb, bench_gemm_verb,
+    run_verb,    pretrain_verb, eval_verb,         generate_verb, merge_verb,       export_verb,
+    import_verb, tokenize_verb, data_preview_verb, schema_verb,   bench_train_verb, bench_gemm_verb,
 };
 
 }  // namespace

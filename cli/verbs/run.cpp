@@ -28,16 +28,23 @@ Result<VerbOutput> run(const Options& options, Context& context) {
 }  // namespace
 
 Verb run_verb() {
-  return {.name = "run", .help = "run a federation in one process", .example = "strata run configs/quickstart.json -o runs/quickstart",
-          .declare = [](CLI::App& command) -> RunVerb {
-            auto options = std::make_shared<Options>();
-            command.add_option("job,-c,--config", options->job, "job file (JSON; see `strata schema`)")->required();
-            command.add_option("--set", options->settings, "KEY=VALUE over the job file, e.g. training.learning_rate=0.001; repeatable");
-            command.add_option("-o,--output-dir", options->directory, "run folder (default: the job's, or runs/NAME)");
-            command.add_option("--seed", options->seed, "training.seed")->check(CLI::NonNegativeNumber);
-            command.add_flag("--force", options->force, "replace an existing run folder");
-            return [options](Context& context) { return run(*options, context); };
-          }};
+  return {
+      .name = "run",
+      .help = "run a federation in one process",
+      .example = "strata run configs/quickstart.json -o runs/quickstart",
+      .declare = [](CLI::App& command) -> RunVerb {
+        auto options = std::make_shared<Options>();
+        command.add_option("job,-c,--config", options->job, "job file (JSON; see `strata schema`)")
+            ->required();
+        command.add_option(
+            "--set", options->settings,
+            "KEY=VALUE over the job file, e.g. training.learning_rate=0.001; repeatable");
+        command.add_option("-o,--output-dir", options->directory,
+                           "run folder (default: the job's, or runs/NAME)");
+        command.add_option("--seed", options->seed, "training.seed")->check(CLI::NonNegativeNumber);
+        command.add_flag("--force", options->force, "replace an existing run folder");
+        return [options](Context& context) { return run(*options, context); };
+      }};
 }
 
 }  // namespace strata::cli

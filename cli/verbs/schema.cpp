@@ -5,7 +5,9 @@
 namespace strata::cli {
 
 Verb schema_verb() {
-  return {.name = "schema", .help = "print the JSON schema of job files", .example = "strata schema > configs/schema.json",
+  return {.name = "schema",
+          .help = "print the JSON schema of job files",
+          .example = "strata schema > configs/schema.json",
           .declare = [](CLI::App&) -> RunVerb {
             return [](Context&) -> Result<VerbOutput> {
               const std::string text = job_schema();

@@ -22,7 +22,8 @@ struct Coefficients {
 };
 
 STRATA_SIMD void update(float* __restrict p, float* __restrict m, float* __restrict v,
-                        const float* __restrict g, std::size_t n, const Coefficients& coefficients) {
+                        const float* __restrict g, std::size_t n,
+                        const Coefficients& coefficients) {
   const Coefficients c = coefficients;
 #pragma omp simd
   for (std::size_t i = 0; i < n; ++i) {

@@ -41,13 +41,14 @@ double clip_global_norm(std::span<const adapter::ParamRef> params, double max_no
   for (const double sum : sums) total += sum;
   const double norm = std::sqrt(total);
   const double factor = max_norm / (norm + 1e-6);
-  // A norm that is not finite is the caller's to report: scaling by 0 or NaN would only hide where it came
-  // from.
+  // A norm that is not finite is the caller's to report: scaling by 0 or NaN would only hide where
+  // it came from.
   if (max_norm <= 0.0 || !std::isfinite(norm) || factor >= 1.0) return norm;
   tensor::parallel_for(pieces.size(), 1, [&](std::size_t first, std::size_t last) {
     for (std::size_t k = first; k < last; ++k) {
       const auto [i, from, to] = pieces[k];
-      for (float& value : params[i].grad.subspan(from, to - from)) value *= static_cast<float>(factor);
+      for (float& value : params[i].grad.subspan(from, to - from))
+        value *= static_cast<float>(factor);
     }
   });
   return norm;

@@ -6,7 +6,8 @@
 namespace strata::client {
 namespace {
 
-constexpr std::size_t kPiece = 16384;  // floats: with its moments and gradient a piece stays in the L2 cache
+constexpr std::size_t kPiece =
+    16384;  // floats: with its moments and gradient a piece stays in the L2 cache
 constexpr std::uint64_t kStepUnit = 1ull << 22;  // below 2^24, where floats stop counting
 constexpr const char* kStepName = "step";
 

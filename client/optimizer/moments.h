@@ -1,7 +1,7 @@
 #pragma once
-// What optimizers share: flat state vectors per parameter, their place in a checkpoint, and the cutting of an
-// update into pieces of equal size, so that one large tensor and a hundred small ones keep all threads busy
-// alike.
+// What optimizers share: flat state vectors per parameter, their place in a checkpoint, and the
+// cutting of an update into pieces of equal size, so that one large tensor and a hundred small ones
+// keep all threads busy alike.
 #include <cstddef>
 #include <cstdint>
 #include <map>

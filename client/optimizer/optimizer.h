@@ -1,6 +1,7 @@
 #pragma once
-// Optimizers over ParamRefs. An instance belongs to one training thread and keeps its state (moments) by
-// parameter name, so that a client can keep it across rounds (`keep`) or drop it (`fresh`).
+// Optimizers over ParamRefs. An instance belongs to one training thread and keeps its state
+// (moments) by parameter name, so that a client can keep it across rounds (`keep`) or drop it
+// (`fresh`).
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -27,15 +28,16 @@ struct OptimizerConfig {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  /// One update of every parameter from its gradient. `learning_rate` is this step's; each parameter's own
-  /// multiplier applies on top. Parameters must be the same (by name and size) in every call between two
-  /// resets.
+  /// One update of every parameter from its gradient. `learning_rate` is this step's; each
+  /// parameter's own multiplier applies on top. Parameters must be the same (by name and size) in
+  /// every call between two resets.
   virtual void step(std::span<const adapter::ParamRef> params, double learning_rate) = 0;
   /// Forgets all moments and the step count.
   virtual void reset() = 0;
   /// State as named vectors, for checkpoints; load() restores bit for bit.
   [[nodiscard]] virtual std::map<std::string, std::vector<float>> state() const = 0;
-  [[nodiscard]] virtual Result<void> load(const std::map<std::string, std::vector<float>>& state) = 0;
+  [[nodiscard]] virtual Result<void> load(
+      const std::map<std::string, std::vector<float>>& state) = 0;
 };
 
 struct OptimizerEntry {
@@ -49,9 +51,9 @@ struct OptimizerEntry {
 /// kConfig with the nearest name when unknown.
 [[nodiscard]] Result<std::unique_ptr<Optimizer>> make_optimizer(const OptimizerConfig& config);
 
-/// Scales all gradients so that their joint L2 norm is at most `max_norm` (as torch's clip_grad_norm_: factor
-/// max_norm / (norm + 1e-6), only when below 1). Returns the norm before. max_norm <= 0: only measures. Sum
-/// in double.
+/// Scales all gradients so that their joint L2 norm is at most `max_norm` (as torch's
+/// clip_grad_norm_: factor max_norm / (norm + 1e-6), only when below 1). Returns the norm before.
+/// max_norm <= 0: only measures. Sum in double.
 double clip_global_norm(std::span<const adapter::ParamRef> params, double max_norm);
 
 }  // namespace strata::client

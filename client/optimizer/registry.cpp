@@ -22,8 +22,8 @@ struct Bound {
 Result<void> in_range(const OptimizerConfig& c) {
   const auto fraction = [](double x) { return x >= 0.0 && x < 1.0; };
   const std::array bounds{
-      Bound{"learning_rate", c.learning_rate, std::isfinite(c.learning_rate) && c.learning_rate > 0.0,
-            "greater than 0"},
+      Bound{"learning_rate", c.learning_rate,
+            std::isfinite(c.learning_rate) && c.learning_rate > 0.0, "greater than 0"},
       Bound{"beta1", c.beta1, fraction(c.beta1), "at least 0 and below 1"},
       Bound{"beta2", c.beta2, fraction(c.beta2), "at least 0 and below 1"},
       Bound{"epsilon", c.epsilon, std::isfinite(c.epsilon) && c.epsilon > 0.0, "greater than 0"},

@@ -14,8 +14,9 @@ STRATA_SIMD void update(float* __restrict p, const float* __restrict g, std::siz
   for (std::size_t i = 0; i < n; ++i) p[i] -= rate * (g[i] + decay * p[i]);
 }
 
-STRATA_SIMD void update_with_momentum(float* __restrict p, float* __restrict b, const float* __restrict g,
-                                      std::size_t n, float rate, float decay, float momentum) {
+STRATA_SIMD void update_with_momentum(float* __restrict p, float* __restrict b,
+                                      const float* __restrict g, std::size_t n, float rate,
+                                      float decay, float momentum) {
 #pragma omp simd
   for (std::size_t i = 0; i < n; ++i) {
     b[i] = momentum * b[i] + (g[i] + decay * p[i]);
@@ -43,7 +44,8 @@ class Sgd final : public Optimizer {
         float* value = param.value.data() + from;
         const float* grad = param.grad.data() + from;
         if (keeps) {
-          update_with_momentum(value, buffers[i].data() + from, grad, to - from, rate, decay, momentum);
+          update_with_momentum(value, buffers[i].data() + from, grad, to - from, rate, decay,
+                               momentum);
         } else {
           update(value, grad, to - from, rate, decay);
         }
@@ -83,6 +85,8 @@ class Sgd final : public Optimizer {
 
 }  // namespace
 
-std::unique_ptr<Optimizer> make_sgd(const OptimizerConfig& config) { return std::make_unique<Sgd>(config); }
+std::unique_ptr<Optimizer> make_sgd(const OptimizerConfig& config) {
+  return std::make_unique<Sgd>(config);
+}
 
 }  // namespace strata::client

@@ -45,7 +45,8 @@ Result<Schedule> Schedule::make(const ScheduleConfig& config, std::int64_t total
     return fail(std::move(valid).error());
   if (auto valid = not_negative("rewarm_steps", config.rewarm_steps); !valid)
     return fail(std::move(valid).error());
-  if (auto valid = not_negative("total steps", total_steps); !valid) return fail(std::move(valid).error());
+  if (auto valid = not_negative("total steps", total_steps); !valid)
+    return fail(std::move(valid).error());
   Schedule schedule;
   schedule.warmup_ = config.warmup_steps;
   schedule.rewarm_ = config.rewarm_steps;
@@ -69,8 +70,9 @@ Result<Schedule> Schedule::make(const ScheduleConfig& config, std::int64_t total
 double Schedule::factor(std::int64_t step, std::int64_t restarted_at) const {
   const auto position = static_cast<double>(step);
   const auto warmup = static_cast<double>(warmup_);
-  const double shape = step < warmup_ ? position / std::max(1.0, warmup)
-                                      : entry_->shape(position, warmup, static_cast<double>(total_));
+  const double shape = step < warmup_
+                           ? position / std::max(1.0, warmup)
+                           : entry_->shape(position, warmup, static_cast<double>(total_));
   const std::int64_t since = step - restarted_at;
   if (restarted_at <= 0 || since >= rewarm_) return shape;
   return shape * static_cast<double>(since + 1) / static_cast<double>(rewarm_ + 1);

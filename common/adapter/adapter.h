@@ -1,8 +1,11 @@
 #pragma once
-// The seam of adapter methods: what one adapted linear layer y = W x does beside its frozen W. T tokens, r rank.
-//   forward    y += delta(x)             backward   dx += delta^T(dy), gradients of the method's own tensors
-// Order of calls: reset or load once; per step prepare, then forward and backward of each layer; optimizers write through
-// params(); delta() between steps. One training thread per instance; copies of the base are shared, adapters are not.
+// The seam of adapter methods: what one adapted linear layer y = W x does beside its frozen W. T
+// tokens, r rank.
+//   forward    y += delta(x)             backward   dx += delta^T(dy), gradients of the method's
+//   own tensors
+// Order of calls: reset or load once; per step prepare, then forward and backward of each layer;
+// optimizers write through params(); delta() between steps. One training thread per instance;
+// copies of the base are shared, adapters are not.
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -24,24 +27,27 @@ struct LinearShape {
   std::size_t d_in = 0;
 };
 
-/// What a training thread lends to its adapters: the products, reusable memory, and this step's draws.
+/// What a training thread lends to its adapters: the products, reusable memory, and this step's
+/// draws.
 struct AdapterPass {
   tensor::Gemm& gemm;
-  std::vector<float>& floats;                // scratch, contents undefined between calls
-  std::vector<tensor::BFloat16>& halves;     // scratch
-  bool training = false;                     // dropout on
-  sys::Stream dropout{0};                    // of this step; the adapter adds its own item
+  std::vector<float>& floats;             // scratch, contents undefined between calls
+  std::vector<tensor::BFloat16>& halves;  // scratch
+  bool training = false;                  // dropout on
+  sys::Stream dropout{0};                 // of this step; the adapter adds its own item
 };
 
-/// Where gradients go when each record's own is wanted: record i (rows offsets[i] .. offsets[i+1]) adds its gradient of the
-/// whole adapter set at data + i * stride; an adapter's part starts at its offset in AdapterSet order.
+/// Where gradients go when each record's own is wanted: record i (rows offsets[i] .. offsets[i+1])
+/// adds its gradient of the whole adapter set at data + i * stride; an adapter's part starts at its
+/// offset in AdapterSet order.
 struct RecordGradients {
   float* data = nullptr;
   std::size_t stride = 0;
   std::span<const std::uint32_t> offsets;
 };
 
-/// Factors given from outside (PEFT files, restart payloads): shape d_out x r and r x d_in, scale not included.
+/// Factors given from outside (PEFT files, restart payloads): shape d_out x r and r x d_in, scale
+/// not included.
 struct Factors {
   tensor::Matrix b;
   tensor::Matrix a;
@@ -60,24 +66,30 @@ class Adapter {
   /// Floats per token kept from forward to backward.
   [[nodiscard]] virtual std::size_t saved_width() const = 0;
   /// y (T x d_out) += delta(x); x: T x d_in in the compute type; saved: T x saved_width().
-  virtual void forward(AdapterPass& pass, const tensor::Operand& x, tensor::MatrixView y, tensor::MatrixView saved) const = 0;
-  /// dy: T x d_out in the compute type. dx (T x d_in) accumulates unless its data is null. Gradients add to params()'
-  /// grad, or, when `records` is given, to each record's own vector at `offset`.
-  virtual void backward(AdapterPass& pass, const tensor::Operand& x, const tensor::Operand& dy, tensor::MatrixView dx,
-                        tensor::MatrixView saved, const RecordGradients* records, std::size_t offset) = 0;
+  virtual void forward(AdapterPass& pass, const tensor::Operand& x, tensor::MatrixView y,
+                       tensor::MatrixView saved) const = 0;
+  /// dy: T x d_out in the compute type. dx (T x d_in) accumulates unless its data is null.
+  /// Gradients add to params()' grad, or, when `records` is given, to each record's own vector at
+  /// `offset`.
+  virtual void backward(AdapterPass& pass, const tensor::Operand& x, const tensor::Operand& dy,
+                        tensor::MatrixView dx, tensor::MatrixView saved,
+                        const RecordGradients* records, std::size_t offset) = 0;
 
   /// Trainable tensors in a fixed order; record gradients lie in the same order.
   [[nodiscard]] virtual std::vector<ParamRef> params() = 0;
   /// What training did since the last base: product minus anchor, scale folded into B.
   [[nodiscard]] virtual TensorDelta delta() const = 0;
-  /// The present product alone (no anchor), scale folded into B: what evaluation on an unmerged base adds.
+  /// The present product alone (no anchor), scale folded into B: what evaluation on an unmerged
+  /// base adds.
   [[nodiscard]] virtual TensorDelta product() const = 0;
 
   /// Fresh factors from `stream`, no anchor: the product is zero.
   virtual void reset(const sys::Stream& stream) = 0;
-  /// The present product has been folded into the base: from now on it is subtracted, and factors stay (LTE without reset).
+  /// The present product has been folded into the base: from now on it is subtracted, and factors
+  /// stay (LTE without reset).
   virtual void anchor() = 0;
-  /// Takes factors as they are (scale applies on top); kIncompatibleUpdate when the shapes do not fit.
+  /// Takes factors as they are (scale applies on top); kIncompatibleUpdate when the shapes do not
+  /// fit.
   [[nodiscard]] virtual Result<void> load(const Factors& factors) = 0;
 };
 
@@ -86,8 +98,8 @@ struct AdapterSpec {
   std::size_t rank = 8;
   double alpha = 16.0;
   double dropout = 0.0;
-  double lr_ratio_b = 1.0;      // LoRA+: learning rate of B over that of A
-  sys::Stream shared{0};        // the same for all clients of a run: frozen factors come from here
+  double lr_ratio_b = 1.0;  // LoRA+: learning rate of B over that of A
+  sys::Stream shared{0};    // the same for all clients of a run: frozen factors come from here
 };
 
 struct AdapterMethod {

@@ -12,21 +12,27 @@ namespace {
 
 std::string last_part(const std::string& module) { return module.substr(module.rfind('.') + 1); }
 
-Error unmatched(const std::string& pattern, std::string_view key, std::span<const LinearShape> linears) {
+Error unmatched(const std::string& pattern, std::string_view key,
+                std::span<const LinearShape> linears) {
   std::set<std::string> unique;
   for (const auto& linear : linears) unique.insert(last_part(linear.module));
   const std::vector<std::string> names(unique.begin(), unique.end());
   std::string rule = "layers of this model:";
   for (const auto& name : names) rule += " " + name;
-  Error error{.code = ErrorCode::kConfig, .what = "\"" + printable(pattern, 80) + "\" matches no linear layer",
-              .where = std::string(key), .rule = rule};
-  if (const auto near = config::nearest(pattern, names)) error.remedy = "did you mean \"" + *near + "\"?";
+  Error error{.code = ErrorCode::kConfig,
+              .what = "\"" + printable(pattern, 80) + "\" matches no linear layer",
+              .where = std::string(key),
+              .rule = rule};
+  if (const auto near = config::nearest(pattern, names))
+    error.remedy = "did you mean \"" + *near + "\"?";
   return error;
 }
 
-// The value of the first pattern that names the module (PEFT takes the first match too); `fallback` otherwise.
+// The value of the first pattern that names the module (PEFT takes the first match too); `fallback`
+// otherwise.
 template <class T>
-Result<T> pattern_value(const std::map<std::string, T>& patterns, const std::string& module, T fallback) {
+Result<T> pattern_value(const std::map<std::string, T>& patterns, const std::string& module,
+                        T fallback) {
   for (const auto& [pattern, value] : patterns) {
     auto matches = names_module(pattern, module);
     if (!matches) return fail(std::move(matches).error());
@@ -36,7 +42,8 @@ Result<T> pattern_value(const std::map<std::string, T>& patterns, const std::str
 }
 
 template <class T>
-Result<void> all_used(const std::map<std::string, T>& patterns, std::string_view key, std::span<const LinearShape> linears) {
+Result<void> all_used(const std::map<std::string, T>& patterns, std::string_view key,
+                      std::span<const LinearShape> linears) {
   for (const auto& [pattern, value] : patterns) {
     bool used = false;
     for (const auto& linear : linears) {
@@ -50,20 +57,25 @@ Result<void> all_used(const std::map<std::string, T>& patterns, std::string_view
 }
 
 // Which linears are targeted; every target must hit something.
-Result<std::vector<bool>> targeted(const AdapterConfig& config, std::span<const LinearShape> linears) {
+Result<std::vector<bool>> targeted(const AdapterConfig& config,
+                                   std::span<const LinearShape> linears) {
   std::vector<bool> out(linears.size(), false);
   for (const auto& target : config.targets) {
     bool hit = false;
     for (std::size_t i = 0; i < linears.size(); ++i) {
-      auto matches = target == "all-linear" ? Result<bool>(true) : names_module(target, linears[i].module);
+      auto matches =
+          target == "all-linear" ? Result<bool>(true) : names_module(target, linears[i].module);
       if (!matches) return fail(std::move(matches).error());
       if (*matches) hit = out[i] = true;
     }
     if (!hit) return fail(unmatched(target, "adapter.targets", linears));
   }
   if (config.targets.empty()) {
-    return fail({.code = ErrorCode::kConfig, .what = "is empty", .where = "adapter.targets",
-                 .rule = "name at least one layer", .remedy = "use [\"all-linear\"]"});
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is empty",
+                 .where = "adapter.targets",
+                 .rule = "name at least one layer",
+                 .remedy = "use [\"all-linear\"]"});
   }
   return out;
 }
@@ -83,19 +95,24 @@ Result<bool> names_module(std::string_view pattern, std::string_view module) {
     const std::regex expression("(?:.*\\.)?(?:" + std::string(pattern) + ")");
     return std::regex_match(module.begin(), module.end(), expression);
   } catch (const std::regex_error&) {
-    return fail({.code = ErrorCode::kConfig, .what = "\"" + printable(pattern, 80) + "\" is not a regular expression",
-                 .where = "adapter", .rule = "patterns are layer names, dotted suffixes or ECMAScript expressions"});
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "\"" + printable(pattern, 80) + "\" is not a regular expression",
+                 .where = "adapter",
+                 .rule = "patterns are layer names, dotted suffixes or ECMAScript expressions"});
   }
 }
 
-Result<AdapterSet> AdapterSet::make(const AdapterConfig& config, std::span<const LinearShape> linears,
+Result<AdapterSet> AdapterSet::make(const AdapterConfig& config,
+                                    std::span<const LinearShape> linears,
                                     const sys::Stream& shared) {
   auto method = find_method(config.method);
   if (!method) return fail(std::move(method).error());
   auto chosen = targeted(config, linears);
   if (!chosen) return fail(std::move(chosen).error());
-  if (auto used = all_used(config.rank_pattern, "adapter.rank_pattern", linears); !used) return fail(std::move(used).error());
-  if (auto used = all_used(config.alpha_pattern, "adapter.alpha_pattern", linears); !used) return fail(std::move(used).error());
+  if (auto used = all_used(config.rank_pattern, "adapter.rank_pattern", linears); !used)
+    return fail(std::move(used).error());
+  if (auto used = all_used(config.alpha_pattern, "adapter.alpha_pattern", linears); !used)
+    return fail(std::move(used).error());
 
   AdapterSet set;
   set.sites_.resize(linears.size());
@@ -110,14 +127,19 @@ Result<AdapterSet> AdapterSet::make(const AdapterConfig& config, std::span<const
     if (!alpha) return fail(std::move(alpha).error());
     const auto side = static_cast<std::int64_t>(std::min(linear.d_out, linear.d_in));
     if (*rank < 1 || *rank > side) {
-      return fail({.code = ErrorCode::kConfig,
-                   .what = "rank " + std::to_string(*rank) + " does not fit " + linear.module + " (" +
-                           std::to_string(linear.d_out) + " x " + std::to_string(linear.d_in) + ")",
-                   .where = "adapter.rank", .rule = "a rank is between 1 and the layer's smaller side, " + std::to_string(side),
-                   .remedy = "lower it, or set rank_pattern for this layer"});
+      return fail(
+          {.code = ErrorCode::kConfig,
+           .what = "rank " + std::to_string(*rank) + " does not fit " + linear.module + " (" +
+                   std::to_string(linear.d_out) + " x " + std::to_string(linear.d_in) + ")",
+           .where = "adapter.rank",
+           .rule = "a rank is between 1 and the layer's smaller side, " + std::to_string(side),
+           .remedy = "lower it, or set rank_pattern for this layer"});
     }
-    set.sites_[i] = (*method)->make(linear, {.rank = static_cast<std::size_t>(*rank), .alpha = *alpha, .dropout = config.dropout,
-                                             .lr_ratio_b = config.lr_ratio_b, .shared = shared});
+    set.sites_[i] = (*method)->make(linear, {.rank = static_cast<std::size_t>(*rank),
+                                             .alpha = *alpha,
+                                             .dropout = config.dropout,
+                                             .lr_ratio_b = config.lr_ratio_b,
+                                             .shared = shared});
     for (const auto& param : set.sites_[i]->params()) set.trainable_ += param.value.size();
   }
   return set;
@@ -134,16 +156,21 @@ Result<AdapterSet> AdapterSet::from_factors(std::span<const LinearShape> linears
     const auto found = factors.find(linears[i].module);
     if (found == factors.end()) continue;
     set.sites_[i] = make_low_rank(linears[i], found->second.a.rows(), {.scale = 1.0});
-    if (auto loaded = set.sites_[i]->load(found->second); !loaded) return fail(std::move(loaded).error());
+    if (auto loaded = set.sites_[i]->load(found->second); !loaded)
+      return fail(std::move(loaded).error());
     set.trainable_ += found->second.a.size() + found->second.b.size();
     ++used;
   }
   if (used == factors.size()) return set;
   for (const auto& [module, pair] : factors) {
-    const bool known = std::any_of(linears.begin(), linears.end(), [&](const LinearShape& l) { return l.module == module; });
+    const bool known = std::any_of(linears.begin(), linears.end(),
+                                   [&](const LinearShape& l) { return l.module == module; });
     if (known) continue;
-    return fail({.code = ErrorCode::kIncompatibleUpdate, .what = "is no linear layer of this model", .where = module,
-                 .rule = "adapters sit on linear layers", .remedy = "use the base model the adapter was trained on"});
+    return fail({.code = ErrorCode::kIncompatibleUpdate,
+                 .what = "is no linear layer of this model",
+                 .where = module,
+                 .rule = "adapters sit on linear layers",
+                 .remedy = "use the base model the adapter was trained on"});
   }
   return set;
 }
@@ -203,16 +230,20 @@ Result<void> AdapterSet::load(const std::map<std::string, Factors>& factors) {
     if (!site) continue;
     const auto found = factors.find(site->shape().module);
     if (found == factors.end()) {
-      return fail({.code = ErrorCode::kIncompatibleUpdate, .what = "no factors given", .where = site->shape().module,
-                   .rule = "every adapted layer needs its A and B", .remedy = "use the same target modules"});
+      return fail({.code = ErrorCode::kIncompatibleUpdate,
+                   .what = "no factors given",
+                   .where = site->shape().module,
+                   .rule = "every adapted layer needs its A and B",
+                   .remedy = "use the same target modules"});
     }
     if (auto loaded = site->load(found->second); !loaded) return loaded;
     ++used;
   }
   if (used != factors.size()) {
-    return fail({.code = ErrorCode::kIncompatibleUpdate,
-                 .what = std::to_string(factors.size() - used) + " given layers have no adapter here",
-                 .rule = "the target modules must be the same"});
+    return fail(
+        {.code = ErrorCode::kIncompatibleUpdate,
+         .what = std::to_string(factors.size() - used) + " given layers have no adapter here",
+         .rule = "the target modules must be the same"});
   }
   return {};
 }

@@ -1,5 +1,6 @@
 #pragma once
-// The adapters of one client: one per targeted linear layer of the model, made from its configuration.
+// The adapters of one client: one per targeted linear layer of the model, made from its
+// configuration.
 #include <map>
 #include <memory>
 #include <span>
@@ -11,13 +12,14 @@
 namespace strata::adapter {
 
 struct AdapterConfig {
-  std::string method = "lora";   // or "full": every parameter of the model is trained (no adapters)
+  std::string method = "lora";  // or "full": every parameter of the model is trained (no adapters)
   std::int64_t rank = 8;
   double alpha = 16.0;
   double dropout = 0.0;
-  double lr_ratio_b = 1.0;       // LoRA+
-  std::vector<std::string> targets = {"all-linear"};  // names, dotted suffixes, or regular expressions over module names
-  std::map<std::string, std::int64_t> rank_pattern;   // suffix or regular expression -> rank
+  double lr_ratio_b = 1.0;  // LoRA+
+  std::vector<std::string> targets = {
+      "all-linear"};  // names, dotted suffixes, or regular expressions over module names
+  std::map<std::string, std::int64_t> rank_pattern;  // suffix or regular expression -> rank
   std::map<std::string, double> alpha_pattern;
 };
 
@@ -25,18 +27,22 @@ struct AdapterConfig {
 class AdapterSet {
  public:
   AdapterSet() = default;
-  /// kConfig when a target or pattern matches no layer (naming near ones) or a rank is larger than the layer's smaller side.
-  /// Factors start at zero; call reset().
-  [[nodiscard]] static Result<AdapterSet> make(const AdapterConfig& config, std::span<const LinearShape> linears,
+  /// kConfig when a target or pattern matches no layer (naming near ones) or a rank is larger than
+  /// the layer's smaller side. Factors start at zero; call reset().
+  [[nodiscard]] static Result<AdapterSet> make(const AdapterConfig& config,
+                                               std::span<const LinearShape> linears,
                                                const sys::Stream& shared);
 
-  /// One adapter of scale 1 for each given pair (scale folded into B), of whatever rank: an exported change put beside a base, for
-  /// evaluation and generation. kIncompatibleUpdate for an unknown module or a wrong shape.
-  [[nodiscard]] static Result<AdapterSet> from_factors(std::span<const LinearShape> linears,
-                                                       const std::map<std::string, Factors>& factors);
+  /// One adapter of scale 1 for each given pair (scale folded into B), of whatever rank: an
+  /// exported change put beside a base, for evaluation and generation. kIncompatibleUpdate for an
+  /// unknown module or a wrong shape.
+  [[nodiscard]] static Result<AdapterSet> from_factors(
+      std::span<const LinearShape> linears, const std::map<std::string, Factors>& factors);
 
   /// The adapter of linear site `i`, or null.
-  [[nodiscard]] Adapter* at(std::size_t site) const { return site < sites_.size() ? sites_[site].get() : nullptr; }
+  [[nodiscard]] Adapter* at(std::size_t site) const {
+    return site < sites_.size() ? sites_[site].get() : nullptr;
+  }
   /// Where the adapter of site `i` starts in a record's gradient vector.
   [[nodiscard]] std::size_t offset(std::size_t site) const { return offsets_[site]; }
   /// Trainable values of all adapters: the length of a record's gradient vector.
@@ -50,7 +56,8 @@ class AdapterSet {
   /// Keyed by the base tensor ("<module>.weight").
   [[nodiscard]] DeltaTerms delta() const;
   [[nodiscard]] DeltaTerms product() const;
-  /// Loads factors by module name; every adapter must be given (kIncompatibleUpdate otherwise, also for modules without one).
+  /// Loads factors by module name; every adapter must be given (kIncompatibleUpdate otherwise, also
+  /// for modules without one).
   [[nodiscard]] Result<void> load(const std::map<std::string, Factors>& factors);
 
  private:
@@ -59,8 +66,9 @@ class AdapterSet {
   std::size_t trainable_ = 0;
 };
 
-/// Whether `pattern` names `module`: equal, a suffix behind a dot, or (with characters beyond names and dots) a regular
-/// expression for the whole name, optionally behind "....". kConfig for a broken expression.
+/// Whether `pattern` names `module`: equal, a suffix behind a dot, or (with characters beyond names
+/// and dots) a regular expression for the whole name, optionally behind "....". kConfig for a
+/// broken expression.
 [[nodiscard]] Result<bool> names_module(std::string_view pattern, std::string_view module);
 
 }  // namespace strata::adapter

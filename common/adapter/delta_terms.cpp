@@ -13,10 +13,12 @@ struct Overload : F... {
 template <class... F>
 Overload(F...) -> Overload<F...>;
 
-std::string shape(std::size_t rows, std::size_t cols) { return std::to_string(rows) + " x " + std::to_string(cols); }
+std::string shape(std::size_t rows, std::size_t cols) {
+  return std::to_string(rows) + " x " + std::to_string(cols);
+}
 
-tl::unexpected<Error> misfit(const std::string& name, const tensor::Matrix& m, std::string_view role, std::size_t rows,
-                             std::size_t cols) {
+tl::unexpected<Error> misfit(const std::string& name, const tensor::Matrix& m,
+                             std::string_view role, std::size_t rows, std::size_t cols) {
   return fail({.code = ErrorCode::kIncompatibleUpdate,
                .what = std::string(role) + " is " + shape(m.rows(), m.cols()),
                .where = name,
@@ -25,10 +27,12 @@ tl::unexpected<Error> misfit(const std::string& name, const tensor::Matrix& m, s
 
 Result<void> finite(const std::string& name, const tensor::Matrix& m, std::string_view role) {
   const auto values = m.values();
-  const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
+  const auto bad =
+      std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
   if (bad == values.end()) return {};
   return fail({.code = ErrorCode::kIncompatibleUpdate,
-               .what = std::string(role) + " has NaN or infinity at value " + std::to_string(bad - values.begin()),
+               .what = std::string(role) + " has NaN or infinity at value " +
+                       std::to_string(bad - values.begin()),
                .where = name,
                .rule = "updates are finite",
                .remedy = "lower the client's learning rate"});
@@ -37,10 +41,14 @@ Result<void> finite(const std::string& name, const tensor::Matrix& m, std::strin
 Result<void> validate_term(const std::string& name, const TensorDelta& delta, const LowRank& term) {
   const std::size_t r = term.a.rows();
   if (r == 0) {
-    return fail({.code = ErrorCode::kIncompatibleUpdate, .what = "has rank 0", .where = name, .rule = "a rank is at least 1"});
+    return fail({.code = ErrorCode::kIncompatibleUpdate,
+                 .what = "has rank 0",
+                 .where = name,
+                 .rule = "a rank is at least 1"});
   }
   if (term.a.cols() != delta.d_in) return misfit(name, term.a, "A", r, delta.d_in);
-  if (term.b.rows() != delta.d_out || term.b.cols() != r) return misfit(name, term.b, "B", delta.d_out, r);
+  if (term.b.rows() != delta.d_out || term.b.cols() != r)
+    return misfit(name, term.b, "B", delta.d_out, r);
   if (auto ok = finite(name, term.a, "A"); !ok) return ok;
   return finite(name, term.b, "B");
 }
@@ -57,7 +65,8 @@ Result<void> validate_term(const std::string& name, const TensorDelta& delta, co
 std::size_t TensorDelta::rank_bound() const {
   std::size_t rank = 0;
   for (const auto& term : terms) {
-    rank += std::visit(Overload{[](const LowRank& t) { return t.a.rows(); }, [&](const Dense&) { return std::min(d_out, d_in); }},
+    rank += std::visit(Overload{[](const LowRank& t) { return t.a.rows(); },
+                                [&](const Dense&) { return std::min(d_out, d_in); }},
                        term);
   }
   return rank;
@@ -66,8 +75,9 @@ std::size_t TensorDelta::rank_bound() const {
 std::size_t TensorDelta::value_count() const {
   std::size_t n = 0;
   for (const auto& term : terms) {
-    n += std::visit(
-        Overload{[](const LowRank& t) { return t.a.size() + t.b.size(); }, [](const Dense& t) { return t.values.size(); }}, term);
+    n += std::visit(Overload{[](const LowRank& t) { return t.a.size() + t.b.size(); },
+                             [](const Dense& t) { return t.values.size(); }},
+                    term);
   }
   return n;
 }
@@ -116,12 +126,14 @@ void add_dense(const TensorDelta& delta, double weight, std::vector<double>& out
     for (std::size_t i = 0; i < delta.d_out; ++i) {
       for (std::size_t r = 0; r < t.a.rows(); ++r) {
         const double b = weight * static_cast<double>(t.b(i, r));
-        for (std::size_t j = 0; j < delta.d_in; ++j) out[i * delta.d_in + j] += b * static_cast<double>(t.a(r, j));
+        for (std::size_t j = 0; j < delta.d_in; ++j)
+          out[i * delta.d_in + j] += b * static_cast<double>(t.a(r, j));
       }
     }
   };
   const auto dense = [&](const Dense& t) {
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] += weight * static_cast<double>(t.values.values()[i]);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] += weight * static_cast<double>(t.values.values()[i]);
   };
   for (const auto& term : delta.terms) std::visit(Overload{low_rank, dense}, term);
 }

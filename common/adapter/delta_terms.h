@@ -1,9 +1,12 @@
 #pragma once
-// DeltaTerms: what a client's training did to the base, as a sum of terms that is closed under weighted sums. Every
-// adapter exports itself as terms, so every method aggregates exactly. Shapes: W is d_out x d_in (the mathematical
-// orientation, also for layers stored transposed); a vector (norm gain, bias) is n x 1.
-//   LowRank   dW = B A          B: d_out x r, A: r x d_in; the adapter's scale is folded into B. `id_a` names a factor that
-//                               several clients share (frozen A): equal non-zero ids mean equal bits of A.
+// DeltaTerms: what a client's training did to the base, as a sum of terms that is closed under
+// weighted sums. Every adapter exports itself as terms, so every method aggregates exactly. Shapes:
+// W is d_out x d_in (the mathematical orientation, also for layers stored transposed); a vector
+// (norm gain, bias) is n x 1.
+//   LowRank   dW = B A          B: d_out x r, A: r x d_in; the adapter's scale is folded into B.
+//   `id_a` names a factor that
+//                               several clients share (frozen A): equal non-zero ids mean equal
+//                               bits of A.
 //   Dense     dW = values       d_out x d_in
 // Value types; no thread rules.
 #include <cstdint>
@@ -42,10 +45,12 @@ struct TensorDelta {
   [[nodiscard]] std::size_t value_count() const;
 };
 
-/// Name of the base tensor ("model.layers.0.self_attn.q_proj.weight") -> its change. Ordered: iteration is canonical.
+/// Name of the base tensor ("model.layers.0.self_attn.q_proj.weight") -> its change. Ordered:
+/// iteration is canonical.
 using DeltaTerms = std::map<std::string, TensorDelta, std::less<>>;
 
-/// kIncompatibleUpdate naming tensor and index unless every value is finite and all shapes fit d_out x d_in.
+/// kIncompatibleUpdate naming tensor and index unless every value is finite and all shapes fit
+/// d_out x d_in.
 [[nodiscard]] Result<void> validate(const DeltaTerms& delta);
 
 /// delta * factor; the factor goes into B (or the dense values).

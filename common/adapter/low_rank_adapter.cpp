@@ -20,15 +20,20 @@ using tensor::Operand;
 Operand in_type(ConstMatrixView x, DType type, std::vector<BFloat16>& halves) {
   if (type == DType::kF32) return x;
   halves.resize(std::max(halves.size(), x.rows * x.cols));
-  for (std::size_t i = 0; i < x.rows; ++i) tensor::to_bf16(halves.data() + i * x.cols, x.row(i), x.cols);
+  for (std::size_t i = 0; i < x.rows; ++i)
+    tensor::to_bf16(halves.data() + i * x.cols, x.row(i), x.cols);
   return Operand(halves.data(), DType::kBF16, x.rows, x.cols);
 }
 
 class LowRankAdapter final : public Adapter {
  public:
   LowRankAdapter(LinearShape shape, std::size_t rank, LowRankOptions options)
-      : shape_(std::move(shape)), options_(options), a_(rank, shape_.d_in), b_(shape_.d_out, rank),
-        grad_a_(options.train_a ? rank : 0, shape_.d_in), grad_b_(shape_.d_out, rank) {}
+      : shape_(std::move(shape)),
+        options_(options),
+        a_(rank, shape_.d_in),
+        b_(shape_.d_out, rank),
+        grad_a_(options.train_a ? rank : 0, shape_.d_in),
+        grad_b_(shape_.d_out, rank) {}
 
   const LinearShape& shape() const override { return shape_; }
   std::size_t rank() const override { return a_.rows(); }
@@ -42,7 +47,8 @@ class LowRankAdapter final : public Adapter {
     wide_a_.resize(w * shape_.d_in);
     wide_b_.resize(w * shape_.d_out);
     std::copy_n(a_.data(), a_.size(), wide_a_.data());
-    for (std::size_t i = 0; i < shape_.d_out; ++i) std::copy_n(b_.data() + i * r, r, wide_b_.data() + i * w);
+    for (std::size_t i = 0; i < shape_.d_out; ++i)
+      std::copy_n(b_.data() + i * r, r, wide_b_.data() + i * w);
     if (w > r) {  // [A; A0] and [B, -B0]
       std::copy_n(anchor_a_.data(), anchor_a_.size(), wide_a_.data() + a_.size());
       for (std::size_t i = 0; i < shape_.d_out; ++i) {
@@ -63,14 +69,15 @@ class LowRankAdapter final : public Adapter {
     pass.gemm.multiply(y, in_type(saved, compute_, pass.halves), factor_b().t(), true, factor());
   }
 
-  void backward(AdapterPass& pass, const Operand& x, const Operand& dy, MatrixView dx, MatrixView saved,
-                const RecordGradients* records, std::size_t offset) override {
+  void backward(AdapterPass& pass, const Operand& x, const Operand& dy, MatrixView dx,
+                MatrixView saved, const RecordGradients* records, std::size_t offset) override {
     const std::size_t tokens = x.rows;
     const std::size_t r = rank();
     v_.resize(std::max(v_.size(), tokens * width()));
     const MatrixView v(v_.data(), tokens, width());
     pass.gemm.multiply(v, dy, factor_b(), false, factor());  // V = s dY B
-    // dB = s dY^T U,  dA = V^T X,  dX += V A. The scratch of bf16 copies is used by one of U and V at a time.
+    // dB = s dY^T U,  dA = V^T X,  dX += V A. The scratch of bf16 copies is used by one of U and V
+    // at a time.
     const Operand u = in_type(saved.cols_from(0, r), compute_, pass.halves);
     add_gradient(pass, dy, u, records, offset + grad_a_.size(), grad_b_, factor());
     if (!options_.train_a && dx.data == nullptr) return;
@@ -86,32 +93,44 @@ class LowRankAdapter final : public Adapter {
   std::vector<ParamRef> params() override {
     std::vector<ParamRef> out;
     if (options_.train_a) {
-      out.push_back({.name = shape_.module + ".lora_A", .role = ParamRole::kFactorA, .value = a_.values(),
-                     .grad = grad_a_.values(), .lr_multiplier = 1.0f, .decay = true});
+      out.push_back({.name = shape_.module + ".lora_A",
+                     .role = ParamRole::kFactorA,
+                     .value = a_.values(),
+                     .grad = grad_a_.values(),
+                     .lr_multiplier = 1.0f,
+                     .decay = true});
     }
-    out.push_back({.name = shape_.module + ".lora_B", .role = ParamRole::kFactorB, .value = b_.values(),
-                   .grad = grad_b_.values(), .lr_multiplier = static_cast<float>(options_.lr_ratio_b), .decay = true});
+    out.push_back({.name = shape_.module + ".lora_B",
+                   .role = ParamRole::kFactorB,
+                   .value = b_.values(),
+                   .grad = grad_b_.values(),
+                   .lr_multiplier = static_cast<float>(options_.lr_ratio_b),
+                   .decay = true});
     return out;
   }
 
   TensorDelta product() const override {
     TensorDelta out{.d_out = shape_.d_out, .d_in = shape_.d_in, .terms = {}};
-    out.terms.emplace_back(LowRank{.b = scaled(b_, options_.scale), .a = a_, .id_a = options_.shared_a, .id_b = 0});
+    out.terms.emplace_back(
+        LowRank{.b = scaled(b_, options_.scale), .a = a_, .id_a = options_.shared_a, .id_b = 0});
     return out;
   }
 
   TensorDelta delta() const override {
     TensorDelta out = product();
     if (!anchor_a_.empty()) {
-      out.terms.emplace_back(
-          LowRank{.b = scaled(anchor_b_, -options_.scale), .a = anchor_a_, .id_a = options_.shared_a, .id_b = 0});
+      out.terms.emplace_back(LowRank{.b = scaled(anchor_b_, -options_.scale),
+                                     .a = anchor_a_,
+                                     .id_a = options_.shared_a,
+                                     .id_b = 0});
     }
     return out;
   }
 
   void reset(const sys::Stream& stream) override {
-    // Kaiming-uniform with a = sqrt(5), as torch's nn.Linear and PEFT: U(-1/sqrt(d_in), 1/sqrt(d_in)). Rows are drawn one
-    // behind another, so a smaller rank is a prefix of a larger one.
+    // Kaiming-uniform with a = sqrt(5), as torch's nn.Linear and PEFT: U(-1/sqrt(d_in),
+    // 1/sqrt(d_in)). Rows are drawn one behind another, so a smaller rank is a prefix of a larger
+    // one.
     const sys::Stream& source = options_.shared_a != 0 ? options_.shared : stream;
     sys::Stream draws = source.at({.purpose = "lora_A", .item = sys::name_hash(shape_.module)});
     const double bound = 1.0 / std::sqrt(static_cast<double>(shape_.d_in));
@@ -127,14 +146,17 @@ class LowRankAdapter final : public Adapter {
   }
 
   Result<void> load(const Factors& factors) override {
-    if (factors.a.rows() != a_.rows() || factors.a.cols() != a_.cols() || factors.b.rows() != b_.rows() ||
-        factors.b.cols() != b_.cols()) {
+    if (factors.a.rows() != a_.rows() || factors.a.cols() != a_.cols() ||
+        factors.b.rows() != b_.rows() || factors.b.cols() != b_.cols()) {
       return fail({.code = ErrorCode::kIncompatibleUpdate,
-                   .what = "factors are " + std::to_string(factors.b.rows()) + " x " + std::to_string(factors.b.cols()) +
-                           " and " + std::to_string(factors.a.rows()) + " x " + std::to_string(factors.a.cols()),
+                   .what = "factors are " + std::to_string(factors.b.rows()) + " x " +
+                           std::to_string(factors.b.cols()) + " and " +
+                           std::to_string(factors.a.rows()) + " x " +
+                           std::to_string(factors.a.cols()),
                    .where = shape_.module,
-                   .rule = "this adapter needs " + std::to_string(b_.rows()) + " x " + std::to_string(b_.cols()) + " and " +
-                           std::to_string(a_.rows()) + " x " + std::to_string(a_.cols()),
+                   .rule = "this adapter needs " + std::to_string(b_.rows()) + " x " +
+                           std::to_string(b_.cols()) + " and " + std::to_string(a_.rows()) + " x " +
+                           std::to_string(a_.cols()),
                    .remedy = "use the same rank and target modules"});
     }
     a_ = factors.a;
@@ -150,7 +172,8 @@ class LowRankAdapter final : public Adapter {
 
   static Matrix scaled(const Matrix& m, double factor) {
     Matrix out = m;
-    for (float& value : out.values()) value = static_cast<float>(static_cast<double>(value) * factor);
+    for (float& value : out.values())
+      value = static_cast<float>(static_cast<double>(value) * factor);
     return out;
   }
 
@@ -165,10 +188,12 @@ class LowRankAdapter final : public Adapter {
 
   bool drops(const AdapterPass& pass) const { return pass.training && options_.dropout > 0.0; }
 
-  // Keeps value i of the input with probability 1 - p and scales it by 1 / (1 - p); the same draw in both directions.
+  // Keeps value i of the input with probability 1 - p and scales it by 1 / (1 - p); the same draw
+  // in both directions.
   template <class Apply>
   void for_mask(const AdapterPass& pass, std::size_t n, const Apply& apply) const {
-    const sys::Stream draws = pass.dropout.at({.purpose = "dropout", .item = sys::name_hash(shape_.module)});
+    const sys::Stream draws =
+        pass.dropout.at({.purpose = "dropout", .item = sys::name_hash(shape_.module)});
     const auto limit = static_cast<std::uint32_t>(options_.dropout * 4294967296.0);
     const auto keep = static_cast<float>(1.0 / (1.0 - options_.dropout));
     for (std::size_t i = 0; i < n; ++i) apply(i, draws.word(i) < limit ? 0.0f : keep);
@@ -195,8 +220,9 @@ class LowRankAdapter final : public Adapter {
   }
 
   // out += scale * left^T right over all rows, or per record.
-  void add_gradient(AdapterPass& pass, const Operand& left, const Operand& right, const RecordGradients* records,
-                    std::size_t offset, Matrix& out, float weight) const {
+  void add_gradient(AdapterPass& pass, const Operand& left, const Operand& right,
+                    const RecordGradients* records, std::size_t offset, Matrix& out,
+                    float weight) const {
     if (records == nullptr) {
       pass.gemm.multiply(out.view(), left.t(), right, true, weight);
       return;
@@ -205,7 +231,8 @@ class LowRankAdapter final : public Adapter {
       const std::size_t first = records->offsets[i];
       const std::size_t count = records->offsets[i + 1] - first;
       const MatrixView own(records->data + i * records->stride + offset, out.rows(), out.cols());
-      pass.gemm.multiply(own, left.rows_from(first, count).t(), right.rows_from(first, count), true, weight);
+      pass.gemm.multiply(own, left.rows_from(first, count).t(), right.rows_from(first, count), true,
+                         weight);
     }
   }
 
@@ -219,12 +246,14 @@ class LowRankAdapter final : public Adapter {
     pass.floats.resize(std::max(pass.floats.size(), n));
     const MatrixView through(pass.floats.data(), dx.rows, dx.cols);
     pass.gemm.multiply(through, v, factor_a(), false);
-    for_mask(pass, n, [&](std::size_t i, float factor) { dx.row(i / dx.cols)[i % dx.cols] += pass.floats[i] * factor; });
+    for_mask(pass, n, [&](std::size_t i, float factor) {
+      dx.row(i / dx.cols)[i % dx.cols] += pass.floats[i] * factor;
+    });
   }
 
   LinearShape shape_;
   LowRankOptions options_;
-  Matrix a_, b_;              // f32 master copies
+  Matrix a_, b_;  // f32 master copies
   Matrix grad_a_, grad_b_;
   Matrix anchor_a_, anchor_b_;
   DType compute_ = DType::kF32;
@@ -236,7 +265,8 @@ class LowRankAdapter final : public Adapter {
 
 }  // namespace
 
-std::unique_ptr<Adapter> make_low_rank(const LinearShape& shape, std::size_t rank, const LowRankOptions& options) {
+std::unique_ptr<Adapter> make_low_rank(const LinearShape& shape, std::size_t rank,
+                                       const LowRankOptions& options) {
   return std::make_unique<LowRankAdapter>(shape, rank, options);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// delta(x) = s B A x: the parametrisation shared by LoRA and its relatives (Hu et al. 2021, eq. 3). A: r x d_in, B: d_out x r.
-// After anchor() the forward is s (B A - B0 A0) x with (B0, A0) the factors folded into the base.
+// delta(x) = s B A x: the parametrisation shared by LoRA and its relatives (Hu et al. 2021, eq. 3).
+// A: r x d_in, B: d_out x r. After anchor() the forward is s (B A - B0 A0) x with (B0, A0) the
+// factors folded into the base.
 #include <cstdint>
 #include <memory>
 
@@ -13,10 +14,11 @@ struct LowRankOptions {
   double dropout = 0.0;
   double lr_ratio_b = 1.0;
   bool train_a = true;
-  std::uint64_t shared_a = 0;       // non-zero: A is the same for all clients and comes from `shared`
+  std::uint64_t shared_a = 0;  // non-zero: A is the same for all clients and comes from `shared`
   sys::Stream shared{0};
 };
 
-[[nodiscard]] std::unique_ptr<Adapter> make_low_rank(const LinearShape& shape, std::size_t rank, const LowRankOptions& options);
+[[nodiscard]] std::unique_ptr<Adapter> make_low_rank(const LinearShape& shape, std::size_t rank,
+                                                     const LowRankOptions& options);
 
 }  // namespace strata::adapter

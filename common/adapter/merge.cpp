@@ -9,7 +9,8 @@ namespace {
 
 constexpr std::size_t kRows = ProductKernel::kRows;
 constexpr std::size_t kMaxCols = ProductKernel::kMaxCols;
-constexpr std::size_t kRowTask = 32;  // rows whose factor stays in cache while panels of the other one pass by
+constexpr std::size_t kRowTask =
+    32;  // rows whose factor stays in cache while panels of the other one pass by
 
 // One side of the product: its value at (index, j) is data[index * step + j * rank_step].
 struct Side {
@@ -19,8 +20,9 @@ struct Side {
   std::size_t rank_step;
 };
 
-// sum_j left(i, j) right(j, c): a stored matrix of left.count rows. Stored transposed, a product is the same sum with the sides
-// exchanged, so both layouts share every bit and vectors always run along memory.
+// sum_j left(i, j) right(j, c): a stored matrix of left.count rows. Stored transposed, a product is
+// the same sum with the sides exchanged, so both layouts share every bit and vectors always run
+// along memory.
 struct Product {
   Side left;
   Side right;
@@ -33,13 +35,16 @@ Product product_of(const Stack& stack, bool transposed) {
   return transposed ? Product{a, b, stack.a.rows()} : Product{b, a, stack.a.rows()};
 }
 
-// out: groups of `width` indices from `first` on, each rank x width doubles, zeros beyond the side's end.
-void pack(double* out, const Side& side, std::size_t rank, std::size_t first, std::size_t count, std::size_t width) {
+// out: groups of `width` indices from `first` on, each rank x width doubles, zeros beyond the
+// side's end.
+void pack(double* out, const Side& side, std::size_t rank, std::size_t first, std::size_t count,
+          std::size_t width) {
   for (std::size_t from = first; from < first + count; from += width, out += rank * width) {
     const std::size_t present = std::min({width, first + count - from, side.count - from});
     for (std::size_t j = 0; j < rank; ++j) {
       const float* values = side.data + from * side.step + j * side.rank_step;
-      for (std::size_t i = 0; i < present; ++i) out[j * width + i] = static_cast<double>(values[i * side.step]);
+      for (std::size_t i = 0; i < present; ++i)
+        out[j * width + i] = static_cast<double>(values[i * side.step]);
       std::fill(out + j * width + present, out + (j + 1) * width, 0.0);
     }
   }
@@ -47,12 +52,12 @@ void pack(double* out, const Side& side, std::size_t rank, std::size_t first, st
 
 std::size_t ceil_div(std::size_t n, std::size_t by) { return (n + by - 1) / by; }
 
-// Visits rows [first, first + count) of the product in tiles: load(row, col, rows, cols, acc) gives the values that the sums
-// start from, store(...) takes them; acc is kRows x kernel.cols. Each sum is made whole in one tile, so no cut of the work
-// changes it.
+// Visits rows [first, first + count) of the product in tiles: load(row, col, rows, cols, acc) gives
+// the values that the sums start from, store(...) takes them; acc is kRows x kernel.cols. Each sum
+// is made whole in one tile, so no cut of the work changes it.
 template <class Load, class Store>
-void for_tiles(const Product& product, std::size_t first, std::size_t count, const ProductKernel& kernel, const Load& load,
-               const Store& store) {
+void for_tiles(const Product& product, std::size_t first, std::size_t count,
+               const ProductKernel& kernel, const Load& load, const Store& store) {
   const std::size_t rank = product.rank;
   const std::size_t columns = product.right.count;
   const std::size_t panels = ceil_div(columns, kernel.cols);
@@ -60,7 +65,8 @@ void for_tiles(const Product& product, std::size_t first, std::size_t count, con
   std::vector<double> right(panels * panel_size);
   tensor::parallel_for(panels, 1, [&](std::size_t p0, std::size_t p1) {
     const std::size_t from = p0 * kernel.cols;
-    pack(right.data() + p0 * panel_size, product.right, rank, from, std::min(columns, p1 * kernel.cols) - from, kernel.cols);
+    pack(right.data() + p0 * panel_size, product.right, rank, from,
+         std::min(columns, p1 * kernel.cols) - from, kernel.cols);
   });
   const auto rows_task = [&](std::size_t row0, std::size_t row1, std::vector<double>& left) {
     pack(left.data(), product.left, rank, row0, row1 - row0, kRows);
@@ -93,7 +99,8 @@ void merge_dense(std::span<float> w, bool transposed, const tensor::Matrix& valu
     for (std::size_t i = first; i < last; ++i) {
       for (std::size_t j = 0; j < cols; ++j) {
         float& value = w[i * cols + j];
-        value = static_cast<float>(static_cast<double>(value) + static_cast<double>(transposed ? values(j, i) : values(i, j)));
+        value = static_cast<float>(static_cast<double>(value) +
+                                   static_cast<double>(transposed ? values(j, i) : values(i, j)));
       }
     }
   });
@@ -101,9 +108,12 @@ void merge_dense(std::span<float> w, bool transposed, const tensor::Matrix& valu
 
 }  // namespace
 
-void merge(std::span<float> w, bool transposed, const PacketTensor& change, const ProductKernel& kernel) {
-  check(w.size() == change.d_out * change.d_in, "merge: the tensor has another size than the change");
-  if (const auto* dense = std::get_if<Dense>(&change.change)) return merge_dense(w, transposed, dense->values);
+void merge(std::span<float> w, bool transposed, const PacketTensor& change,
+           const ProductKernel& kernel) {
+  check(w.size() == change.d_out * change.d_in,
+        "merge: the tensor has another size than the change");
+  if (const auto* dense = std::get_if<Dense>(&change.change))
+    return merge_dense(w, transposed, dense->values);
   const Product product = product_of(std::get<Stack>(change.change), transposed);
   const std::size_t stride = product.right.count;
   for_tiles(
@@ -111,13 +121,15 @@ void merge(std::span<float> w, bool transposed, const PacketTensor& change, cons
       [&](std::size_t i, std::size_t j, std::size_t rows, std::size_t cols, double* acc) {
         for (std::size_t r = 0; r < rows; ++r) {
           const float* from = w.data() + (i + r) * stride + j;
-          for (std::size_t c = 0; c < cols; ++c) acc[r * kernel.cols + c] = static_cast<double>(from[c]);
+          for (std::size_t c = 0; c < cols; ++c)
+            acc[r * kernel.cols + c] = static_cast<double>(from[c]);
         }
       },
       [&](std::size_t i, std::size_t j, std::size_t rows, std::size_t cols, const double* acc) {
         for (std::size_t r = 0; r < rows; ++r) {
           float* to = w.data() + (i + r) * stride + j;
-          for (std::size_t c = 0; c < cols; ++c) to[c] = static_cast<float>(acc[r * kernel.cols + c]);
+          for (std::size_t c = 0; c < cols; ++c)
+            to[c] = static_cast<float>(acc[r * kernel.cols + c]);
         }
       });
 }
@@ -126,8 +138,10 @@ void merge(std::span<float> w, bool transposed, const PacketTensor& change) {
   merge(w, transposed, change, product_kernels().back());
 }
 
-void packet_rows(const PacketTensor& change, std::size_t first, std::size_t count, std::span<double> out) {
-  check(out.size() == count * change.d_in && first + count <= change.d_out, "packet_rows: wrong output size");
+void packet_rows(const PacketTensor& change, std::size_t first, std::size_t count,
+                 std::span<double> out) {
+  check(out.size() == count * change.d_in && first + count <= change.d_out,
+        "packet_rows: wrong output size");
   if (const auto* dense = std::get_if<Dense>(&change.change)) {
     const auto values = dense->values.values().subspan(first * change.d_in, out.size());
     std::copy(values.begin(), values.end(), out.begin());

@@ -7,7 +7,8 @@
 namespace strata::adapter {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "packets are little-endian and written as they lie in memory");
+static_assert(std::endian::native == std::endian::little,
+              "packets are little-endian and written as they lie in memory");
 
 enum class Kind : std::uint8_t { kStack = 0, kDense = 1 };
 
@@ -43,7 +44,9 @@ void write(const Packet& packet, Sink&& sink) {
 std::vector<std::byte> Packet::bytes() const {
   std::vector<std::byte> out;
   out.reserve(byte_count());
-  write(*this, [&](std::span<const std::byte> piece) { out.insert(out.end(), piece.begin(), piece.end()); });
+  write(*this, [&](std::span<const std::byte> piece) {
+    out.insert(out.end(), piece.begin(), piece.end());
+  });
   return out;
 }
 
@@ -82,7 +85,8 @@ DeltaTerms Packet::terms() const {
   return out;
 }
 
-Sha256 chain_hash(const Sha256& previous, std::uint64_t round, const Sha256& packet, const Sha256& plan) {
+Sha256 chain_hash(const Sha256& previous, std::uint64_t round, const Sha256& packet,
+                  const Sha256& plan) {
   Hasher hasher;
   hasher.add(previous);
   hasher.add(std::as_bytes(std::span(&round, 1)));

@@ -1,11 +1,15 @@
 #pragma once
-// The packet that defines a round: for each changed tensor either stacked factors or a dense change, in one canonical form.
-// Every party applies it with the one merge routine below, so that all hold the same bits (docs/methods/flora.md).
+// The packet that defines a round: for each changed tensor either stacked factors or a dense
+// change, in one canonical form. Every party applies it with the one merge routine below, so that
+// all hold the same bits (docs/methods/flora.md).
 //   W <- f32( W + sum_j B[:, j] A[j, :] ),  sum in double, j from 0 up
-// Threads: values; merge() uses the calling thread's team and gives the same bits for any team, instruction set and layout.
+// Threads: values; merge() uses the calling thread's team and gives the same bits for any team,
+// instruction set and layout.
 //
-// Canonical bytes, all little-endian: u32 format (1), u32 number of tensors, then per tensor in the order of names
-//   u32 name length, name, u8 kind (0 stack, 1 dense), u64 d_out, u64 d_in, u64 R (stack only), f32 values row-major, B before A
+// Canonical bytes, all little-endian: u32 format (1), u32 number of tensors, then per tensor in the
+// order of names
+//   u32 name length, name, u8 kind (0 stack, 1 dense), u64 d_out, u64 d_in, u64 R (stack only), f32
+//   values row-major, B before A
 #include <cstddef>
 #include <map>
 #include <span>
@@ -53,24 +57,31 @@ struct Packet {
   /// The same change as terms: for export and comparison.
   [[nodiscard]] DeltaTerms terms() const;
 
-  /// Reads canonical bytes that came from elsewhere. kFormat naming tensor and rule unless they are canonical: known tensors of
-  /// the receiver's shapes, in order, each once; finite values; no byte missing or left over. Nothing is allocated before the
-  /// bytes that would fill it are known to be there.
-  [[nodiscard]] static Result<Packet> parse(std::span<const std::byte> bytes, const TensorShapes& expected);
+  /// Reads canonical bytes that came from elsewhere. kFormat naming tensor and rule unless they are
+  /// canonical: known tensors of the receiver's shapes, in order, each once; finite values; no byte
+  /// missing or left over. Nothing is allocated before the bytes that would fill it are known to be
+  /// there.
+  [[nodiscard]] static Result<Packet> parse(std::span<const std::byte> bytes,
+                                            const TensorShapes& expected);
 };
 
-/// chain_t = SHA-256(chain_{t-1} | t as u64 | plan | packet hash): names the whole history in 32 bytes. `plan` is the hash of
-/// what the parties agreed on beforehand; zeros where nothing but the base is agreed.
-[[nodiscard]] Sha256 chain_hash(const Sha256& previous, std::uint64_t round, const Sha256& packet, const Sha256& plan = {});
+/// chain_t = SHA-256(chain_{t-1} | t as u64 | plan | packet hash): names the whole history in 32
+/// bytes. `plan` is the hash of what the parties agreed on beforehand; zeros where nothing but the
+/// base is agreed.
+[[nodiscard]] Sha256 chain_hash(const Sha256& previous, std::uint64_t round, const Sha256& packet,
+                                const Sha256& plan = {});
 
-/// Folds one tensor's change into W, stored d_out x d_in row-major, or d_in x d_out when `transposed`. Against the exact result
-/// W* each element errs by at most  gamma (|W| + |B||A|) + u32 |W*|,  gamma = (R + 1) u64 / (1 - (R + 1) u64), u32 = 2^-24, u64 =
-/// 2^-53.
+/// Folds one tensor's change into W, stored d_out x d_in row-major, or d_in x d_out when
+/// `transposed`. Against the exact result W* each element errs by at most  gamma (|W| + |B||A|) +
+/// u32 |W*|,  gamma = (R + 1) u64 / (1 - (R + 1) u64), u32 = 2^-24, u64 = 2^-53.
 void merge(std::span<float> w, bool transposed, const PacketTensor& change);
 /// The same bits by a given kernel.
-void merge(std::span<float> w, bool transposed, const PacketTensor& change, const ProductKernel& kernel);
+void merge(std::span<float> w, bool transposed, const PacketTensor& change,
+           const ProductKernel& kernel);
 
-/// out (count x d_in, row-major) = rows [first, first + count) of the change itself in double: the merge's sum without W.
-void packet_rows(const PacketTensor& change, std::size_t first, std::size_t count, std::span<double> out);
+/// out (count x d_in, row-major) = rows [first, first + count) of the change itself in double: the
+/// merge's sum without W.
+void packet_rows(const PacketTensor& change, std::size_t first, std::size_t count,
+                 std::span<double> out);
 
 }  // namespace strata::adapter

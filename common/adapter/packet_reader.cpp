@@ -17,7 +17,8 @@ tl::unexpected<Error> refuse(std::string where, std::string what, std::string ru
                .remedy = "fetch the packet again"});
 }
 
-// Takes bytes from the front; every length is compared with what is left before anything is made from it.
+// Takes bytes from the front; every length is compared with what is left before anything is made
+// from it.
 class Cursor {
  public:
   explicit Cursor(std::span<const std::byte> bytes) : rest_(bytes) {}
@@ -59,10 +60,12 @@ tl::unexpected<Error> ends_early(const std::string& where) {
 }
 
 bool finite(const tensor::Matrix& m) {
-  return std::all_of(m.values().begin(), m.values().end(), [](float v) { return std::isfinite(v); });
+  return std::all_of(m.values().begin(), m.values().end(),
+                     [](float v) { return std::isfinite(v); });
 }
 
-Result<Stack> read_stack(Cursor& in, const std::string& where, std::size_t d_out, std::size_t d_in) {
+Result<Stack> read_stack(Cursor& in, const std::string& where, std::size_t d_out,
+                         std::size_t d_in) {
   const auto rank = in.number<std::uint64_t>();
   if (!rank) return ends_early(where);
   if (*rank == 0) return refuse(where, "has rank 0", "a stack has at least one column");
@@ -74,7 +77,8 @@ Result<Stack> read_stack(Cursor& in, const std::string& where, std::size_t d_out
   return Stack{std::move(*b), std::move(*a)};
 }
 
-Result<Dense> read_dense(Cursor& in, const std::string& where, std::size_t d_out, std::size_t d_in) {
+Result<Dense> read_dense(Cursor& in, const std::string& where, std::size_t d_out,
+                         std::size_t d_in) {
   auto values = in.matrix(d_out, d_in);
   if (!values) return ends_early(where);
   if (!finite(*values)) return refuse(where, "has NaN or infinity", "changes are finite");
@@ -82,14 +86,16 @@ Result<Dense> read_dense(Cursor& in, const std::string& where, std::size_t d_out
 }
 
 // One tensor behind its name.
-Result<PacketTensor> read_tensor(Cursor& in, const std::string& where, std::pair<std::size_t, std::size_t> shape) {
+Result<PacketTensor> read_tensor(Cursor& in, const std::string& where,
+                                 std::pair<std::size_t, std::size_t> shape) {
   const auto kind = in.number<std::uint8_t>();
   const auto d_out = in.number<std::uint64_t>();
   const auto d_in = in.number<std::uint64_t>();
   if (!kind || !d_out || !d_in) return ends_early(where);
   if (*d_out != shape.first || *d_in != shape.second) {
-    return refuse(where, "is " + std::to_string(*d_out) + " x " + std::to_string(*d_in),
-                  "the model's is " + std::to_string(shape.first) + " x " + std::to_string(shape.second));
+    return refuse(
+        where, "is " + std::to_string(*d_out) + " x " + std::to_string(*d_in),
+        "the model's is " + std::to_string(shape.first) + " x " + std::to_string(shape.second));
   }
   PacketTensor out{shape.first, shape.second, {}};
   if (*kind == 0) {
@@ -119,13 +125,15 @@ Result<Packet> Packet::parse(std::span<const std::byte> bytes, const TensorShape
   }
   Packet out;
   for (std::uint32_t i = 0; i < *count; ++i) {
-    const std::string place = "packet, tensor " + std::to_string(i + 1) + " of " + std::to_string(*count);
+    const std::string place =
+        "packet, tensor " + std::to_string(i + 1) + " of " + std::to_string(*count);
     const auto length = in.number<std::uint32_t>();
     const auto name = length ? in.text(*length) : std::nullopt;
     if (!name) return ends_early(place);
     const std::string where = place + " (" + printable(*name, 120) + ")";
     const auto known = expected.find(*name);
-    if (known == expected.end()) return refuse(where, "is unknown", "packets name tensors of the model");
+    if (known == expected.end())
+      return refuse(where, "is unknown", "packets name tensors of the model");
     if (!out.tensors.empty() && out.tensors.rbegin()->first >= *name) {
       return refuse(where, "is out of order", "names ascend, each once");
     }
@@ -134,7 +142,8 @@ Result<Packet> Packet::parse(std::span<const std::byte> bytes, const TensorShape
     out.tensors.emplace_hint(out.tensors.end(), *name, std::move(*tensor));
   }
   if (in.left() != 0) {
-    return refuse("packet", "has " + std::to_string(in.left()) + " bytes behind its last tensor", "a packet ends with it");
+    return refuse("packet", "has " + std::to_string(in.left()) + " bytes behind its last tensor",
+                  "a packet ends with it");
   }
   return out;
 }

@@ -8,12 +8,12 @@ namespace strata::adapter {
 enum class ParamRole { kFactorA, kFactorB, kBase };
 
 struct ParamRef {
-  std::string name;             // "model.layers.0.self_attn.q_proj.lora_A"
+  std::string name;  // "model.layers.0.self_attn.q_proj.lora_A"
   ParamRole role = ParamRole::kBase;
-  std::span<float> value;       // borrowed from the adapter or trainable model, which outlives this
-  std::span<float> grad;        // same length
-  float lr_multiplier = 1.0f;   // LoRA+: > 1 for B
-  bool decay = true;            // weight decay applies
+  std::span<float> value;      // borrowed from the adapter or trainable model, which outlives this
+  std::span<float> grad;       // same length
+  float lr_multiplier = 1.0f;  // LoRA+: > 1 for B
+  bool decay = true;           // weight decay applies
 };
 
 }  // namespace strata::adapter

@@ -13,10 +13,12 @@ struct Vector {
   typedef double Type __attribute__((vector_size(Bytes)));
 };
 
-// Two vectors of columns by kRows rows: eight sums in registers, enough to hide the latency of an addition. Vectors go through
-// memcpy: loads and stores of any alignment. Inlined into each kernel below, so compiled for each instruction set.
+// Two vectors of columns by kRows rows: eight sums in registers, enough to hide the latency of an
+// addition. Vectors go through memcpy: loads and stores of any alignment. Inlined into each kernel
+// below, so compiled for each instruction set.
 template <std::size_t Bytes>
-[[gnu::always_inline]] inline void product_tile(double* acc, const double* b, const double* a, std::size_t rank) {
+[[gnu::always_inline]] inline void product_tile(double* acc, const double* b, const double* a,
+                                                std::size_t rank) {
   using Lanes = typename Vector<Bytes>::Type;
   constexpr std::size_t kWide = Bytes / sizeof(double);
   Lanes sums[kRows][2];
@@ -35,17 +37,22 @@ template <std::size_t Bytes>
   std::memcpy(acc, &sums, sizeof sums);
 }
 
-void run_128(double* acc, const double* b, const double* a, std::size_t rank) { product_tile<16>(acc, b, a, rank); }
+void run_128(double* acc, const double* b, const double* a, std::size_t rank) {
+  product_tile<16>(acc, b, a, rank);
+}
 
 #if defined(__x86_64__)
-[[gnu::target("avx2")]] void run_256(double* acc, const double* b, const double* a, std::size_t rank) {
+[[gnu::target("avx2")]] void run_256(double* acc, const double* b, const double* a,
+                                     std::size_t rank) {
   product_tile<32>(acc, b, a, rank);
 }
-[[gnu::target("avx512f")]] void run_512(double* acc, const double* b, const double* a, std::size_t rank) {
+[[gnu::target("avx512f")]] void run_512(double* acc, const double* b, const double* a,
+                                        std::size_t rank) {
   product_tile<64>(acc, b, a, rank);
 }
 
-constexpr std::array kKernels{ProductKernel{"128 bit", 4, run_128}, ProductKernel{"256 bit", 8, run_256},
+constexpr std::array kKernels{ProductKernel{"128 bit", 4, run_128},
+                              ProductKernel{"256 bit", 8, run_256},
                               ProductKernel{"512 bit", 16, run_512}};
 
 std::size_t supported() {

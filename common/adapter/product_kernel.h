@@ -1,8 +1,9 @@
 #pragma once
 // The inner loop of the packet's product, one per instruction set, all with the same bits:
 //   acc[r][c] += sum_j b[j][r] a[j][c],   double, j from 0 up, one multiply and one add per step
-// Vectors run over the columns c, never over j, so the order of every sum is that of the scalar loop; and the product of two
-// floats is exact in double, so a fused multiply-add rounds as the two instructions do. Threads: none, values only.
+// Vectors run over the columns c, never over j, so the order of every sum is that of the scalar
+// loop; and the product of two floats is exact in double, so a fused multiply-add rounds as the two
+// instructions do. Threads: none, values only.
 #include <cstddef>
 #include <span>
 #include <string_view>
@@ -15,7 +16,8 @@ struct ProductKernel {
 
   std::string_view name;
   std::size_t cols;  // columns of a tile, <= kMaxCols
-  /// acc: kRows x cols, b: rank x kRows, a: rank x cols, all row-major doubles that hold float values (acc: any).
+  /// acc: kRows x cols, b: rank x kRows, a: rank x cols, all row-major doubles that hold float
+  /// values (acc: any).
   void (*run)(double* acc, const double* b, const double* a, std::size_t rank);
 };
 

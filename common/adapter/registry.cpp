@@ -24,8 +24,10 @@ Result<const AdapterMethod*> find_method(std::string_view name) {
     names.emplace_back(method.name);
   }
   const auto near = config::nearest(name, names);
-  return fail({.code = ErrorCode::kConfig, .what = "\"" + printable(name, 60) + "\" is not an adapter method",
-               .where = "adapter.method", .rule = near ? "did you mean \"" + *near + "\"?" : "see `strata schema`"});
+  return fail({.code = ErrorCode::kConfig,
+               .what = "\"" + printable(name, 60) + "\" is not an adapter method",
+               .where = "adapter.method",
+               .rule = near ? "did you mean \"" + *near + "\"?" : "see `strata schema`"});
 }
 
 }  // namespace strata::adapter

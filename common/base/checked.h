@@ -1,5 +1,6 @@
 #pragma once
-// Arithmetic on sizes that come from files or peers: overflow is an answer, not undefined behaviour.
+// Arithmetic on sizes that come from files or peers: overflow is an answer, not undefined
+// behaviour.
 #include <concepts>
 #include <optional>
 

@@ -9,40 +9,61 @@ namespace strata {
 
 int exit_status(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kUsage: return 2;
-    case ErrorCode::kConfig: return 3;
+    case ErrorCode::kUsage:
+      return 2;
+    case ErrorCode::kConfig:
+      return 3;
     case ErrorCode::kFileMissing:
     case ErrorCode::kFormat:
     case ErrorCode::kUnsupported:
-    case ErrorCode::kData: return 7;
+    case ErrorCode::kData:
+      return 7;
     case ErrorCode::kFileExists:
     case ErrorCode::kIo:
     case ErrorCode::kDiskFull:
     case ErrorCode::kIncompatibleUpdate:
-    case ErrorCode::kNumeric: return 1;
-    case ErrorCode::kQuorum: return 5;
-    case ErrorCode::kInterrupted: return 75;
-    case ErrorCode::kInternal: return 70;
+    case ErrorCode::kNumeric:
+      return 1;
+    case ErrorCode::kQuorum:
+      return 5;
+    case ErrorCode::kInterrupted:
+      return 75;
+    case ErrorCode::kInternal:
+      return 70;
   }
   return 70;
 }
 
 std::string_view name(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kUsage: return "E_USAGE";
-    case ErrorCode::kConfig: return "E_CONFIG";
-    case ErrorCode::kFileMissing: return "E_FILE_MISSING";
-    case ErrorCode::kFileExists: return "E_FILE_EXISTS";
-    case ErrorCode::kIo: return "E_IO";
-    case ErrorCode::kDiskFull: return "E_DISK_FULL";
-    case ErrorCode::kFormat: return "E_FORMAT";
-    case ErrorCode::kUnsupported: return "E_UNSUPPORTED";
-    case ErrorCode::kData: return "E_DATA";
-    case ErrorCode::kIncompatibleUpdate: return "E_INCOMPATIBLE_UPDATE";
-    case ErrorCode::kNumeric: return "E_NUMERIC";
-    case ErrorCode::kQuorum: return "E_QUORUM";
-    case ErrorCode::kInterrupted: return "E_INTERRUPTED";
-    case ErrorCode::kInternal: return "E_INTERNAL";
+    case ErrorCode::kUsage:
+      return "E_USAGE";
+    case ErrorCode::kConfig:
+      return "E_CONFIG";
+    case ErrorCode::kFileMissing:
+      return "E_FILE_MISSING";
+    case ErrorCode::kFileExists:
+      return "E_FILE_EXISTS";
+    case ErrorCode::kIo:
+      return "E_IO";
+    case ErrorCode::kDiskFull:
+      return "E_DISK_FULL";
+    case ErrorCode::kFormat:
+      return "E_FORMAT";
+    case ErrorCode::kUnsupported:
+      return "E_UNSUPPORTED";
+    case ErrorCode::kData:
+      return "E_DATA";
+    case ErrorCode::kIncompatibleUpdate:
+      return "E_INCOMPATIBLE_UPDATE";
+    case ErrorCode::kNumeric:
+      return "E_NUMERIC";
+    case ErrorCode::kQuorum:
+      return "E_QUORUM";
+    case ErrorCode::kInterrupted:
+      return "E_INTERRUPTED";
+    case ErrorCode::kInternal:
+      return "E_INTERNAL";
   }
   return "E_INTERNAL";
 }

@@ -1,13 +1,15 @@
 #pragma once
-// The one error type of strata. An Error says what went wrong, where, what rule was broken, and what to do about it;
-// callers add what they were doing while passing it on (see result.h). It is a value: copyable, no stack trace.
+// The one error type of strata. An Error says what went wrong, where, what rule was broken, and
+// what to do about it; callers add what they were doing while passing it on (see result.h). It is a
+// value: copyable, no stack trace.
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace strata {
 
-/// Stable codes; each has a name (`E_...`) printed to users, and an exit status (docs/errors.md lists both).
+/// Stable codes; each has a name (`E_...`) printed to users, and an exit status (docs/errors.md
+/// lists both).
 enum class ErrorCode {
   kUsage,               // the command line is wrong
   kConfig,              // a job file or a value in it is wrong
@@ -25,8 +27,8 @@ enum class ErrorCode {
   kInternal,            // our own mistake
 };
 
-/// Exit status of the process for an error that reaches main: 1 run failed, 2 usage, 3 config, 5 quorum, 7 data or model
-/// file, 70 internal, 75 interrupted but resumable.
+/// Exit status of the process for an error that reaches main: 1 run failed, 2 usage, 3 config, 5
+/// quorum, 7 data or model file, 70 internal, 75 interrupted but resumable.
 [[nodiscard]] int exit_status(ErrorCode code);
 
 /// `E_CONFIG`, `E_FORMAT`, ...
@@ -40,11 +42,13 @@ struct Error {
   std::string remedy = {};           // what the reader can do
   std::vector<std::string> doing{};  // outermost last: what callers were doing
 
-  /// One line, no newline: "doing: where: what; rule; remedy". Control bytes from files or peers are escaped.
+  /// One line, no newline: "doing: where: what; rule; remedy". Control bytes from files or peers
+  /// are escaped.
   [[nodiscard]] std::string line() const;
 };
 
-/// `text` with control bytes escaped and cut to `max` bytes: file and peer contents never reach a log raw.
+/// `text` with control bytes escaped and cut to `max` bytes: file and peer contents never reach a
+/// log raw.
 [[nodiscard]] std::string printable(std::string_view text, std::size_t max = 256);
 
 }  // namespace strata

@@ -9,7 +9,8 @@ namespace strata {
 struct Hasher::State {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
   State() {
-    check(context != nullptr && EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1, "SHA-256 is not available");
+    check(context != nullptr && EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1,
+          "SHA-256 is not available");
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
@@ -22,14 +23,16 @@ Hasher& Hasher::operator=(Hasher&&) noexcept = default;
 Hasher::~Hasher() = default;
 
 void Hasher::add(std::span<const std::byte> bytes) {
-  check(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) == 1, "SHA-256 update failed");
+  check(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) == 1,
+        "SHA-256 update failed");
 }
 
 void Hasher::add(std::string_view text) { add(std::as_bytes(std::span(text.data(), text.size()))); }
 
 Sha256 Hasher::finish() {
   Sha256 out;
-  check(EVP_DigestFinal_ex(state_->context, reinterpret_cast<unsigned char*>(out.data()), nullptr) == 1,
+  check(EVP_DigestFinal_ex(state_->context, reinterpret_cast<unsigned char*>(out.data()),
+                           nullptr) == 1,
         "SHA-256 final failed");
   return out;
 }

@@ -1,6 +1,7 @@
 #pragma once
-// STRATA_SIMD before a plain function compiles it once per instruction set and picks at load time what the CPU has. An attribute
-// cannot be named without a macro. Sanitizer builds leave it out: the picking runs before their run-time is up.
+// STRATA_SIMD before a plain function compiles it once per instruction set and picks at load time
+// what the CPU has. An attribute cannot be named without a macro. Sanitizer builds leave it out:
+// the picking runs before their run-time is up.
 #if defined(STRATA_NO_CLONES) || !defined(__x86_64__)
 #define STRATA_SIMD
 #else

@@ -40,7 +40,8 @@ class Watch {
     using Event = json::parse_event_t;
     if (document_.error) return false;
     if (depth > kDepthMax)
-      document_.refuse(path_of(open_), "is nested too deeply", "at most " + std::to_string(kDepthMax) + " levels");
+      document_.refuse(path_of(open_), "is nested too deeply",
+                       "at most " + std::to_string(kDepthMax) + " levels");
     switch (event) {
       case Event::object_start:
       case Event::array_start:
@@ -73,8 +74,8 @@ class Watch {
   std::vector<Open> open_;
 };
 
-// "[json.exception.parse_error.101] parse error at line 3, column 7: syntax error ...": the place goes to where a reader of
-// compilers expects it, the library's own number goes.
+// "[json.exception.parse_error.101] parse error at line 3, column 7: syntax error ...": the place
+// goes to where a reader of compilers expects it, the library's own number goes.
 void refuse_syntax(Document& document, std::string what) {
   if (const auto end = what.find("] "); end != std::string::npos) what.erase(0, end + 2);
   std::string place;
@@ -82,9 +83,11 @@ void refuse_syntax(Document& document, std::string what) {
   constexpr std::string_view kColumn = ", column ";
   const auto column = what.find(kColumn);
   const auto colon = what.find(": ");
-  if (what.starts_with(kLine) && column != std::string::npos && colon != std::string::npos && column < colon) {
+  if (what.starts_with(kLine) && column != std::string::npos && colon != std::string::npos &&
+      column < colon) {
     const auto after = column + kColumn.size();
-    place = ":" + what.substr(kLine.size(), column - kLine.size()) + ":" + what.substr(after, colon - after);
+    place = ":" + what.substr(kLine.size(), column - kLine.size()) + ":" +
+            what.substr(after, colon - after);
     what.erase(0, colon + 2);
   }
   document.error = Error{.code = ErrorCode::kConfig,
@@ -113,10 +116,12 @@ std::vector<std::string> words_of(std::string_view path) {
   return words;
 }
 
-/// Sets "a.b[2].c=value". Missing sections are made; list elements must exist, since a list's length is the file's to say.
+/// Sets "a.b[2].c=value". Missing sections are made; list elements must exist, since a list's
+/// length is the file's to say.
 class Override {
  public:
-  Override(Document& document, const std::string& setting) : document_(document), setting_(setting) {}
+  Override(Document& document, const std::string& setting)
+      : document_(document), setting_(setting) {}
 
   void apply() {
     const auto equals = setting_.find('=');
@@ -146,7 +151,9 @@ class Override {
     std::size_t index = 0;
     const auto [end, problem] = std::from_chars(key.data(), key.data() + key.size(), index);
     if (problem != std::errc() || end != key.data() + key.size() || index >= at.size()) {
-      return refuse(path + " is a list of " + std::to_string(at.size()) + ", it has no element " + printable(key, 40)), nullptr;
+      return refuse(path + " is a list of " + std::to_string(at.size()) + ", it has no element " +
+                    printable(key, 40)),
+             nullptr;
     }
     path += "[" + std::to_string(index) + "]";
     return &at[index];
@@ -165,8 +172,8 @@ class Override {
 
 // A setting covers what lies below it too.
 bool covers(const std::string& setting, const std::string& path) {
-  return path.starts_with(setting) &&
-         (path.size() == setting.size() || path[setting.size()] == '.' || path[setting.size()] == '[');
+  return path.starts_with(setting) && (path.size() == setting.size() ||
+                                       path[setting.size()] == '.' || path[setting.size()] == '[');
 }
 
 // Bytes that are no UTF-8 would only fail when the resolved copy is written.
@@ -182,10 +189,12 @@ bool is_utf8(const std::string& text) {
 }  // namespace
 
 bool Document::is_set(const std::string& path) const {
-  return std::any_of(overridden.begin(), overridden.end(), [&](const auto& setting) { return covers(setting, path); });
+  return std::any_of(overridden.begin(), overridden.end(),
+                     [&](const auto& setting) { return covers(setting, path); });
 }
 
-void Document::refuse(const std::string& path, std::string what, std::string rule, std::string remedy) {
+void Document::refuse(const std::string& path, std::string what, std::string rule,
+                      std::string remedy) {
   if (error) return;
   error = Error{.code = ErrorCode::kConfig,
                 .what = std::move(what),
@@ -196,9 +205,12 @@ void Document::refuse(const std::string& path, std::string what, std::string rul
                 .remedy = std::move(remedy)};
 }
 
-std::string text_of(const json& value) { return printable(value.dump(-1, ' ', false, json::error_handler_t::replace), 80); }
+std::string text_of(const json& value) {
+  return printable(value.dump(-1, ' ', false, json::error_handler_t::replace), 80);
+}
 
-Document parse_document(std::string_view text, const std::string& file, std::span<const std::string> overrides) {
+Document parse_document(std::string_view text, const std::string& file,
+                        std::span<const std::string> overrides) {
   Document document;
   document.file = file;
   document.folder = std::filesystem::path(file).parent_path();
@@ -206,7 +218,8 @@ Document parse_document(std::string_view text, const std::string& file, std::spa
   for (const auto& setting : overrides) {
     if (document.error) break;
     if (!is_utf8(setting)) {
-      document.refuse("", "the setting " + printable(setting, 120) + " is not UTF-8", "settings are UTF-8");
+      document.refuse("", "the setting " + printable(setting, 120) + " is not UTF-8",
+                      "settings are UTF-8");
     } else {
       Override(document, setting).apply();
     }

@@ -39,15 +39,16 @@ std::string rule_of(const Range& range, std::string_view kind) {
 }
 
 bool inside(const Range& range, double value) {
-  return std::isfinite(value) && value >= range.min && value <= range.max && !(range.above && value <= *range.above) &&
-         !(range.below && value >= *range.below);
+  return std::isfinite(value) && value >= range.min && value <= range.max &&
+         !(range.above && value <= *range.above) && !(range.below && value >= *range.below);
 }
 
 class Reader final : public Fields {
  public:
   Reader(Document& document, const json& object, std::string path)
       : document_(document), object_(object), path_(std::move(path)) {
-    if (!object_.is_object()) document_.refuse(path_, "is " + text_of(object_), "must be an object {...}");
+    if (!object_.is_object())
+      document_.refuse(path_, "is " + text_of(object_), "must be an object {...}");
   }
 
   void integer(std::string_view key, std::int64_t& value, Range range, std::string_view) override {
@@ -84,12 +85,14 @@ class Reader final : public Fields {
     if (!found->is_string()) return refuse(key, *found, "must be a path");
     value = found->get<std::string>();
     // A path typed on the command line starts where the user stands, as the shell completes it.
-    if (!value.empty() && std::filesystem::path(value).is_relative() && !document_.is_set(at(key))) {
+    if (!value.empty() && std::filesystem::path(value).is_relative() &&
+        !document_.is_set(at(key))) {
       value = (document_.folder / value).lexically_normal().string();
     }
   }
 
-  void choice(std::string_view key, std::string& value, std::span<const std::string_view> names, std::string_view) override {
+  void choice(std::string_view key, std::string& value, std::span<const std::string_view> names,
+              std::string_view) override {
     const json* found = take(key);
     if (found == nullptr) return;
     std::string rule = "must be one of:";
@@ -98,7 +101,8 @@ class Reader final : public Fields {
     const auto word = found->get<std::string>();
     if (std::find(names.begin(), names.end(), word) == names.end()) {
       const auto near = nearest(word, std::vector<std::string>(names.begin(), names.end()));
-      return document_.refuse(at(key), "is " + text_of(*found), rule, near ? "did you mean \"" + *near + "\"?" : "");
+      return document_.refuse(at(key), "is " + text_of(*found), rule,
+                              near ? "did you mean \"" + *near + "\"?" : "");
     }
     value = word;
   }
@@ -106,7 +110,8 @@ class Reader final : public Fields {
   void texts(std::string_view key, std::vector<std::string>& value, std::string_view) override {
     const json* found = take(key);
     if (found == nullptr) return;
-    // One string stands for a list of one, or several separated by commas, as users of other tools write it.
+    // One string stands for a list of one, or several separated by commas, as users of other tools
+    // write it.
     const std::string rule = "must be a string or a list of strings";
     std::vector<std::string> read;
     if (found->is_string()) {
@@ -127,18 +132,22 @@ class Reader final : public Fields {
     value = std::move(read);
   }
 
-  void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value, Range range, std::string_view) override {
+  void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value, Range range,
+                   std::string_view) override {
     read_map(key, value, [&](const json& item, const std::string& where, std::int64_t& out) {
       return read_integer(item, range, where, out);
     });
   }
 
-  void number_map(std::string_view key, std::map<std::string, double>& value, Range range, std::string_view) override {
-    read_map(key, value,
-             [&](const json& item, const std::string& where, double& out) { return read_number(item, range, where, out); });
+  void number_map(std::string_view key, std::map<std::string, double>& value, Range range,
+                  std::string_view) override {
+    read_map(key, value, [&](const json& item, const std::string& where, double& out) {
+      return read_number(item, range, where, out);
+    });
   }
 
-  void object(std::string_view key, const std::function<void(Fields&)>& inner, std::string_view) override {
+  void object(std::string_view key, const std::function<void(Fields&)>& inner,
+              std::string_view) override {
     const json* found = take(key);
     const json nothing = json::object();
     Reader reader(document_, found != nullptr ? *found : nothing, at(key));
@@ -148,7 +157,8 @@ class Reader final : public Fields {
   }
 
   void objects(std::string_view key, std::size_t, const std::function<void(std::size_t)>& resize,
-               const std::function<void(std::size_t, Fields&)>& element, std::string_view) override {
+               const std::function<void(std::size_t, Fields&)>& element,
+               std::string_view) override {
     const json* found = take(key);
     if (found == nullptr) return;
     if (!found->is_array()) return refuse(key, *found, "must be a list [...]");
@@ -160,9 +170,12 @@ class Reader final : public Fields {
     }
   }
 
-  void required(std::initializer_list<std::string_view> keys) override { required_.assign(keys.begin(), keys.end()); }
+  void required(std::initializer_list<std::string_view> keys) override {
+    required_.assign(keys.begin(), keys.end());
+  }
 
-  /// Refuses keys that nobody described, then asks for those that must be there: a misspelt one is named as what it is.
+  /// Refuses keys that nobody described, then asks for those that must be there: a misspelt one is
+  /// named as what it is.
   void finish() {
     if (!object_.is_object()) return;
     for (const auto& [key, value] : object_.items()) {
@@ -171,16 +184,19 @@ class Reader final : public Fields {
       const auto near = nearest(key, known_);
       std::string rule = "known keys:";
       for (const auto& name : known_) rule += " " + name;
-      document_.refuse(path_.empty() ? printable(key, 80) : path_ + "." + printable(key, 80), "is not a known key", rule,
-                       near ? "did you mean \"" + *near + "\"?" : "");
+      document_.refuse(path_.empty() ? printable(key, 80) : path_ + "." + printable(key, 80),
+                       "is not a known key", rule, near ? "did you mean \"" + *near + "\"?" : "");
     }
     for (const auto& key : required_) {
-      if (!absent_ && !object_.contains(key)) document_.refuse(at(key), "is missing", "this key is required");
+      if (!absent_ && !object_.contains(key))
+        document_.refuse(at(key), "is missing", "this key is required");
     }
   }
 
  private:
-  std::string at(std::string_view key) const { return path_.empty() ? std::string(key) : path_ + "." + std::string(key); }
+  std::string at(std::string_view key) const {
+    return path_.empty() ? std::string(key) : path_ + "." + std::string(key);
+  }
 
   const json* take(std::string_view key) {
     known_.emplace_back(key);
@@ -193,9 +209,11 @@ class Reader final : public Fields {
     document_.refuse(at(key), "is " + text_of(value), std::move(rule));
   }
 
-  bool read_integer(const json& value, const Range& range, const std::string& where, std::int64_t& out) {
+  bool read_integer(const json& value, const Range& range, const std::string& where,
+                    std::int64_t& out) {
     const std::string rule = rule_of(range, "a whole number");
-    const bool fits = value.is_number_integer() && (!value.is_number_unsigned() || value.get<std::uint64_t>() <= INT64_MAX);
+    const bool fits = value.is_number_integer() &&
+                      (!value.is_number_unsigned() || value.get<std::uint64_t>() <= INT64_MAX);
     if (!fits || !inside(range, static_cast<double>(value.get<std::int64_t>()))) {
       document_.refuse(where, "is " + text_of(value), rule);
       return false;
@@ -235,14 +253,16 @@ class Reader final : public Fields {
 
 }  // namespace
 
-Result<void> read(std::string_view text, const std::string& file, std::span<const std::string> overrides,
-                  const Describe& describe) {
+Result<void> read(std::string_view text, const std::string& file,
+                  std::span<const std::string> overrides, const Describe& describe) {
   Document document = parse_document(text, file, overrides);
   if (!document.error) {
     const json root = std::move(document.root);
     Reader reader(document, root, "");
-    if (const auto version = root.find("version"); root.is_object() && version != root.end() && *version != 1) {
-      document.refuse("version", "is " + text_of(*version), "this strata reads version 1 of job files");
+    if (const auto version = root.find("version");
+        root.is_object() && version != root.end() && *version != 1) {
+      document.refuse("version", "is " + text_of(*version),
+                      "this strata reads version 1 of job files");
     }
     describe(reader);
     reader.finish();

@@ -6,7 +6,8 @@
 namespace strata::config {
 namespace {
 
-// Damerau-Levenshtein distance, restricted form: insertions, deletions, substitutions, neighbours swapped.
+// Damerau-Levenshtein distance, restricted form: insertions, deletions, substitutions, neighbours
+// swapped.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> before(b.size() + 1), previous(b.size() + 1), current(b.size() + 1);
   std::iota(previous.begin(), previous.end(), std::size_t{0});

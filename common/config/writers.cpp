@@ -13,27 +13,42 @@ class Resolver final : public Fields {
  public:
   explicit Resolver(json& out) : out_(out) { out_ = json::object(); }
 
-  void integer(std::string_view key, std::int64_t& value, Range, std::string_view) override { set(key, value); }
-  void number(std::string_view key, double& value, Range, std::string_view) override { set(key, value); }
+  void integer(std::string_view key, std::int64_t& value, Range, std::string_view) override {
+    set(key, value);
+  }
+  void number(std::string_view key, double& value, Range, std::string_view) override {
+    set(key, value);
+  }
   void boolean(std::string_view key, bool& value, std::string_view) override { set(key, value); }
-  void text(std::string_view key, std::string& value, std::string_view) override { set(key, value); }
-  void path(std::string_view key, std::string& value, std::string_view) override { set(key, value); }
-  void choice(std::string_view key, std::string& value, std::span<const std::string_view>, std::string_view) override {
+  void text(std::string_view key, std::string& value, std::string_view) override {
     set(key, value);
   }
-  void texts(std::string_view key, std::vector<std::string>& value, std::string_view) override { set(key, value); }
-  void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value, Range, std::string_view) override {
+  void path(std::string_view key, std::string& value, std::string_view) override {
     set(key, value);
   }
-  void number_map(std::string_view key, std::map<std::string, double>& value, Range, std::string_view) override {
+  void choice(std::string_view key, std::string& value, std::span<const std::string_view>,
+              std::string_view) override {
     set(key, value);
   }
-  void object(std::string_view key, const std::function<void(Fields&)>& inner, std::string_view) override {
+  void texts(std::string_view key, std::vector<std::string>& value, std::string_view) override {
+    set(key, value);
+  }
+  void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value, Range,
+                   std::string_view) override {
+    set(key, value);
+  }
+  void number_map(std::string_view key, std::map<std::string, double>& value, Range,
+                  std::string_view) override {
+    set(key, value);
+  }
+  void object(std::string_view key, const std::function<void(Fields&)>& inner,
+              std::string_view) override {
     Resolver resolver(out_[std::string(key)]);
     inner(resolver);
   }
   void objects(std::string_view key, std::size_t size, const std::function<void(std::size_t)>&,
-               const std::function<void(std::size_t, Fields&)>& element, std::string_view) override {
+               const std::function<void(std::size_t, Fields&)>& element,
+               std::string_view) override {
     json& list = out_[std::string(key)];
     list = json::array();
     for (std::size_t i = 0; i < size; ++i) {
@@ -60,38 +75,51 @@ class SchemaWriter final : public Fields {
     out_["properties"] = json::object();
   }
 
-  void integer(std::string_view key, std::int64_t& value, Range range, std::string_view help) override {
+  void integer(std::string_view key, std::int64_t& value, Range range,
+               std::string_view help) override {
     bounds(field(key, "integer", help, value), range);
   }
   void number(std::string_view key, double& value, Range range, std::string_view help) override {
     bounds(field(key, "number", help, value), range);
   }
-  void boolean(std::string_view key, bool& value, std::string_view help) override { field(key, "boolean", help, value); }
-  void text(std::string_view key, std::string& value, std::string_view help) override { field(key, "string", help, value); }
-  void path(std::string_view key, std::string& value, std::string_view help) override { field(key, "string", help, value); }
-  void choice(std::string_view key, std::string& value, std::span<const std::string_view> names, std::string_view help) override {
+  void boolean(std::string_view key, bool& value, std::string_view help) override {
+    field(key, "boolean", help, value);
+  }
+  void text(std::string_view key, std::string& value, std::string_view help) override {
+    field(key, "string", help, value);
+  }
+  void path(std::string_view key, std::string& value, std::string_view help) override {
+    field(key, "string", help, value);
+  }
+  void choice(std::string_view key, std::string& value, std::span<const std::string_view> names,
+              std::string_view help) override {
     json& entry = field(key, "string", help, value);
     entry["enum"] = json::array();
     for (const auto name : names) entry["enum"].push_back(std::string(name));
   }
-  void texts(std::string_view key, std::vector<std::string>& value, std::string_view help) override {
+  void texts(std::string_view key, std::vector<std::string>& value,
+             std::string_view help) override {
     json& entry = property(key, help);
     entry["type"] = {"array", "string"};
     entry["items"] = {{"type", "string"}};
     entry["default"] = value;
   }
-  void integer_map(std::string_view key, std::map<std::string, std::int64_t>&, Range range, std::string_view help) override {
+  void integer_map(std::string_view key, std::map<std::string, std::int64_t>&, Range range,
+                   std::string_view help) override {
     map(key, "integer", range, help);
   }
-  void number_map(std::string_view key, std::map<std::string, double>&, Range range, std::string_view help) override {
+  void number_map(std::string_view key, std::map<std::string, double>&, Range range,
+                  std::string_view help) override {
     map(key, "number", range, help);
   }
-  void object(std::string_view key, const std::function<void(Fields&)>& inner, std::string_view help) override {
+  void object(std::string_view key, const std::function<void(Fields&)>& inner,
+              std::string_view help) override {
     SchemaWriter writer(property(key, help));
     inner(writer);
   }
   void objects(std::string_view key, std::size_t, const std::function<void(std::size_t)>&,
-               const std::function<void(std::size_t, Fields&)>& element, std::string_view help) override {
+               const std::function<void(std::size_t, Fields&)>& element,
+               std::string_view help) override {
     json& entry = property(key, help);
     entry["type"] = "array";
     SchemaWriter writer(entry["items"]);

@@ -34,7 +34,8 @@ std::vector<Pass> plan_passes(std::span<const text::Example> examples, std::size
 }  // namespace
 
 double LossReport::loss() const {
-  return trained_tokens == 0 ? std::numeric_limits<double>::quiet_NaN() : loss_sum / static_cast<double>(trained_tokens);
+  return trained_tokens == 0 ? std::numeric_limits<double>::quiet_NaN()
+                             : loss_sum / static_cast<double>(trained_tokens);
 }
 double LossReport::perplexity() const { return std::exp(loss()); }
 double LossReport::accuracy() const {
@@ -46,13 +47,17 @@ Result<void> check_examples(const model::Model& model, std::span<const text::Exa
   const auto& config = model.config();
   for (const auto& example : examples) {
     if (example.tokens.size() > config.max_positions) {
-      return fail({.code = ErrorCode::kData, .what = "has " + std::to_string(example.tokens.size()) + " tokens",
-                   .where = example.source, .rule = "the model has " + std::to_string(config.max_positions) + " positions",
+      return fail({.code = ErrorCode::kData,
+                   .what = "has " + std::to_string(example.tokens.size()) + " tokens",
+                   .where = example.source,
+                   .rule = "the model has " + std::to_string(config.max_positions) + " positions",
                    .remedy = "set data.max_length"});
     }
     for (const auto token : example.tokens) {
       if (token >= 0 && static_cast<std::size_t>(token) < config.vocab) continue;
-      return fail({.code = ErrorCode::kData, .what = "token id " + std::to_string(token), .where = example.source,
+      return fail({.code = ErrorCode::kData,
+                   .what = "token id " + std::to_string(token),
+                   .where = example.source,
                    .rule = "the model has ids 0 to " + std::to_string(config.vocab - 1),
                    .remedy = "use the tokenizer that belongs to the model"});
     }
@@ -61,7 +66,8 @@ Result<void> check_examples(const model::Model& model, std::span<const text::Exa
 }
 
 Result<LossReport> evaluate(const model::Model& model, const adapter::AdapterSet* adapters,
-                            std::span<const text::Example> examples, const EvaluationOptions& options) {
+                            std::span<const text::Example> examples,
+                            const EvaluationOptions& options) {
   if (auto ok = check_examples(model, examples); !ok) return fail(std::move(ok).error());
   const auto passes = plan_passes(examples, options.pass_tokens);
   LossReport report;
@@ -78,14 +84,16 @@ Result<LossReport> evaluate(const model::Model& model, const adapter::AdapterSet
         return;
       }
       batch.clear();
-      for (const auto& example : examples.subspan(passes[i].first, passes[i].count)) batch.add(example.tokens, example.trained);
+      for (const auto& example : examples.subspan(passes[i].first, passes[i].count))
+        batch.add(example.tokens, example.trained);
       const model::LossSums sums = decoder.evaluate(batch, adapters);
       for (std::size_t r = 0; r < passes[i].count; ++r) {
         report.records[passes[i].first + r] = {sums.loss[r], sums.trained[r], sums.correct[r]};
       }
     }
   };
-  const auto workers = std::min<std::size_t>(static_cast<std::size_t>(std::max(1, options.workers)), passes.size());
+  const auto workers =
+      std::min<std::size_t>(static_cast<std::size_t>(std::max(1, options.workers)), passes.size());
   if (workers <= 1) {
     const int before = tensor::thread_count();
     work();

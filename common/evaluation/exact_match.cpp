@@ -25,17 +25,21 @@ std::string_view trimmed(std::string_view text) {
 bool matches(std::string_view answer, std::string_view reference) {
   reference = trimmed(reference);
   answer = trimmed(answer);
-  if (reference.find('\n') == std::string_view::npos) answer = trimmed(answer.substr(0, answer.find('\n')));
+  if (reference.find('\n') == std::string_view::npos)
+    answer = trimmed(answer.substr(0, answer.find('\n')));
   return answer == reference;
 }
 
 double ExactMatchReport::share() const {
   if (matched.empty()) return std::numeric_limits<double>::quiet_NaN();
-  return static_cast<double>(std::accumulate(matched.begin(), matched.end(), std::size_t{0})) / static_cast<double>(matched.size());
+  return static_cast<double>(std::accumulate(matched.begin(), matched.end(), std::size_t{0})) /
+         static_cast<double>(matched.size());
 }
 
-Result<ExactMatchReport> exact_match(const model::Model& model, const adapter::AdapterSet* adapters, const text::ModelText& text,
-                                     const text::ExampleBuilder& builder, std::span<const text::Record> records,
+Result<ExactMatchReport> exact_match(const model::Model& model, const adapter::AdapterSet* adapters,
+                                     const text::ModelText& text,
+                                     const text::ExampleBuilder& builder,
+                                     std::span<const text::Record> records,
                                      const ExactMatchOptions& options) {
   std::vector<std::vector<std::int32_t>> prompts;
   std::vector<std::string> references;
@@ -43,8 +47,11 @@ Result<ExactMatchReport> exact_match(const model::Model& model, const adapter::A
     auto prompt = builder.build_prompt(record);
     if (!prompt) return fail(std::move(prompt).error());
     if (prompt->reference.empty()) {
-      return fail({.code = ErrorCode::kUnsupported, .what = "has no reference answer", .where = record.source,
-                   .rule = "exact match needs records with a prompt and an answer", .remedy = "set evaluation.exact_match to false"});
+      return fail({.code = ErrorCode::kUnsupported,
+                   .what = "has no reference answer",
+                   .where = record.source,
+                   .rule = "exact match needs records with a prompt and an answer",
+                   .remedy = "set evaluation.exact_match to false"});
     }
     prompts.push_back(std::move(prompt->tokens));
     references.push_back(std::move(prompt->reference));
@@ -61,7 +68,10 @@ Result<ExactMatchReport> exact_match(const model::Model& model, const adapter::A
     for (std::size_t first = kGroup * next++; first < prompts.size(); first = kGroup * next++) {
       const std::size_t count = std::min(kGroup, prompts.size() - first);
       auto answers = generate(model, adapters, std::span(prompts).subspan(first, count),
-                              {.max_new_tokens = options.max_new_tokens, .stops = text.stops, .batch = kGroup, .stopped = options.stopped});
+                              {.max_new_tokens = options.max_new_tokens,
+                               .stops = text.stops,
+                               .batch = kGroup,
+                               .stopped = options.stopped});
       if (!answers) {
         const std::scoped_lock guard(lock);
         error = answers.error();
@@ -69,7 +79,8 @@ Result<ExactMatchReport> exact_match(const model::Model& model, const adapter::A
       }
       for (std::size_t i = 0; i < count; ++i) {
         report.answers[first + i] = text.tokenizer.decode((*answers)[i], true);
-        report.matched[first + i] = matches(report.answers[first + i], references[first + i]) ? 1 : 0;
+        report.matched[first + i] =
+            matches(report.answers[first + i], references[first + i]) ? 1 : 0;
       }
     }
   };

@@ -1,6 +1,7 @@
 #pragma once
-// Exact match: the model answers each record's prompt greedily; an answer counts when it equals the reference after white space at
-// both ends is cut (the first line of the answer, when the reference is one line).
+// Exact match: the model answers each record's prompt greedily; an answer counts when it equals the
+// reference after white space at both ends is cut (the first line of the answer, when the reference
+// is one line).
 #include <functional>
 #include <span>
 #include <string>
@@ -22,15 +23,18 @@ struct ExactMatchOptions {
 };
 
 struct ExactMatchReport {
-  std::vector<std::string> answers;      // by record
+  std::vector<std::string> answers;  // by record
   std::vector<std::uint8_t> matched;
-  [[nodiscard]] double share() const;    // NaN without records
+  [[nodiscard]] double share() const;  // NaN without records
 };
 
 /// Records without a reference are kUnsupported.
-[[nodiscard]] Result<ExactMatchReport> exact_match(const model::Model& model, const adapter::AdapterSet* adapters,
-                                                   const text::ModelText& text, const text::ExampleBuilder& builder,
-                                                   std::span<const text::Record> records, const ExactMatchOptions& options);
+[[nodiscard]] Result<ExactMatchReport> exact_match(const model::Model& model,
+                                                   const adapter::AdapterSet* adapters,
+                                                   const text::ModelText& text,
+                                                   const text::ExampleBuilder& builder,
+                                                   std::span<const text::Record> records,
+                                                   const ExactMatchOptions& options);
 
 /// Whether `answer` counts as `reference`.
 [[nodiscard]] bool matches(std::string_view answer, std::string_view reference);

@@ -1,6 +1,6 @@
 #pragma once
-// Continues token sequences with a model: greedy, or sampled by temperature and nucleus (Holtzman et al. 2020). Several prompts go
-// through the model together, each with its own keys and values.
+// Continues token sequences with a model: greedy, or sampled by temperature and nucleus (Holtzman
+// et al. 2020). Several prompts go through the model together, each with its own keys and values.
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -18,17 +18,17 @@ struct GenerateOptions {
   double temperature = 0.0;  // 0: the most likely token
   double top_p = 1.0;        // smallest set of tokens with this much probability
   std::vector<std::int32_t> stops;
-  std::size_t batch = 8;     // prompts at a time
-  sys::Stream stream{0};     // draws; prompt i uses item i
+  std::size_t batch = 8;  // prompts at a time
+  sys::Stream stream{0};  // draws; prompt i uses item i
   /// Called with (prompt, token) as each comes; may be empty.
   std::function<void(std::size_t, std::int32_t)> on_token;
   std::function<bool()> stopped = [] { return false; };
 };
 
-/// New tokens per prompt, without the stop token. kData for an empty prompt, one beyond the model's positions or with unknown ids;
-/// kInterrupted when stopped.
-[[nodiscard]] Result<std::vector<std::vector<std::int32_t>>> generate(const model::Model& model, const adapter::AdapterSet* adapters,
-                                                                      std::span<const std::vector<std::int32_t>> prompts,
-                                                                      const GenerateOptions& options);
+/// New tokens per prompt, without the stop token. kData for an empty prompt, one beyond the model's
+/// positions or with unknown ids; kInterrupted when stopped.
+[[nodiscard]] Result<std::vector<std::vector<std::int32_t>>> generate(
+    const model::Model& model, const adapter::AdapterSet* adapters,
+    std::span<const std::vector<std::int32_t>> prompts, const GenerateOptions& options);
 
 }  // namespace strata::evaluation

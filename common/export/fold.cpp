@@ -9,7 +9,8 @@ std::string shape_text(std::size_t d_out, std::size_t d_in) {
   return std::to_string(d_out) + " x " + std::to_string(d_in);
 }
 
-Error misfit(const std::string& where, const std::string& module, std::string what, std::string rule) {
+Error misfit(const std::string& where, const std::string& module, std::string what,
+             std::string rule) {
   return {.code = ErrorCode::kFormat,
           .what = std::move(what),
           .where = where + ": " + printable(module),
@@ -19,7 +20,8 @@ Error misfit(const std::string& where, const std::string& module, std::string wh
 
 }  // namespace
 
-Result<void> check_fits(const model::Model& model, const PeftAdapter& peft, const std::string& where) {
+Result<void> check_fits(const model::Model& model, const PeftAdapter& peft,
+                        const std::string& where) {
   for (const auto& [name, module] : peft.modules) {
     const std::size_t at = model.find(name + ".weight");
     if (at == model::kNone) {
@@ -28,8 +30,9 @@ Result<void> check_fits(const model::Model& model, const PeftAdapter& peft, cons
     }
     const auto& weight = model.parameters()[at];
     if (weight.d_out() == module.b.rows() && weight.d_in() == module.a.cols()) continue;
-    return fail(misfit(where, name, "an adapter for " + shape_text(module.b.rows(), module.a.cols()),
-                       "the layer is " + shape_text(weight.d_out(), weight.d_in()) + " in " + model.where()));
+    return fail(misfit(
+        where, name, "an adapter for " + shape_text(module.b.rows(), module.a.cols()),
+        "the layer is " + shape_text(weight.d_out(), weight.d_in()) + " in " + model.where()));
   }
   return {};
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Folding an adapter read from disk into a model, with the merge that rounds use: the same bits as if a round
-// had sent it.
+// Folding an adapter read from disk into a model, with the merge that rounds use: the same bits as
+// if a round had sent it.
 #include <filesystem>
 #include <string>
 
@@ -10,8 +10,8 @@
 
 namespace strata::exporting {
 
-/// Whether every layer of the adapter exists in the model with that shape; kFormat naming folder, layer and
-/// both shapes.
+/// Whether every layer of the adapter exists in the model with that shape; kFormat naming folder,
+/// layer and both shapes.
 [[nodiscard]] Result<void> check_fits(const model::Model& model, const PeftAdapter& peft,
                                       const std::string& where);
 

@@ -1,7 +1,8 @@
 #pragma once
-// A GGUF model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json,
-// generation_config.json, chat_template.jinja. Weights are dequantised; q and k rows of llama models go back from llama.cpp's
-// interleaved rotary layout to the half-split one. No thread rules.
+// A GGUF model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json,
+// tokenizer_config.json, generation_config.json, chat_template.jinja. Weights are dequantised; q
+// and k rows of llama models go back from llama.cpp's interleaved rotary layout to the half-split
+// one. No thread rules.
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -24,9 +25,11 @@ struct ImportReport {
   std::size_t parameters = 0;
 };
 
-/// Writes the folder whole or not at all. kUnsupported for architectures other than llama, qwen2 and qwen3, rotary scalings or
-/// tokenizers that cannot be said in a Hugging Face folder; kFormat for damaged files; each naming file and key or tensor.
-[[nodiscard]] Result<ImportReport> import_gguf(sys::Disk& disk, const std::filesystem::path& gguf, const std::filesystem::path& out,
+/// Writes the folder whole or not at all. kUnsupported for architectures other than llama, qwen2
+/// and qwen3, rotary scalings or tokenizers that cannot be said in a Hugging Face folder; kFormat
+/// for damaged files; each naming file and key or tensor.
+[[nodiscard]] Result<ImportReport> import_gguf(sys::Disk& disk, const std::filesystem::path& gguf,
+                                               const std::filesystem::path& out,
                                                const ImportOptions& options);
 
 }  // namespace strata::exporting

@@ -9,7 +9,8 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-constexpr std::int64_t kControl = 3;      // token types of llama.cpp: 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte
+constexpr std::int64_t kControl =
+    3;  // token types of llama.cpp: 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte
 constexpr std::int64_t kUserDefined = 4;
 
 constexpr std::string_view kLlama3 =
@@ -17,19 +18,29 @@ constexpr std::string_view kLlama3 =
 constexpr std::string_view kQwen2 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-Error no_such(const formats::GgufFile& file, std::string key, std::string value, std::string supported) {
-  return {.code = ErrorCode::kUnsupported, .what = "is \"" + printable(value, 60) + "\"", .where = file.where() + ": " + key,
+Error no_such(const formats::GgufFile& file, std::string key, std::string value,
+              std::string supported) {
+  return {.code = ErrorCode::kUnsupported,
+          .what = "is \"" + printable(value, 60) + "\"",
+          .where = file.where() + ": " + key,
           .rule = "supported: " + supported};
 }
 
 json byte_level(bool use_regex) {
-  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
+  return {{"type", "ByteLevel"},
+          {"add_prefix_space", false},
+          {"trim_offsets", true},
+          {"use_regex", use_regex}};
 }
 
 json by_regex(std::string_view pattern) {
   return {{"type", "Sequence"},
-          {"pretokenizers", {{{"type", "Split"}, {"pattern", {{"Regex", std::string(pattern)}}}, {"behavior", "Isolated"}, {"invert", false}},
-                             byte_level(false)}}};
+          {"pretokenizers",
+           {{{"type", "Split"},
+             {"pattern", {{"Regex", std::string(pattern)}}},
+             {"behavior", "Isolated"},
+             {"invert", false}},
+            byte_level(false)}}};
 }
 
 struct Pipeline {
@@ -42,30 +53,41 @@ struct Pipeline {
 Result<Pipeline> pipeline_of(const formats::GgufFile& file) {
   const std::string pre = file.text("tokenizer.ggml.pre").value_or("default");
   if (pre == "smollm") {
-    return Pipeline{.pretokenizer = {{"type", "Sequence"},
-                                     {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, byte_level(true)}}}};
+    return Pipeline{
+        .pretokenizer = {{"type", "Sequence"},
+                         {"pretokenizers",
+                          {{{"type", "Digits"}, {"individual_digits", true}}, byte_level(true)}}}};
   }
   if (pre == "gpt-2" || pre == "default") return Pipeline{.pretokenizer = byte_level(true)};
-  if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3") return Pipeline{.pretokenizer = by_regex(kLlama3), .ignore_merges = true};
-  if (pre == "qwen2") return Pipeline{.normalizer = {{"type", "NFC"}}, .pretokenizer = by_regex(kQwen2)};
+  if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3")
+    return Pipeline{.pretokenizer = by_regex(kLlama3), .ignore_merges = true};
+  if (pre == "qwen2")
+    return Pipeline{.normalizer = {{"type", "NFC"}}, .pretokenizer = by_regex(kQwen2)};
   return fail(no_such(file, "tokenizer.ggml.pre", pre, "smollm gpt-2 default llama-bpe qwen2"));
 }
 
 json added_tokens(const std::vector<std::string>& tokens, const formats::GgufFile& file) {
   json out = json::array();
   const auto found = file.values().find("tokenizer.ggml.token_type");
-  const auto* types = found == file.values().end() ? nullptr : std::get_if<std::vector<std::int64_t>>(&found->second);
+  const auto* types = found == file.values().end()
+                          ? nullptr
+                          : std::get_if<std::vector<std::int64_t>>(&found->second);
   for (std::size_t id = 0; types != nullptr && id < std::min(tokens.size(), types->size()); ++id) {
     const std::int64_t type = (*types)[id];
     if (type != kControl && type != kUserDefined && type != 2) continue;
-    out.push_back({{"id", id}, {"content", tokens[id]}, {"single_word", false}, {"lstrip", false}, {"rstrip", false},
-                   {"normalized", false}, {"special", type != kUserDefined}});
+    out.push_back({{"id", id},
+                   {"content", tokens[id]},
+                   {"single_word", false},
+                   {"lstrip", false},
+                   {"rstrip", false},
+                   {"normalized", false},
+                   {"special", type != kUserDefined}});
   }
   return out;
 }
 
-// SentencePiece keeps scores instead of merges: a merge is any cut of a token into two tokens, better scores first, then (as the
-// converters of transformers do) by the ids of the parts.
+// SentencePiece keeps scores instead of merges: a merge is any cut of a token into two tokens,
+// better scores first, then (as the converters of transformers do) by the ids of the parts.
 json merges_from_scores(const std::vector<std::string>& tokens, const std::vector<double>& scores) {
   std::unordered_map<std::string_view, std::size_t> ids;
   for (std::size_t id = 0; id < tokens.size(); ++id) ids.emplace(tokens[id], id);
@@ -78,7 +100,8 @@ json merges_from_scores(const std::vector<std::string>& tokens, const std::vecto
     for (std::size_t at = 1; at < token.size(); ++at) {
       const auto left = ids.find(token.substr(0, at));
       const auto right = ids.find(token.substr(at));
-      if (left != ids.end() && right != ids.end()) cuts.push_back({left->second, right->second, id});
+      if (left != ids.end() && right != ids.end())
+        cuts.push_back({left->second, right->second, id});
     }
   }
   std::sort(cuts.begin(), cuts.end(), [&](const Cut& a, const Cut& b) {
@@ -90,39 +113,67 @@ json merges_from_scores(const std::vector<std::string>& tokens, const std::vecto
   return out;
 }
 
-Result<json> byte_level_tokenizer(const formats::GgufFile& file, const std::vector<std::string>& tokens) {
+Result<json> byte_level_tokenizer(const formats::GgufFile& file,
+                                  const std::vector<std::string>& tokens) {
   auto pipeline = pipeline_of(file);
   if (!pipeline) return fail(std::move(pipeline).error());
   const auto* merges = file.texts("tokenizer.ggml.merges");
   if (merges == nullptr) {
-    return fail({.code = ErrorCode::kFormat, .what = "is missing", .where = file.where() + ": tokenizer.ggml.merges"});
+    return fail({.code = ErrorCode::kFormat,
+                 .what = "is missing",
+                 .where = file.where() + ": tokenizer.ggml.merges"});
   }
   json pairs = json::array();
   for (const auto& merge : *merges) {
-    const auto space = merge.find(' ', 1);  // a part may itself begin with a space stand-in, never with a space
-    pairs.push_back({merge.substr(0, space), space == std::string::npos ? "" : merge.substr(space + 1)});
+    const auto space =
+        merge.find(' ', 1);  // a part may itself begin with a space stand-in, never with a space
+    pairs.push_back(
+        {merge.substr(0, space), space == std::string::npos ? "" : merge.substr(space + 1)});
   }
   json vocab = json::object();
   for (std::size_t id = 0; id < tokens.size(); ++id) vocab[tokens[id]] = id;
-  return json{{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", added_tokens(tokens, file)},
-              {"normalizer", pipeline->normalizer}, {"pre_tokenizer", pipeline->pretokenizer}, {"post_processor", nullptr},
-              {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
-              {"model", {{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", nullptr}, {"continuing_subword_prefix", nullptr},
-                         {"end_of_word_suffix", nullptr}, {"fuse_unk", false}, {"byte_fallback", false},
-                         {"ignore_merges", pipeline->ignore_merges}, {"vocab", vocab}, {"merges", pairs}}}};
+  return json{{"version", "1.0"},
+              {"truncation", nullptr},
+              {"padding", nullptr},
+              {"added_tokens", added_tokens(tokens, file)},
+              {"normalizer", pipeline->normalizer},
+              {"pre_tokenizer", pipeline->pretokenizer},
+              {"post_processor", nullptr},
+              {"decoder",
+               {{"type", "ByteLevel"},
+                {"add_prefix_space", true},
+                {"trim_offsets", true},
+                {"use_regex", true}}},
+              {"model",
+               {{"type", "BPE"},
+                {"dropout", nullptr},
+                {"unk_token", nullptr},
+                {"continuing_subword_prefix", nullptr},
+                {"end_of_word_suffix", nullptr},
+                {"fuse_unk", false},
+                {"byte_fallback", false},
+                {"ignore_merges", pipeline->ignore_merges},
+                {"vocab", vocab},
+                {"merges", pairs}}}};
 }
 
-Result<json> sentencepiece_tokenizer(const formats::GgufFile& file, const std::vector<std::string>& tokens) {
+Result<json> sentencepiece_tokenizer(const formats::GgufFile& file,
+                                     const std::vector<std::string>& tokens) {
   const auto found = file.values().find("tokenizer.ggml.scores");
-  const auto* scores = found == file.values().end() ? nullptr : std::get_if<std::vector<double>>(&found->second);
+  const auto* scores =
+      found == file.values().end() ? nullptr : std::get_if<std::vector<double>>(&found->second);
   if (scores == nullptr || scores->size() != tokens.size()) {
-    return fail({.code = ErrorCode::kFormat, .what = "does not give one score per token", .where = file.where() + ": tokenizer.ggml.scores"});
+    return fail({.code = ErrorCode::kFormat,
+                 .what = "does not give one score per token",
+                 .where = file.where() + ": tokenizer.ggml.scores"});
   }
   const std::string mark = "\xe2\x96\x81";
   json normalizers = json::array();
   const auto prefix = file.values().find("tokenizer.ggml.add_space_prefix");
-  const bool* add_prefix = prefix == file.values().end() ? nullptr : std::get_if<bool>(&prefix->second);
-  if (add_prefix == nullptr || *add_prefix) normalizers.push_back({{"type", "Prepend"}, {"prepend", mark}});
+  const bool* add_prefix =
+      prefix == file.values().end() ? nullptr : std::get_if<bool>(&prefix->second);
+  if (add_prefix == nullptr || *add_prefix)
+    normalizers.push_back({{"type", "Prepend"}, {"prepend", mark}});
   normalizers.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", mark}});
   json vocab = json::object();
   for (std::size_t id = 0; id < tokens.size(); ++id) vocab[tokens[id]] = id;
@@ -132,29 +183,56 @@ Result<json> sentencepiece_tokenizer(const formats::GgufFile& file, const std::v
   if (bos && *bos < tokens.size()) {
     const std::string& word = tokens[*bos];
     post = {{"type", "TemplateProcessing"},
-            {"single", {{{"SpecialToken", {{"id", word}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
-            {"pair", {{{"SpecialToken", {{"id", word}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
-                      {{"SpecialToken", {{"id", word}, {"type_id", 1}}}}, {{"Sequence", {{"id", "B"}, {"type_id", 1}}}}}},
+            {"single",
+             {{{"SpecialToken", {{"id", word}, {"type_id", 0}}}},
+              {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+            {"pair",
+             {{{"SpecialToken", {{"id", word}, {"type_id", 0}}}},
+              {{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
+              {{"SpecialToken", {{"id", word}, {"type_id", 1}}}},
+              {{"Sequence", {{"id", "B"}, {"type_id", 1}}}}}},
             {"special_tokens", {{word, {{"id", word}, {"ids", {*bos}}, {"tokens", {word}}}}}}};
   }
-  return json{{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", added_tokens(tokens, file)},
-              {"normalizer", {{"type", "Sequence"}, {"normalizers", normalizers}}}, {"pre_tokenizer", nullptr}, {"post_processor", post},
-              {"decoder", {{"type", "Sequence"},
-                           {"decoders", {{{"type", "Replace"}, {"pattern", {{"String", mark}}}, {"content", " "}}, {{"type", "ByteFallback"}},
-                                         {{"type", "Fuse"}}, {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}}},
-              {"model", {{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", unknown < tokens.size() ? json(tokens[unknown]) : json(nullptr)},
-                         {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr}, {"fuse_unk", true}, {"byte_fallback", true},
-                         {"ignore_merges", false}, {"vocab", vocab}, {"merges", merges_from_scores(tokens, *scores)}}}};
+  return json{{"version", "1.0"},
+              {"truncation", nullptr},
+              {"padding", nullptr},
+              {"added_tokens", added_tokens(tokens, file)},
+              {"normalizer", {{"type", "Sequence"}, {"normalizers", normalizers}}},
+              {"pre_tokenizer", nullptr},
+              {"post_processor", post},
+              {"decoder",
+               {{"type", "Sequence"},
+                {"decoders",
+                 {{{"type", "Replace"}, {"pattern", {{"String", mark}}}, {"content", " "}},
+                  {{"type", "ByteFallback"}},
+                  {{"type", "Fuse"}},
+                  {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}}},
+              {"model",
+               {{"type", "BPE"},
+                {"dropout", nullptr},
+                {"unk_token", unknown < tokens.size() ? json(tokens[unknown]) : json(nullptr)},
+                {"continuing_subword_prefix", nullptr},
+                {"end_of_word_suffix", nullptr},
+                {"fuse_unk", true},
+                {"byte_fallback", true},
+                {"ignore_merges", false},
+                {"vocab", vocab},
+                {"merges", merges_from_scores(tokens, *scores)}}}};
 }
 
 }  // namespace
 
 Result<TokenizerFiles> tokenizer_files(const formats::GgufFile& file, std::size_t context_length) {
   const auto* tokens = file.texts("tokenizer.ggml.tokens");
-  if (tokens == nullptr) return fail({.code = ErrorCode::kFormat, .what = "is missing", .where = file.where() + ": tokenizer.ggml.tokens"});
+  if (tokens == nullptr)
+    return fail({.code = ErrorCode::kFormat,
+                 .what = "is missing",
+                 .where = file.where() + ": tokenizer.ggml.tokens"});
   const std::string kind = file.text("tokenizer.ggml.model").value_or("");
-  if (kind != "gpt2" && kind != "llama") return fail(no_such(file, "tokenizer.ggml.model", kind, "gpt2 llama"));
-  auto tokenizer = kind == "gpt2" ? byte_level_tokenizer(file, *tokens) : sentencepiece_tokenizer(file, *tokens);
+  if (kind != "gpt2" && kind != "llama")
+    return fail(no_such(file, "tokenizer.ggml.model", kind, "gpt2 llama"));
+  auto tokenizer =
+      kind == "gpt2" ? byte_level_tokenizer(file, *tokens) : sentencepiece_tokenizer(file, *tokens);
   if (!tokenizer) return fail(std::move(tokenizer).error());
 
   json config{{"tokenizer_class", "PreTrainedTokenizerFast"}, {"model_max_length", context_length}};
@@ -169,8 +247,11 @@ Result<TokenizerFiles> tokenizer_files(const formats::GgufFile& file, std::size_
   const std::string chat = file.text("tokenizer.chat_template").value_or("");
   if (!chat.empty()) config["chat_template"] = chat;
   config["clean_up_tokenization_spaces"] = false;
-  const auto text = [](const json& value) { return value.dump(1, ' ', false, json::error_handler_t::replace) + "\n"; };
-  return TokenizerFiles{.tokenizer = text(*tokenizer), .tokenizer_config = text(config), .chat_template = chat};
+  const auto text = [](const json& value) {
+    return value.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
+  };
+  return TokenizerFiles{
+      .tokenizer = text(*tokenizer), .tokenizer_config = text(config), .chat_template = chat};
 }
 
 }  // namespace strata::exporting

@@ -13,8 +13,10 @@ struct TokenizerFiles {
   std::string chat_template;     // chat_template.jinja; empty: none
 };
 
-/// Byte-level BPE ("gpt2" with the pre-tokenizers of GPT-2, SmolLM, Llama 3 and Qwen 2) and SentencePiece BPE ("llama", merges rebuilt
-/// from the scores). kUnsupported otherwise, listing these.
-[[nodiscard]] Result<TokenizerFiles> tokenizer_files(const formats::GgufFile& file, std::size_t context_length);
+/// Byte-level BPE ("gpt2" with the pre-tokenizers of GPT-2, SmolLM, Llama 3 and Qwen 2) and
+/// SentencePiece BPE ("llama", merges rebuilt from the scores). kUnsupported otherwise, listing
+/// these.
+[[nodiscard]] Result<TokenizerFiles> tokenizer_files(const formats::GgufFile& file,
+                                                     std::size_t context_length);
 
 }  // namespace strata::exporting

@@ -42,8 +42,8 @@ std::string_view torch_name(tensor::DType dtype) {
   return dtype == tensor::DType::kF16 ? "float16" : "float32";
 }
 
-// config.json names the type of its weights as torch_dtype, newer files as dtype: whichever is there is
-// brought up to date.
+// config.json names the type of its weights as torch_dtype, newer files as dtype: whichever is
+// there is brought up to date.
 Result<void> write_config(sys::Disk& disk, const Path& from, const Path& to, tensor::DType dtype) {
   auto text = disk.read_text(from);
   if (!text) return fail(std::move(text).error());
@@ -56,7 +56,8 @@ Result<void> write_config(sys::Disk& disk, const Path& from, const Path& to, ten
                  .remedy = "copy the model folder again"});
   }
   if (config.contains("dtype")) config["dtype"] = torch_name(dtype);
-  if (config.contains("torch_dtype") || !config.contains("dtype")) config["torch_dtype"] = torch_name(dtype);
+  if (config.contains("torch_dtype") || !config.contains("dtype"))
+    config["torch_dtype"] = torch_name(dtype);
   return disk.write_atomic(to, config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
@@ -65,10 +66,12 @@ Error out_of_range(const std::string& name, std::size_t index, float value, tens
           .what = "value " + std::to_string(index) + " is " + std::to_string(value),
           .where = printable(name),
           .rule = "weights are finite and within the range of " + std::string(torch_name(dtype)),
-          .remedy = std::isfinite(value) ? "export as f32 or bf16" : "train with a smaller learning rate"};
+          .remedy = std::isfinite(value) ? "export as f32 or bf16"
+                                         : "train with a smaller learning rate"};
 }
 
-// Turns floats into the stored type, a piece at a time, in memory that is used again for the next tensor.
+// Turns floats into the stored type, a piece at a time, in memory that is used again for the next
+// tensor.
 class Converter {
  public:
   explicit Converter(tensor::DType dtype) : dtype_(dtype) {}
@@ -107,8 +110,8 @@ class Converter {
 };
 
 Result<CheckpointSummary> write_weights(sys::Disk& disk, const Path& path,
-                                        std::span<const CheckpointTensor> tensors, const CopyTensor& copy,
-                                        tensor::DType dtype) {
+                                        std::span<const CheckpointTensor> tensors,
+                                        const CopyTensor& copy, tensor::DType dtype) {
   Converter converter(dtype);
   std::vector<float> values;
   std::vector<formats::TensorToWrite> planned;
@@ -118,7 +121,8 @@ Result<CheckpointSummary> write_weights(sys::Disk& disk, const Path& path,
     planned.push_back({.name = name, .dtype = dtype, .shape = shape});
     planned.back().produce = [&, i](sys::FileWriter& out) -> Result<void> {
       const auto& one = tensors[i];
-      values.resize(std::accumulate(one.shape.begin(), one.shape.end(), std::size_t{1}, std::multiplies<>()));
+      values.resize(
+          std::accumulate(one.shape.begin(), one.shape.end(), std::size_t{1}, std::multiplies<>()));
       auto copied = copy(i, values);
       return copied ? converter.write(one.name, values, out) : copied;
     };
@@ -131,13 +135,16 @@ Result<CheckpointSummary> write_weights(sys::Disk& disk, const Path& path,
 
 }  // namespace
 
-Result<CheckpointSummary> write_checkpoint_files(sys::Disk& disk, const Path& folder, const Path& source,
+Result<CheckpointSummary> write_checkpoint_files(sys::Disk& disk, const Path& folder,
+                                                 const Path& source,
                                                  std::span<const CheckpointTensor> tensors,
                                                  const CopyTensor& copy, tensor::DType dtype) {
   constexpr const char* kDoing = "writing a checkpoint";
-  check(dtype == tensor::DType::kF32 || dtype == tensor::DType::kBF16 || dtype == tensor::DType::kF16,
-        "a checkpoint is written as f32, bf16 or f16");
-  if (auto config = write_config(disk, source / "config.json", folder / "config.json", dtype); !config) {
+  check(
+      dtype == tensor::DType::kF32 || dtype == tensor::DType::kBF16 || dtype == tensor::DType::kF16,
+      "a checkpoint is written as f32, bf16 or f16");
+  if (auto config = write_config(disk, source / "config.json", folder / "config.json", dtype);
+      !config) {
     return fail(std::move(config).error(), kDoing);
   }
   for (const char* name : kCompanions) {
@@ -150,8 +157,9 @@ Result<CheckpointSummary> write_checkpoint_files(sys::Disk& disk, const Path& fo
   return summary;
 }
 
-Result<CheckpointSummary> write_checkpoint_files(sys::Disk& disk, const Path& folder, const Path& source,
-                                                 const model::Model& model, tensor::DType dtype) {
+Result<CheckpointSummary> write_checkpoint_files(sys::Disk& disk, const Path& folder,
+                                                 const Path& source, const model::Model& model,
+                                                 tensor::DType dtype) {
   std::vector<CheckpointTensor> tensors;
   for (const auto& parameter : model.parameters()) {
     tensors.push_back({.name = parameter.name(), .shape = {parameter.rows()}});

@@ -1,12 +1,12 @@
 #pragma once
 // LoRA adapters as Hugging Face PEFT keeps them: a folder with adapter_config.json and
-// adapter_model.safetensors, whose tensors are named base_model.model.<module>.lora_A.weight (r x d_in) and
-// .lora_B.weight (d_out x r).
+// adapter_model.safetensors, whose tensors are named base_model.model.<module>.lora_A.weight (r x
+// d_in) and .lora_B.weight (d_out x r).
 //   dW(<module>.weight) = scale B A,   scale = alpha / r, or alpha / sqrt(r) with use_rslora
-// Reading checks everything against the configuration; what changes the forward pass in a way that such a
-// product cannot say (DoRA, biases, modules_to_save, ...) is kUnsupported, never ignored. Writing folds every
-// scale into B and says lora_alpha = r, so that every reader, whatever it makes of patterns, applies scale 1.
-// No thread rules.
+// Reading checks everything against the configuration; what changes the forward pass in a way that
+// such a product cannot say (DoRA, biases, modules_to_save, ...) is kUnsupported, never ignored.
+// Writing folds every scale into B and says lora_alpha = r, so that every reader, whatever it makes
+// of patterns, applies scale 1. No thread rules.
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -22,8 +22,8 @@
 
 namespace strata::exporting {
 
-/// The part of adapter_config.json that decides what the tensors mean. Patterns keep the file's order: the
-/// first match counts.
+/// The part of adapter_config.json that decides what the tensors mean. Patterns keep the file's
+/// order: the first match counts.
 struct PeftConfig {
   std::string base_model;  // base_model_name_or_path, "" when null
   std::int64_t rank = 8;
@@ -53,13 +53,14 @@ struct PeftAdapter {
   [[nodiscard]] std::size_t max_rank() const;
 };
 
-/// The configuration alone. kFileMissing, kFormat or kUnsupported naming file and key. `where` names the
-/// file.
+/// The configuration alone. kFileMissing, kFormat or kUnsupported naming file and key. `where`
+/// names the file.
 [[nodiscard]] Result<PeftConfig> parse_peft_config(std::string_view json, const std::string& where);
 
-/// Reads a whole adapter. kFormat for tensors that do not fit the configuration or each other, and for NaN and
-/// infinity; each names file and tensor.
-[[nodiscard]] Result<PeftAdapter> read_peft(const sys::Disk& disk, const std::filesystem::path& folder);
+/// Reads a whole adapter. kFormat for tensors that do not fit the configuration or each other, and
+/// for NaN and infinity; each names file and tensor.
+[[nodiscard]] Result<PeftAdapter> read_peft(const sys::Disk& disk,
+                                            const std::filesystem::path& folder);
 
 /// The change it makes to the base, by base tensor, scale folded into B.
 [[nodiscard]] adapter::DeltaTerms delta_terms(const PeftAdapter& peft);
@@ -68,10 +69,12 @@ struct PeftAdapter {
 [[nodiscard]] std::map<std::string, adapter::Factors> factors(const PeftAdapter& peft);
 
 struct PeftOptions {
-  std::string base_model;                   // written to base_model_name_or_path and to the model card
-  std::vector<std::string> target_modules;  // empty: every module by its full name, which is always exact
+  std::string base_model;  // written to base_model_name_or_path and to the model card
+  std::vector<std::string>
+      target_modules;  // empty: every module by its full name, which is always exact
   bool fan_in_fan_out = false;
-  bool uniform_rank = true;  // pad with zero rows to one rank; otherwise rank_pattern and alpha_pattern
+  bool uniform_rank =
+      true;  // pad with zero rows to one rank; otherwise rank_pattern and alpha_pattern
   std::map<std::string, std::string> metadata;  // into __metadata__ of the tensors' file
 };
 
@@ -82,15 +85,17 @@ struct PeftSummary {
 };
 
 /// Writes adapter_config.json, adapter_model.safetensors and README.md into an existing folder (see
-/// write_peft for one that appears whole). The low-rank terms of each tensor are concatenated. kUnsupported
-/// when a term is dense or a tensor is no linear layer's weight; kIncompatibleUpdate for values or shapes
-/// that validate() refuses.
-[[nodiscard]] Result<PeftSummary> write_peft_files(sys::Disk& disk, const std::filesystem::path& folder,
+/// write_peft for one that appears whole). The low-rank terms of each tensor are concatenated.
+/// kUnsupported when a term is dense or a tensor is no linear layer's weight; kIncompatibleUpdate
+/// for values or shapes that validate() refuses.
+[[nodiscard]] Result<PeftSummary> write_peft_files(sys::Disk& disk,
+                                                   const std::filesystem::path& folder,
                                                    const adapter::DeltaTerms& delta,
                                                    const PeftOptions& options);
 
-/// The shortest target_modules that select exactly the adapted layers among `linears` (module names of the
-/// base model): last parts ("q_proj") where all layers so called are adapted, full names elsewhere.
+/// The shortest target_modules that select exactly the adapted layers among `linears` (module names
+/// of the base model): last parts ("q_proj") where all layers so called are adapted, full names
+/// elsewhere.
 [[nodiscard]] std::vector<std::string> short_targets(const adapter::DeltaTerms& delta,
                                                      std::span<const std::string> linears);
 

@@ -1,5 +1,5 @@
-// adapter_config.json -> PeftConfig. Every key that changes what the adapter computes is either understood or
-// refused; keys that only say how it was trained are left alone.
+// adapter_config.json -> PeftConfig. Every key that changes what the adapter computes is either
+// understood or refused; keys that only say how it was trained are left alone.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -14,7 +14,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t kRankMax = 65536;
 
-// Keys whose presence with anything but null, false, 0 or an empty list or object means another computation.
+// Keys whose presence with anything but null, false, 0 or an empty list or object means another
+// computation.
 constexpr std::array<std::string_view, 15> kOtherComputations{"use_dora",
                                                               "lora_bias",
                                                               "modules_to_save",
@@ -31,9 +32,10 @@ constexpr std::array<std::string_view, 15> kOtherComputations{"use_dora",
                                                               "alora_invocation_tokens",
                                                               "lora_ga_config"};
 
-// Initialisations that move the base weights: the factors then do not describe a change of the published
-// base.
-constexpr std::array<std::string_view, 5> kBaseChangingInits{"pissa", "olora", "corda", "loftq", "lora_ga"};
+// Initialisations that move the base weights: the factors then do not describe a change of the
+// published base.
+constexpr std::array<std::string_view, 5> kBaseChangingInits{"pissa", "olora", "corda", "loftq",
+                                                             "lora_ga"};
 
 Error wrong(const std::string& where, std::string_view key, std::string what, std::string rule) {
   return {.code = ErrorCode::kFormat,
@@ -67,7 +69,8 @@ const Json* find(const Json& config, std::string_view key) {
 
 Result<std::int64_t> rank_of(const Json& value, std::string_view key, const std::string& where) {
   if (!value.is_number_integer() || value < 1 || value > kRankMax) {
-    return fail(wrong(where, key, "is " + shown(value), "a rank is a whole number between 1 and 65536"));
+    return fail(
+        wrong(where, key, "is " + shown(value), "a rank is a whole number between 1 and 65536"));
   }
   return value.get<std::int64_t>();
 }
@@ -82,20 +85,21 @@ Result<double> alpha_of(const Json& value, std::string_view key, const std::stri
 Result<bool> flag_of(const Json& config, std::string_view key, const std::string& where) {
   const Json* value = find(config, key);
   if (value == nullptr) return false;
-  if (!value->is_boolean()) return fail(wrong(where, key, "is " + shown(*value), "it is true or false"));
+  if (!value->is_boolean())
+    return fail(wrong(where, key, "is " + shown(*value), "it is true or false"));
   return value->get<bool>();
 }
 
 template <class T>
-Result<std::vector<std::pair<std::string, T>>> pattern_of(const Json& config, std::string_view key,
-                                                          const std::string& where,
-                                                          Result<T> (*value_of)(const Json&, std::string_view,
-                                                                                const std::string&)) {
+Result<std::vector<std::pair<std::string, T>>> pattern_of(
+    const Json& config, std::string_view key, const std::string& where,
+    Result<T> (*value_of)(const Json&, std::string_view, const std::string&)) {
   std::vector<std::pair<std::string, T>> out;
   const Json* patterns = find(config, key);
   if (patterns == nullptr) return out;
   if (!patterns->is_object()) {
-    return fail(wrong(where, key, "is " + shown(*patterns), "it is an object: module name pattern -> value"));
+    return fail(wrong(where, key, "is " + shown(*patterns),
+                      "it is an object: module name pattern -> value"));
   }
   for (const auto& [name, value] : patterns->items()) {
     auto read = value_of(value, std::string(key) + "[\"" + printable(name, 80) + "\"]", where);
@@ -126,9 +130,9 @@ Result<void> refuse_other_computations(const Json& config, const std::string& wh
   if (init == nullptr || !init->is_string()) return {};
   for (const auto name : kBaseChangingInits) {
     if (!init->get_ref<const std::string&>().starts_with(name)) continue;
-    return fail(unsupported(where,
-                            "init_lora_weights is " + shown(*init) + ", which changes the base weights",
-                            "convert it on saving (path_initial_model_for_weight_conversion)"));
+    return fail(unsupported(
+        where, "init_lora_weights is " + shown(*init) + ", which changes the base weights",
+        "convert it on saving (path_initial_model_for_weight_conversion)"));
   }
   return {};
 }
@@ -138,8 +142,8 @@ Result<std::vector<std::string>> targets_of(const Json& config, const std::strin
   if (targets == nullptr || targets->is_string()) return std::vector<std::string>{};
   const auto is_text = [](const Json& item) { return item.is_string(); };
   if (!targets->is_array() || !std::all_of(targets->begin(), targets->end(), is_text)) {
-    return fail(
-        wrong(where, "target_modules", "is " + shown(*targets), "it is a list of names or one expression"));
+    return fail(wrong(where, "target_modules", "is " + shown(*targets),
+                      "it is a list of names or one expression"));
   }
   for (const auto* key : {"layers_to_transform", "layers_pattern", "exclude_modules"}) {
     const Json* narrowed = find(config, key);
@@ -160,13 +164,15 @@ Result<PeftConfig> parse_peft_config(std::string_view json, const std::string& w
                  .rule = "adapter_config.json describes one adapter",
                  .remedy = "copy the file again"});
   }
-  if (auto plain = refuse_other_computations(config, where); !plain) return fail(std::move(plain).error());
+  if (auto plain = refuse_other_computations(config, where); !plain)
+    return fail(std::move(plain).error());
   PeftConfig out;
-  if (const Json* base = find(config, "base_model_name_or_path"); base != nullptr && base->is_string()) {
+  if (const Json* base = find(config, "base_model_name_or_path");
+      base != nullptr && base->is_string()) {
     out.base_model = base->get<std::string>();
   }
-  // PEFT leaves a key out of the file only if an older version did not know it; r and lora_alpha have always
-  // been there.
+  // PEFT leaves a key out of the file only if an older version did not know it; r and lora_alpha
+  // have always been there.
   const Json none;
   const Json* rank = find(config, "r");
   auto read_rank = rank_of(rank == nullptr ? none : *rank, "r", where);

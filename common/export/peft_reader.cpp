@@ -34,8 +34,8 @@ Error damaged(const formats::SafetensorsFile& file, const std::string& key, std:
 
 // The value of the first pattern that names the module, as PEFT's get_pattern_key picks it.
 template <class T>
-Result<T> value_for(const std::vector<std::pair<std::string, T>>& patterns, const std::string& module,
-                    T fallback) {
+Result<T> value_for(const std::vector<std::pair<std::string, T>>& patterns,
+                    const std::string& module, T fallback) {
   for (const auto& [pattern, value] : patterns) {
     auto matches = adapter::names_module(pattern, module);
     if (!matches) return fail(std::move(matches).error());
@@ -44,27 +44,33 @@ Result<T> value_for(const std::vector<std::pair<std::string, T>>& patterns, cons
   return fallback;
 }
 
-// Module names behind the keys; each must come as a pair of A and B and nothing else may lie in the file.
+// Module names behind the keys; each must come as a pair of A and B and nothing else may lie in the
+// file.
 Result<std::set<std::string>> modules_in(const formats::SafetensorsFile& file) {
   std::set<std::string> modules;
   for (const auto& key : file.names()) {
     const bool is_a = key.ends_with(kSuffixA);
     const bool is_b = key.ends_with(kSuffixB);
-    if (!key.starts_with(kPrefix) || (!is_a && !is_b) || key.size() <= kPrefix.size() + kSuffixA.size()) {
-      return fail({.code = ErrorCode::kUnsupported,
-                   .what = "a tensor that is no LoRA factor of a linear layer",
-                   .where = file.where() + ": " + printable(key),
-                   .rule = "tensors are named base_model.model.<module>.lora_A.weight and .lora_B.weight",
-                   .remedy = "merge the adapter into the base with PEFT"});
+    if (!key.starts_with(kPrefix) || (!is_a && !is_b) ||
+        key.size() <= kPrefix.size() + kSuffixA.size()) {
+      return fail(
+          {.code = ErrorCode::kUnsupported,
+           .what = "a tensor that is no LoRA factor of a linear layer",
+           .where = file.where() + ": " + printable(key),
+           .rule = "tensors are named base_model.model.<module>.lora_A.weight and .lora_B.weight",
+           .remedy = "merge the adapter into the base with PEFT"});
     }
-    const std::string module = key.substr(kPrefix.size(), key.size() - kPrefix.size() - kSuffixA.size());
+    const std::string module =
+        key.substr(kPrefix.size(), key.size() - kPrefix.size() - kSuffixA.size());
     const std::string other = key_of(module, is_a ? kSuffixB : kSuffixA);
     if (!file.contains(other)) {
-      return fail(damaged(file, other, "missing", "every lora_A has its lora_B and the other way round"));
+      return fail(
+          damaged(file, other, "missing", "every lora_A has its lora_B and the other way round"));
     }
     modules.insert(module);
   }
-  if (modules.empty()) return fail(damaged(file, "*", "no tensors", "an adapter has at least one A and B"));
+  if (modules.empty())
+    return fail(damaged(file, "*", "no tensors", "an adapter has at least one A and B"));
   return modules;
 }
 
@@ -72,8 +78,8 @@ Result<tensor::Matrix> factor(const formats::SafetensorsFile& file, const std::s
   auto stored = file.get(key);
   if (!stored) return fail(std::move(stored).error());
   if (stored->shape.size() != 2 || stored->element_count() == 0) {
-    return fail(
-        damaged(file, key, "shape " + shape_text(stored->shape), "a factor of a linear layer is a matrix"));
+    return fail(damaged(file, key, "shape " + shape_text(stored->shape),
+                        "a factor of a linear layer is a matrix"));
   }
   auto values = formats::to_float(*stored, key, file.where());
   if (!values) return fail(std::move(values).error());
@@ -92,8 +98,10 @@ Result<PeftModule> read_module(const formats::SafetensorsFile& file, const PeftC
   if (!a) return fail(std::move(a).error());
   auto b = factor(file, key_b);
   if (!b) return fail(std::move(b).error());
-  PeftModule out{
-      .b = *std::move(b), .a = *std::move(a), .rank = static_cast<std::size_t>(*rank), .alpha = *alpha};
+  PeftModule out{.b = *std::move(b),
+                 .a = *std::move(a),
+                 .rank = static_cast<std::size_t>(*rank),
+                 .alpha = *alpha};
   const std::string rule = "r is " + std::to_string(*rank) +
                            " for this module by adapter_config.json; A is r x d_in, B is d_out x r";
   if (out.a.rows() != out.rank) {
@@ -108,7 +116,8 @@ Result<PeftModule> read_module(const formats::SafetensorsFile& file, const PeftC
 }
 
 // The tensors' file; the remedy differs when PEFT wrote its older pickle instead.
-Result<formats::SafetensorsFile> open_tensors(const sys::Disk& disk, const std::filesystem::path& folder) {
+Result<formats::SafetensorsFile> open_tensors(const sys::Disk& disk,
+                                              const std::filesystem::path& folder) {
   const auto path = folder / "adapter_model.safetensors";
   if (!disk.exists(path) && disk.exists(folder / "adapter_model.bin")) {
     return fail({.code = ErrorCode::kUnsupported,

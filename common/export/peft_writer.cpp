@@ -55,7 +55,8 @@ Result<std::size_t> stacked_rank(const std::string& name, const adapter::TensorD
 }
 
 // All ranks; at least one row each, so that a tensor without terms is still a valid (zero) adapter.
-Result<std::map<std::string, std::size_t>> ranks_of(const adapter::DeltaTerms& delta, bool uniform) {
+Result<std::map<std::string, std::size_t>> ranks_of(const adapter::DeltaTerms& delta,
+                                                    bool uniform) {
   std::map<std::string, std::size_t> ranks;
   std::size_t largest = 1;
   for (const auto& [name, change] : delta) {
@@ -78,13 +79,15 @@ Result<std::map<std::string, std::size_t>> ranks_of(const adapter::DeltaTerms& d
 std::size_t commonest(const std::vector<Stacked>& layers) {
   std::map<std::size_t, std::size_t> counts;
   for (const auto& layer : layers) ++counts[layer.rank];
-  return std::max_element(counts.begin(), counts.end(), [](auto& a, auto& b) { return a.second < b.second; })
+  return std::max_element(counts.begin(), counts.end(),
+                          [](auto& a, auto& b) { return a.second < b.second; })
       ->first;
 }
 
-// The keys PEFT writes for a plain adapter. No member is left out: readers differ in what they take for
-// granted.
-std::string config_text(const std::vector<Stacked>& layers, const PeftOptions& options, std::size_t rank) {
+// The keys PEFT writes for a plain adapter. No member is left out: readers differ in what they take
+// for granted.
+std::string config_text(const std::vector<Stacked>& layers, const PeftOptions& options,
+                        std::size_t rank) {
   Json patterns = Json::object();
   std::vector<std::string> targets = options.target_modules;
   for (const auto& layer : layers) {
@@ -123,17 +126,21 @@ std::string card_text(const PeftOptions& options, std::size_t layers, std::size_
     out += "base_model: " + name.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   }
   out +=
-      "library_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n- strata\n---\n\n# LoRA adapter\n\n";
-  out += "Written by strata: " + std::to_string(layers) + " linear layers, rank " + std::to_string(rank) +
-         ". Scales are folded into `lora_B`";
-  out += " and `lora_alpha` equals the rank, so the adapter is applied with scale 1.\n\n```python\n";
+      "library_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n- strata\n---\n\n# LoRA "
+      "adapter\n\n";
+  out += "Written by strata: " + std::to_string(layers) + " linear layers, rank " +
+         std::to_string(rank) + ". Scales are folded into `lora_B`";
+  out +=
+      " and `lora_alpha` equals the rank, so the adapter is applied with scale 1.\n\n```python\n";
   out +=
       "from peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, "
       "\"path/of/this/folder\")\n```\n";
   return out;
 }
 
-std::span<const std::byte> bytes_of(const tensor::Matrix& matrix) { return std::as_bytes(matrix.values()); }
+std::span<const std::byte> bytes_of(const tensor::Matrix& matrix) {
+  return std::as_bytes(matrix.values());
+}
 
 }  // namespace
 
@@ -157,21 +164,26 @@ Result<PeftSummary> write_peft_files(sys::Disk& disk, const std::filesystem::pat
     tensors.push_back({.name = prefix + ".lora_B.weight",
                        .shape = {layer.b.rows(), layer.rank},
                        .bytes = bytes_of(layer.b)});
-    summary.bytes += tensors[tensors.size() - 1].bytes.size() + tensors[tensors.size() - 2].bytes.size();
+    summary.bytes +=
+        tensors[tensors.size() - 1].bytes.size() + tensors[tensors.size() - 2].bytes.size();
   }
-  auto written =
-      formats::write_safetensors(disk, folder / "adapter_model.safetensors", tensors, options.metadata);
+  auto written = formats::write_safetensors(disk, folder / "adapter_model.safetensors", tensors,
+                                            options.metadata);
   if (written)
-    written = disk.write_atomic(folder / "adapter_config.json", config_text(layers, options, summary.rank));
+    written = disk.write_atomic(folder / "adapter_config.json",
+                                config_text(layers, options, summary.rank));
   if (written)
-    written = disk.write_atomic(folder / "README.md", card_text(options, layers.size(), summary.rank));
+    written =
+        disk.write_atomic(folder / "README.md", card_text(options, layers.size(), summary.rank));
   if (!written) return fail(std::move(written).error(), "writing a PEFT adapter");
   return summary;
 }
 
 std::vector<std::string> short_targets(const adapter::DeltaTerms& delta,
                                        std::span<const std::string> linears) {
-  const auto last_part = [](const std::string& module) { return module.substr(module.rfind('.') + 1); };
+  const auto last_part = [](const std::string& module) {
+    return module.substr(module.rfind('.') + 1);
+  };
   const auto adapted = [&](const std::string& module) {
     return delta.contains(module + std::string(kWeight));
   };

@@ -8,8 +8,11 @@ Result<void> check_free(const sys::Disk& disk, const std::filesystem::path& targ
     const auto names = disk.list(target);
     if (names && names->empty()) return {};
   }
-  return fail({.code = ErrorCode::kFileExists, .what = "exists already", .where = target.string(),
-               .rule = "finished work is never overwritten by itself", .remedy = "choose another output or give --force"});
+  return fail({.code = ErrorCode::kFileExists,
+               .what = "exists already",
+               .where = target.string(),
+               .rule = "finished work is never overwritten by itself",
+               .remedy = "choose another output or give --force"});
 }
 
 Result<void> write_folder(sys::Disk& disk, const std::filesystem::path& target, bool force,

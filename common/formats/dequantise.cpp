@@ -1,5 +1,6 @@
-// ggml's block formats back to float. Each block is a half-precision scale (and minimum) over 32 or 256 small integers; the layouts are
-// those of llama.cpp's ggml-common.h, the arithmetic that of the reference reader (one float operation at a time).
+// ggml's block formats back to float. Each block is a half-precision scale (and minimum) over 32 or
+// 256 small integers; the layouts are those of llama.cpp's ggml-common.h, the arithmetic that of
+// the reference reader (one float operation at a time).
 #include <cstring>
 
 #include "formats/gguf.h"
@@ -88,7 +89,8 @@ void q4_k(Bytes p, float* out) {
     const float ds = d * static_cast<float>(scale);
     const float dm = dmin * static_cast<float>(min);
     const Bytes quants = p + 16 + 32 * (j / 2);
-    for (int i = 0; i < 32; ++i) out[32 * j + i] = ds * static_cast<float>(j % 2 == 0 ? quants[i] & 15 : quants[i] >> 4) - dm;
+    for (int i = 0; i < 32; ++i)
+      out[32 * j + i] = ds * static_cast<float>(j % 2 == 0 ? quants[i] & 15 : quants[i] >> 4) - dm;
   }
 }
 
@@ -120,7 +122,8 @@ void q6_k(Bytes p, float* out) {
         const int byte = low[i + 32 * (quarter % 2)];
         const int nibble = quarter < 2 ? byte & 15 : byte >> 4;
         const int value = (nibble | (((high[i] >> (2 * quarter)) & 3) << 4)) - 32;
-        const float ds = d * static_cast<float>(static_cast<std::int8_t>(scales[2 * quarter + i / 16]));
+        const float ds =
+            d * static_cast<float>(static_cast<std::int8_t>(scales[2 * quarter + i / 16]));
         out[128 * half + 32 * quarter + i] = ds * static_cast<float>(value);
       }
     }
@@ -128,9 +131,11 @@ void q6_k(Bytes p, float* out) {
 }
 
 template <class Unpack>
-void blocks(const GgufTensor& tensor, std::size_t values, std::size_t bytes, std::vector<float>& out, const Unpack& unpack) {
+void blocks(const GgufTensor& tensor, std::size_t values, std::size_t bytes,
+            std::vector<float>& out, const Unpack& unpack) {
   const auto* p = reinterpret_cast<Bytes>(tensor.bytes.data());
-  for (std::size_t i = 0; i * values < out.size(); ++i) unpack(p + i * bytes, out.data() + i * values);
+  for (std::size_t i = 0; i * values < out.size(); ++i)
+    unpack(p + i * bytes, out.data() + i * values);
 }
 
 }  // namespace
@@ -138,8 +143,12 @@ void blocks(const GgufTensor& tensor, std::size_t values, std::size_t bytes, std
 std::vector<float> dequantise(const GgufTensor& tensor) {
   std::vector<float> out(tensor.element_count());
   switch (tensor.type) {
-    case GgufType::kF32: std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size()); break;
-    case GgufType::kF16: blocks(tensor, 1, 2, out, [](Bytes p, float* o) { *o = half_at(p); }); break;
+    case GgufType::kF32:
+      std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
+      break;
+    case GgufType::kF16:
+      blocks(tensor, 1, 2, out, [](Bytes p, float* o) { *o = half_at(p); });
+      break;
     case GgufType::kBF16:
       blocks(tensor, 1, 2, out, [](Bytes p, float* o) {
         tensor::BFloat16 b;
@@ -147,14 +156,30 @@ std::vector<float> dequantise(const GgufTensor& tensor) {
         *o = b.to_float();
       });
       break;
-    case GgufType::kQ4_0: blocks(tensor, 32, 18, out, q4_0); break;
-    case GgufType::kQ4_1: blocks(tensor, 32, 20, out, q4_1); break;
-    case GgufType::kQ5_0: blocks(tensor, 32, 22, out, q5_0); break;
-    case GgufType::kQ5_1: blocks(tensor, 32, 24, out, q5_1); break;
-    case GgufType::kQ8_0: blocks(tensor, 32, 34, out, q8_0); break;
-    case GgufType::kQ4_K: blocks(tensor, 256, 144, out, q4_k); break;
-    case GgufType::kQ5_K: blocks(tensor, 256, 176, out, q5_k); break;
-    case GgufType::kQ6_K: blocks(tensor, 256, 210, out, q6_k); break;
+    case GgufType::kQ4_0:
+      blocks(tensor, 32, 18, out, q4_0);
+      break;
+    case GgufType::kQ4_1:
+      blocks(tensor, 32, 20, out, q4_1);
+      break;
+    case GgufType::kQ5_0:
+      blocks(tensor, 32, 22, out, q5_0);
+      break;
+    case GgufType::kQ5_1:
+      blocks(tensor, 32, 24, out, q5_1);
+      break;
+    case GgufType::kQ8_0:
+      blocks(tensor, 32, 34, out, q8_0);
+      break;
+    case GgufType::kQ4_K:
+      blocks(tensor, 256, 144, out, q4_k);
+      break;
+    case GgufType::kQ5_K:
+      blocks(tensor, 256, 176, out, q5_k);
+      break;
+    case GgufType::kQ6_K:
+      blocks(tensor, 256, 210, out, q6_k);
+      break;
   }
   return out;
 }

@@ -14,7 +14,8 @@ struct Plan {
   std::string header;              // length prefix included, padded so that data starts 8-aligned
 };
 
-Plan plan(std::span<const TensorToWrite> tensors, const std::map<std::string, std::string>& metadata) {
+Plan plan(std::span<const TensorToWrite> tensors,
+          const std::map<std::string, std::string>& metadata) {
   Plan out;
   out.order.resize(tensors.size());
   std::iota(out.order.begin(), out.order.end(), std::size_t{0});
@@ -30,8 +31,11 @@ Plan plan(std::span<const TensorToWrite> tensors, const std::map<std::string, st
   for (const std::size_t i : out.order) {
     const TensorToWrite& t = tensors[i];
     const std::size_t bytes = t.byte_count();
-    check(t.produce || bytes == t.bytes.size(), "safetensors: shape and bytes of a tensor do not agree");
-    header[t.name] = {{"dtype", tensor::safetensors_name(t.dtype)}, {"shape", t.shape}, {"data_offsets", {at, at + bytes}}};
+    check(t.produce || bytes == t.bytes.size(),
+          "safetensors: shape and bytes of a tensor do not agree");
+    header[t.name] = {{"dtype", tensor::safetensors_name(t.dtype)},
+                      {"shape", t.shape},
+                      {"data_offsets", {at, at + bytes}}};
     at += bytes;
   }
   std::string text = header.dump();
@@ -42,7 +46,8 @@ Plan plan(std::span<const TensorToWrite> tensors, const std::map<std::string, st
   return out;
 }
 
-// Passes on and counts, so that a producer that writes too little or too much does not shift every tensor behind it.
+// Passes on and counts, so that a producer that writes too little or too much does not shift every
+// tensor behind it.
 class CountingWriter final : public sys::FileWriter {
  public:
   explicit CountingWriter(sys::FileWriter& out) : out_(out) {}
@@ -61,7 +66,9 @@ Result<void> write_one(const TensorToWrite& t, sys::FileWriter& out) {
   if (!t.produce) return out.write(t.bytes);
   CountingWriter counting(out);
   auto written = t.produce(counting);
-  if (written) check(counting.count() == t.byte_count(), "safetensors: a producer did not write its tensor's size");
+  if (written)
+    check(counting.count() == t.byte_count(),
+          "safetensors: a producer did not write its tensor's size");
   return written;
 }
 
@@ -71,12 +78,14 @@ std::size_t TensorToWrite::byte_count() const {
   return std::accumulate(shape.begin(), shape.end(), tensor::size_of(dtype), std::multiplies<>());
 }
 
-Result<void> write_safetensors(sys::Disk& disk, const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
+Result<void> write_safetensors(sys::Disk& disk, const std::filesystem::path& path,
+                               std::span<const TensorToWrite> tensors,
                                const std::map<std::string, std::string>& metadata) {
   const Plan layout = plan(tensors, metadata);
   return disk.write_atomic(path, [&](sys::FileWriter& out) -> Result<void> {
     auto written = out.write(std::as_bytes(std::span(layout.header)));
-    for (std::size_t i = 0; written && i < layout.order.size(); ++i) written = write_one(tensors[layout.order[i]], out);
+    for (std::size_t i = 0; written && i < layout.order.size(); ++i)
+      written = write_one(tensors[layout.order[i]], out);
     return written;
   });
 }
@@ -85,10 +94,13 @@ std::vector<std::byte> safetensors_bytes(std::span<const TensorToWrite> tensors,
                                          const std::map<std::string, std::string>& metadata) {
   const Plan layout = plan(tensors, metadata);
   std::vector<std::byte> out;
-  const auto append = [&](std::span<const std::byte> bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); };
+  const auto append = [&](std::span<const std::byte> bytes) {
+    out.insert(out.end(), bytes.begin(), bytes.end());
+  };
   append(std::as_bytes(std::span(layout.header)));
   for (const std::size_t i : layout.order) {
-    check(!tensors[i].produce, "safetensors: bytes in memory were asked for a tensor that is produced");
+    check(!tensors[i].produce,
+          "safetensors: bytes in memory were asked for a tensor that is produced");
     append(tensors[i].bytes);
   }
   return out;

@@ -12,7 +12,8 @@ void PackedBatch::clear() {
   target_offsets.assign(1, 0);
 }
 
-void PackedBatch::add(std::span<const std::int32_t> record_tokens, std::span<const std::uint8_t> trained) {
+void PackedBatch::add(std::span<const std::int32_t> record_tokens,
+                      std::span<const std::uint8_t> trained) {
   check(record_tokens.size() == trained.size(), "a record needs one mark per token");
   const auto first = static_cast<std::uint32_t>(tokens.size());
   tokens.insert(tokens.end(), record_tokens.begin(), record_tokens.end());

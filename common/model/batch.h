@@ -6,9 +6,9 @@
 
 namespace strata::model {
 
-/// `tokens` of record i are rows offsets[i] .. offsets[i+1]; attention never crosses records and positions restart at each.
-/// Row target_rows[n] predicts targets[n]; record i owns targets target_offsets[i] .. target_offsets[i+1].
-/// Reused from step to step: clear() keeps the memory.
+/// `tokens` of record i are rows offsets[i] .. offsets[i+1]; attention never crosses records and
+/// positions restart at each. Row target_rows[n] predicts targets[n]; record i owns targets
+/// target_offsets[i] .. target_offsets[i+1]. Reused from step to step: clear() keeps the memory.
 struct PackedBatch {
   std::vector<std::int32_t> tokens;
   std::vector<std::uint32_t> offsets{0};
@@ -17,8 +17,8 @@ struct PackedBatch {
   std::vector<std::uint32_t> target_offsets{0};
 
   void clear();
-  /// Appends a record. `trained[t]` (same length as tokens) says whether the prediction OF token t counts; the first token has
-  /// nothing before it and never counts.
+  /// Appends a record. `trained[t]` (same length as tokens) says whether the prediction OF token t
+  /// counts; the first token has nothing before it and never counts.
   void add(std::span<const std::int32_t> record_tokens, std::span<const std::uint8_t> trained);
   [[nodiscard]] std::size_t records() const { return offsets.size() - 1; }
 };

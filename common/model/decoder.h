@@ -1,9 +1,10 @@
 #pragma once
-// Forward and backward of a decoder over packed records, with adapters on any of its linear layers. T tokens of a batch,
-// N trained positions, D hidden, F inner width, V vocabulary.
+// Forward and backward of a decoder over packed records, with adapters on any of its linear layers.
+// T tokens of a batch, N trained positions, D hidden, F inner width, V vocabulary.
 //   loss of record i = sum over its trained positions n of  -log softmax(h_n W_head^T)[target_n]
-// Logits exist only for trained positions, a chunk of rows at a time. One Decoder is one training thread: it owns the buffers,
-// planned by the largest batch seen and reused; the Model is shared and only read.
+// Logits exist only for trained positions, a chunk of rows at a time. One Decoder is one training
+// thread: it owns the buffers, planned by the largest batch seen and reused; the Model is shared
+// and only read.
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -18,33 +19,36 @@ namespace strata::model {
 
 /// What a pass found, per record (segment) of the batch.
 struct LossSums {
-  std::vector<double> loss;             // sum over trained positions
-  std::vector<std::uint32_t> trained;   // number of trained positions
-  std::vector<std::uint32_t> correct;   // of which the largest logit was the target
+  std::vector<double> loss;            // sum over trained positions
+  std::vector<std::uint32_t> trained;  // number of trained positions
+  std::vector<std::uint32_t> correct;  // of which the largest logit was the target
 
   [[nodiscard]] double total_loss() const;
   [[nodiscard]] std::uint64_t total_trained() const;
   [[nodiscard]] std::uint64_t total_correct() const;
 };
 
-/// Gradients of every parameter, for full-parameter training: one f32 vector per Model parameter, in storage order.
+/// Gradients of every parameter, for full-parameter training: one f32 vector per Model parameter,
+/// in storage order.
 struct FullGradients {
   std::vector<std::vector<float>> values;
   [[nodiscard]] static FullGradients zeros(const Model& model);
 };
 
 struct DecoderOptions {
-  bool recompute = false;          // keep only each layer's input and run the layer again in the backward pass
+  bool recompute =
+      false;  // keep only each layer's input and run the layer again in the backward pass
   std::size_t logit_bytes = 16u << 20;  // memory for one chunk of logits
 };
 
 /// What to differentiate and how much each record weighs.
 struct TrainRequest {
-  adapter::AdapterSet* adapters = nullptr;         // or
+  adapter::AdapterSet* adapters = nullptr;  // or
   FullGradients* full = nullptr;
-  std::span<const float> record_weights;           // gradient of sum_i weight_i * loss_i
-  const adapter::RecordGradients* records = nullptr;  // per-record adapter gradients instead of the sum
-  sys::Stream dropout{0};                          // of this step
+  std::span<const float> record_weights;  // gradient of sum_i weight_i * loss_i
+  const adapter::RecordGradients* records =
+      nullptr;             // per-record adapter gradients instead of the sum
+  sys::Stream dropout{0};  // of this step
 };
 
 /// Keys and values of generated sequences, so that each new token costs one row.
@@ -79,10 +83,12 @@ class Decoder {
   /// Losses and gradients, which are added to what is there.
   [[nodiscard]] LossSums train(const PackedBatch& batch, const TrainRequest& request);
   /// Logits of every row (T x V): for tests and comparisons, not for training.
-  [[nodiscard]] tensor::Matrix logits(const PackedBatch& batch, const adapter::AdapterSet* adapters);
-  /// Appends tokens to sequences; row i of the result (steps x V) predicts what follows step i. Each sequence at most once a
-  /// call, and its length plus tokens within capacity.
-  [[nodiscard]] tensor::Matrix extend(KvCache& cache, std::span<const CacheStep> steps, const adapter::AdapterSet* adapters);
+  [[nodiscard]] tensor::Matrix logits(const PackedBatch& batch,
+                                      const adapter::AdapterSet* adapters);
+  /// Appends tokens to sequences; row i of the result (steps x V) predicts what follows step i.
+  /// Each sequence at most once a call, and its length plus tokens within capacity.
+  [[nodiscard]] tensor::Matrix extend(KvCache& cache, std::span<const CacheStep> steps,
+                                      const adapter::AdapterSet* adapters);
 
   /// Bytes of all buffers.
   [[nodiscard]] std::size_t buffer_bytes() const;

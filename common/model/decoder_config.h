@@ -1,13 +1,14 @@
 #pragma once
-// What a decoder-only transformer looks like: every supported family is a value of this struct, so that one forward and
-// one backward serve them all. Filled from config.json by a family (families/*.cpp) and const afterwards.
+// What a decoder-only transformer looks like: every supported family is a value of this struct, so
+// that one forward and one backward serve them all. Filled from config.json by a family
+// (families/*.cpp) and const afterwards.
 #include <cstddef>
 #include <optional>
 #include <string>
 
 namespace strata::model {
 
-enum class NormKind { kRms, kLayer };          // Zhang & Sennrich 2019; Ba et al. 2016
+enum class NormKind { kRms, kLayer };           // Zhang & Sennrich 2019; Ba et al. 2016
 enum class PositionKind { kRotary, kLearned };  // Su et al. 2021; absolute embeddings
 enum class MlpKind { kSwiGlu, kGelu };          // Shazeer 2020; Hendrycks & Gimpel 2016, tanh form
 
@@ -24,10 +25,10 @@ struct DecoderConfig {
   std::size_t hidden = 0;        // D
   std::size_t intermediate = 0;  // F
   std::size_t layers = 0;
-  std::size_t heads = 0;         // H
-  std::size_t kv_heads = 0;      // <= H, divides it (grouped-query attention)
-  std::size_t head_dim = 0;      // even for rotary
-  std::size_t vocab = 0;         // V
+  std::size_t heads = 0;     // H
+  std::size_t kv_heads = 0;  // <= H, divides it (grouped-query attention)
+  std::size_t head_dim = 0;  // even for rotary
+  std::size_t vocab = 0;     // V
   std::size_t max_positions = 0;
   NormKind norm = NormKind::kRms;
   float norm_epsilon = 1e-5f;
@@ -35,20 +36,23 @@ struct DecoderConfig {
   double rope_theta = 10000.0;
   std::optional<Llama3Scaling> rope_scaling;
   MlpKind mlp = MlpKind::kSwiGlu;
-  bool fused_qkv = false;        // one projection of width (H + 2 H_kv) * head_dim (gpt2)
+  bool fused_qkv = false;          // one projection of width (H + 2 H_kv) * head_dim (gpt2)
   bool transposed_linear = false;  // weights stored d_in x d_out (gpt2's Conv1D)
   bool qkv_bias = false;
-  bool output_bias = false;      // attention output projection
+  bool output_bias = false;  // attention output projection
   bool mlp_bias = false;
-  bool qk_norm = false;          // RMSNorm of each head of q and k before the rotation (qwen3)
+  bool qk_norm = false;  // RMSNorm of each head of q and k before the rotation (qwen3)
   bool tied_head = false;
-  std::size_t sliding_window = 0;        // keys a query sees, itself included; 0: all earlier ones
-  std::size_t sliding_from_layer = 0;    // layers below this one see everything (qwen2's max_window_layers)
-  double initializer_range = 0.02;       // of weights made from scratch
+  std::size_t sliding_window = 0;  // keys a query sees, itself included; 0: all earlier ones
+  std::size_t sliding_from_layer =
+      0;  // layers below this one see everything (qwen2's max_window_layers)
+  double initializer_range = 0.02;  // of weights made from scratch
 
   [[nodiscard]] std::size_t query_width() const { return heads * head_dim; }
   [[nodiscard]] std::size_t kv_width() const { return kv_heads * head_dim; }
-  [[nodiscard]] std::size_t window_of(std::size_t layer) const { return layer >= sliding_from_layer ? sliding_window : 0; }
+  [[nodiscard]] std::size_t window_of(std::size_t layer) const {
+    return layer >= sliding_from_layer ? sliding_window : 0;
+  }
 };
 
 }  // namespace strata::model

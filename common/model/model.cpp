@@ -7,8 +7,8 @@
 
 namespace strata::model {
 
-/// Walks the decoder's parts in one fixed order and asks `source` for each tensor, so that loading and making from scratch
-/// cannot disagree about names and shapes.
+/// Walks the decoder's parts in one fixed order and asks `source` for each tensor, so that loading
+/// and making from scratch cannot disagree about names and shapes.
 struct Model::Builder {
   struct Wanted {
     std::string name;
@@ -21,20 +21,24 @@ struct Model::Builder {
   const ModelNames& names;
   std::vector<Wanted> wanted;
 
-  std::size_t want(std::string name, std::size_t rows, std::size_t cols = 1, bool transposed = false) {
+  std::size_t want(std::string name, std::size_t rows, std::size_t cols = 1,
+                   bool transposed = false) {
     wanted.push_back({std::move(name), rows, cols, transposed});
     return wanted.size() - 1;
   }
 
-  void want_norm(const std::string& module, std::size_t width, std::size_t& gain, std::size_t& bias) {
+  void want_norm(const std::string& module, std::size_t width, std::size_t& gain,
+                 std::size_t& bias) {
     gain = want(module + ".weight", width);
     if (model.config_.norm == NormKind::kLayer) bias = want(module + ".bias", width);
   }
 
-  std::size_t want_linear(std::size_t layer, const std::string& module, std::size_t d_out, std::size_t d_in, bool bias) {
+  std::size_t want_linear(std::size_t layer, const std::string& module, std::size_t d_out,
+                          std::size_t d_in, bool bias) {
     const bool transposed = model.config_.transposed_linear;
     LinearSite site{.module = module, .layer = layer, .d_out = d_out, .d_in = d_in};
-    site.weight = want(module + ".weight", transposed ? d_in : d_out, transposed ? d_out : d_in, transposed);
+    site.weight =
+        want(module + ".weight", transposed ? d_in : d_out, transposed ? d_out : d_in, transposed);
     if (bias) site.bias = want(module + ".bias", d_out);
     model.linears_.push_back(std::move(site));
     return model.linears_.size() - 1;
@@ -48,7 +52,8 @@ struct Model::Builder {
     LayerParts parts;
     want_norm(at(n.norm1), c.hidden, parts.norm1, parts.norm1_bias);
     if (c.fused_qkv) {
-      parts.qkv = {want_linear(layer, at(n.qkv), c.query_width() + 2 * c.kv_width(), c.hidden, c.qkv_bias)};
+      parts.qkv = {
+          want_linear(layer, at(n.qkv), c.query_width() + 2 * c.kv_width(), c.hidden, c.qkv_bias)};
     } else {
       parts.qkv = {want_linear(layer, at(n.q), c.query_width(), c.hidden, c.qkv_bias),
                    want_linear(layer, at(n.k), c.kv_width(), c.hidden, c.qkv_bias),
@@ -60,7 +65,8 @@ struct Model::Builder {
     }
     parts.o = want_linear(layer, at(n.o), c.hidden, c.query_width(), c.output_bias);
     want_norm(at(n.norm2), c.hidden, parts.norm2, parts.norm2_bias);
-    if (c.mlp == MlpKind::kSwiGlu) parts.gate = want_linear(layer, at(n.gate), c.intermediate, c.hidden, c.mlp_bias);
+    if (c.mlp == MlpKind::kSwiGlu)
+      parts.gate = want_linear(layer, at(n.gate), c.intermediate, c.hidden, c.mlp_bias);
     parts.up = want_linear(layer, at(n.up), c.intermediate, c.hidden, c.mlp_bias);
     parts.down = want_linear(layer, at(n.down), c.hidden, c.intermediate, c.mlp_bias);
     model.layers_.push_back(std::move(parts));
@@ -74,7 +80,8 @@ struct Model::Builder {
     }
     for (std::size_t layer = 0; layer < c.layers; ++layer) want_layer(layer);
     want_norm(std::string(names.final_norm), c.hidden, model.final_norm_, model.final_norm_bias_);
-    model.head_ = c.tied_head ? model.embedding_ : want(std::string(names.head) + ".weight", c.vocab, c.hidden);
+    model.head_ = c.tied_head ? model.embedding_
+                              : want(std::string(names.head) + ".weight", c.vocab, c.hidden);
   }
 };
 
@@ -82,17 +89,22 @@ namespace {
 
 std::string shape_text(std::span<const std::size_t> shape) {
   std::string out = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
   return out + "]";
 }
 
 }  // namespace
 
-Result<Model> Model::load(const sys::Disk& disk, const std::filesystem::path& folder, tensor::DType compute) {
+Result<Model> Model::load(const sys::Disk& disk, const std::filesystem::path& folder,
+                          tensor::DType compute) {
   const std::string config_path = (folder / "config.json").string();
   if (!disk.is_directory(folder)) {
-    return fail({.code = ErrorCode::kFileMissing, .what = "no such folder", .where = folder.string(),
-                 .rule = "a model is a Hugging Face folder with config.json and model.safetensors"});
+    return fail(
+        {.code = ErrorCode::kFileMissing,
+         .what = "no such folder",
+         .where = folder.string(),
+         .rule = "a model is a Hugging Face folder with config.json and model.safetensors"});
   }
   auto json = disk.read_text(config_path);
   if (!json) return fail(std::move(json).error());
@@ -122,24 +134,26 @@ Result<Model> Model::load(const sys::Disk& disk, const std::filesystem::path& fo
     }
     auto tensor = model.file_->get(stored_name);
     if (!tensor) return fail(std::move(tensor).error());
-    const std::vector<std::size_t> shape =
-        want.cols == 1 ? std::vector<std::size_t>{want.rows} : std::vector<std::size_t>{want.rows, want.cols};
+    const std::vector<std::size_t> shape = want.cols == 1
+                                               ? std::vector<std::size_t>{want.rows}
+                                               : std::vector<std::size_t>{want.rows, want.cols};
     if (tensor->shape != shape) {
-      return fail({.code = ErrorCode::kFormat, .what = "has shape " + shape_text(tensor->shape),
+      return fail({.code = ErrorCode::kFormat,
+                   .what = "has shape " + shape_text(tensor->shape),
                    .where = model.file_->where() + ": " + stored_name,
                    .rule = "config.json asks for " + shape_text(shape),
                    .remedy = "check that config.json belongs to this checkpoint"});
     }
-    auto parameter = Parameter::stored(want.name, want.rows, want.cols, want.transposed, compute, *tensor,
-                                       model.file_->where());
+    auto parameter = Parameter::stored(want.name, want.rows, want.cols, want.transposed, compute,
+                                       *tensor, model.file_->where());
     if (!parameter) return fail(std::move(parameter).error());
     model.parameters_.push_back(std::move(*parameter));
   }
   return model;
 }
 
-Result<Model> Model::create(std::string_view config_json, const std::string& where, tensor::DType compute,
-                            sys::Stream stream) {
+Result<Model> Model::create(std::string_view config_json, const std::string& where,
+                            tensor::DType compute, sys::Stream stream) {
   auto family = find_family(config_json, where);
   if (!family) return fail(std::move(family).error());
   auto config = (*family)->parse(config_json, where);
@@ -154,10 +168,11 @@ Result<Model> Model::create(std::string_view config_json, const std::string& whe
     std::vector<float> values(want.rows * want.cols, want.name.ends_with(".bias") ? 0.0f : 1.0f);
     if (want.cols != 1) {
       sys::Stream draws = stream.at({.purpose = "weights", .item = sys::name_hash(want.name)});
-      for (float& v : values) v = static_cast<float>(model.config_.initializer_range * draws.normal());
+      for (float& v : values)
+        v = static_cast<float>(model.config_.initializer_range * draws.normal());
     }
-    model.parameters_.push_back(
-        Parameter::made(want.name, want.rows, want.cols, want.transposed, compute, std::move(values)));
+    model.parameters_.push_back(Parameter::made(want.name, want.rows, want.cols, want.transposed,
+                                                compute, std::move(values)));
   }
   return model;
 }
@@ -178,10 +193,12 @@ std::size_t Model::parameter_count() const {
 Sha256 Model::state_hash() const {
   std::vector<std::size_t> order(parameters_.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(),
-            [&](std::size_t a, std::size_t b) { return parameters_[a].name() < parameters_[b].name(); });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return parameters_[a].name() < parameters_[b].name();
+  });
   std::vector<Sha256> hashes(parameters_.size());
-  tensor::parallel_tasks(order.size(), [&](std::size_t i) { hashes[order[i]] = parameters_[order[i]].hash(); });
+  tensor::parallel_tasks(order.size(),
+                         [&](std::size_t i) { hashes[order[i]] = parameters_[order[i]].hash(); });
   Hasher root;
   for (const std::size_t i : order) {
     root.add(parameters_[i].name());

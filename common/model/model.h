@@ -1,7 +1,8 @@
 #pragma once
-// A decoder-only language model: its shape, its tensors, and the linear layers that can carry an adapter. The base of a
-// federation round: shared and read-only while clients train, changed only by folding a round's packet into it.
-// Threads: const members from several threads; anything else needs exclusive use.
+// A decoder-only language model: its shape, its tensors, and the linear layers that can carry an
+// adapter. The base of a federation round: shared and read-only while clients train, changed only
+// by folding a round's packet into it. Threads: const members from several threads; anything else
+// needs exclusive use.
 #include <array>
 #include <filesystem>
 #include <limits>
@@ -22,7 +23,8 @@ namespace strata::model {
 
 inline constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
 
-/// One linear layer y = W x (+ bias). `module` is the name PEFT uses ("model.layers.0.self_attn.q_proj").
+/// One linear layer y = W x (+ bias). `module` is the name PEFT uses
+/// ("model.layers.0.self_attn.q_proj").
 struct LinearSite {
   std::string module;
   std::size_t layer = 0;
@@ -42,9 +44,11 @@ struct LayerParts {
 
 class Model {
  public:
-  /// Loads a Hugging Face folder. `compute` is the type of the matrix products, kF32 or kBF16. Errors name file and tensor:
-  /// missing tensors, wrong shapes, non-finite values, unsupported families.
-  [[nodiscard]] static Result<Model> load(const sys::Disk& disk, const std::filesystem::path& folder,
+  /// Loads a Hugging Face folder. `compute` is the type of the matrix products, kF32 or kBF16.
+  /// Errors name file and tensor: missing tensors, wrong shapes, non-finite values, unsupported
+  /// families.
+  [[nodiscard]] static Result<Model> load(const sys::Disk& disk,
+                                          const std::filesystem::path& folder,
                                           tensor::DType compute);
   /// Fresh weights for the config.json text: normal with initializer_range, norms 1, biases 0.
   [[nodiscard]] static Result<Model> create(std::string_view config_json, const std::string& where,
@@ -67,8 +71,8 @@ class Model {
   [[nodiscard]] std::size_t find(std::string_view name) const;
   [[nodiscard]] std::size_t parameter_count() const;
 
-  /// SHA-256 over (name, SHA-256 of the f32 values) of all tensors in name order: the same for every party that holds the
-  /// same model, however it is stored.
+  /// SHA-256 over (name, SHA-256 of the f32 values) of all tensors in name order: the same for
+  /// every party that holds the same model, however it is stored.
   [[nodiscard]] Sha256 state_hash() const;
   [[nodiscard]] std::size_t owned_bytes() const;
 
@@ -83,7 +87,8 @@ class Model {
   std::vector<Parameter> parameters_;
   std::vector<LinearSite> linears_;
   std::vector<LayerParts> layers_;
-  std::size_t embedding_ = kNone, positions_ = kNone, final_norm_ = kNone, final_norm_bias_ = kNone, head_ = kNone;
+  std::size_t embedding_ = kNone, positions_ = kNone, final_norm_ = kNone, final_norm_bias_ = kNone,
+              head_ = kNone;
 };
 
 }  // namespace strata::model

@@ -45,8 +45,10 @@ std::size_t first_not_finite(const float* values, std::size_t n) {
 
 }  // namespace
 
-Result<Parameter> Parameter::stored(std::string name, std::size_t rows, std::size_t cols, bool transposed, DType compute,
-                                    const formats::StoredTensor& stored_tensor, const std::string& where) {
+Result<Parameter> Parameter::stored(std::string name, std::size_t rows, std::size_t cols,
+                                    bool transposed, DType compute,
+                                    const formats::StoredTensor& stored_tensor,
+                                    const std::string& where) {
   Parameter p;
   p.name_ = std::move(name);
   p.rows_ = rows;
@@ -55,12 +57,15 @@ Result<Parameter> Parameter::stored(std::string name, std::size_t rows, std::siz
   p.compute_ = cols == 1 ? DType::kF32 : compute;
   if (stored_tensor.dtype == p.compute_ && cols != 1) {
     const std::size_t n = p.size();
-    const std::size_t bad = p.compute_ == DType::kBF16
-                                ? first_not_finite(reinterpret_cast<const BFloat16*>(stored_tensor.bytes.data()), n)
-                                : first_not_finite(reinterpret_cast<const float*>(stored_tensor.bytes.data()), n);
+    const std::size_t bad =
+        p.compute_ == DType::kBF16
+            ? first_not_finite(reinterpret_cast<const BFloat16*>(stored_tensor.bytes.data()), n)
+            : first_not_finite(reinterpret_cast<const float*>(stored_tensor.bytes.data()), n);
     if (bad != n) {
-      return fail({.code = ErrorCode::kFormat, .what = "value " + std::to_string(bad) + " is NaN or infinite",
-                   .where = where + ": " + p.name_, .rule = "weights are finite",
+      return fail({.code = ErrorCode::kFormat,
+                   .what = "value " + std::to_string(bad) + " is NaN or infinite",
+                   .where = where + ": " + p.name_,
+                   .rule = "weights are finite",
                    .remedy = "fetch or export the model again"});
     }
     p.mapped_ = stored_tensor.bytes.data();
@@ -79,8 +84,8 @@ Result<Parameter> Parameter::stored(std::string name, std::size_t rows, std::siz
   return p;
 }
 
-Parameter Parameter::made(std::string name, std::size_t rows, std::size_t cols, bool transposed, DType compute,
-                          std::vector<float> values) {
+Parameter Parameter::made(std::string name, std::size_t rows, std::size_t cols, bool transposed,
+                          DType compute, std::vector<float> values) {
   check(values.size() == rows * cols, "parameter: wrong number of values");
   Parameter p;
   p.name_ = std::move(name);

@@ -1,7 +1,7 @@
 #pragma once
-// One tensor of a model: as it lies in the checkpoint (memory-mapped, shared, read-only) until something is folded into it
-// or it is trained, from when an f32 master copy is the truth and the compute copy is made from it. bf16 alone would lose
-// small updates (docs/methods/flora.md).
+// One tensor of a model: as it lies in the checkpoint (memory-mapped, shared, read-only) until
+// something is folded into it or it is trained, from when an f32 master copy is the truth and the
+// compute copy is made from it. bf16 alone would lose small updates (docs/methods/flora.md).
 // Threads: const members may be called from several threads; changing ones need exclusive use.
 #include <memory>
 #include <span>
@@ -18,14 +18,17 @@ namespace strata::model {
 
 class Parameter {
  public:
-  /// A stored tensor. `rows` x `cols` as stored (a vector is n x 1). Matrices compute in `compute` (kF32 or kBF16), vectors
-  /// always in f32. kFormat when the values cannot be used.
-  [[nodiscard]] static Result<Parameter> stored(std::string name, std::size_t rows, std::size_t cols, bool transposed,
-                                                tensor::DType compute, const formats::StoredTensor& tensor,
+  /// A stored tensor. `rows` x `cols` as stored (a vector is n x 1). Matrices compute in `compute`
+  /// (kF32 or kBF16), vectors always in f32. kFormat when the values cannot be used.
+  [[nodiscard]] static Result<Parameter> stored(std::string name, std::size_t rows,
+                                                std::size_t cols, bool transposed,
+                                                tensor::DType compute,
+                                                const formats::StoredTensor& tensor,
                                                 const std::string& where);
   /// Values made here (initialisation from scratch).
-  [[nodiscard]] static Parameter made(std::string name, std::size_t rows, std::size_t cols, bool transposed,
-                                      tensor::DType compute, std::vector<float> values);
+  [[nodiscard]] static Parameter made(std::string name, std::size_t rows, std::size_t cols,
+                                      bool transposed, tensor::DType compute,
+                                      std::vector<float> values);
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] std::size_t rows() const { return rows_; }
@@ -63,9 +66,10 @@ class Parameter {
   std::size_t cols_ = 0;
   bool transposed_ = false;
   tensor::DType compute_ = tensor::DType::kF32;
-  const std::byte* mapped_ = nullptr;      // stored bytes in the compute type, when they can be used as they lie
-  std::vector<float> master_;              // f32 values, the truth when present (and the compute copy when f32)
-  std::vector<tensor::BFloat16> half_;     // owned bf16 compute copy
+  const std::byte* mapped_ =
+      nullptr;  // stored bytes in the compute type, when they can be used as they lie
+  std::vector<float> master_;  // f32 values, the truth when present (and the compute copy when f32)
+  std::vector<tensor::BFloat16> half_;  // owned bf16 compute copy
 };
 
 }  // namespace strata::model

@@ -42,20 +42,23 @@ std::string format(const char* pattern, Args... args) {
 // The line that sums up a finished thing; empty for events people do not wait for.
 std::string summary(const Event& e) {
   if (e.name == "run_started") {
-    return format("%s clients, %s rounds, method %s, %s threads", text(e, "clients").c_str(), text(e, "rounds").c_str(),
-                  text(e, "method").c_str(), text(e, "threads").c_str());
+    return format("%s clients, %s rounds, method %s, %s threads", text(e, "clients").c_str(),
+                  text(e, "rounds").c_str(), text(e, "method").c_str(), text(e, "threads").c_str());
   }
   if (e.name == "client_round") {
-    return format("round %s  %-12s rank %-3s loss %.4f -> %.4f  %.0f tokens/s  %.1f s", text(e, "round").c_str(),
-                  text(e, "client").c_str(), text(e, "rank").c_str(), number(e, "loss_before"), number(e, "loss_after"),
+    return format("round %s  %-12s rank %-3s loss %.4f -> %.4f  %.0f tokens/s  %.1f s",
+                  text(e, "round").c_str(), text(e, "client").c_str(), text(e, "rank").c_str(),
+                  number(e, "loss_before"), number(e, "loss_after"),
                   number(e, "tokens") / std::max(number(e, "seconds"), 1e-9), number(e, "seconds"));
   }
   if (e.name == "client_refused") {
-    return format("round %s  %s is left out: %s", text(e, "round").c_str(), text(e, "client").c_str(), text(e, "reason").c_str());
+    return format("round %s  %s is left out: %s", text(e, "round").c_str(),
+                  text(e, "client").c_str(), text(e, "reason").c_str());
   }
   if (e.name == "aggregate") {
-    std::string line = format("round %s  %s of %s updates, stacked rank %s", text(e, "round").c_str(), text(e, "method").c_str(),
-                              text(e, "clients").c_str(), text(e, "rank").c_str());
+    std::string line =
+        format("round %s  %s of %s updates, stacked rank %s", text(e, "round").c_str(),
+               text(e, "method").c_str(), text(e, "clients").c_str(), text(e, "rank").c_str());
     const double error = number(e, "relative_error");
     if (std::isfinite(error)) {
       line += format(", off the clients' mean by %.1e", error);
@@ -65,8 +68,8 @@ std::string summary(const Event& e) {
     return line;
   }
   if (e.name == "evaluation") {
-    std::string line = format("round %s  held-out loss %.4f, perplexity %.2f", text(e, "round").c_str(), number(e, "loss"),
-                              number(e, "perplexity"));
+    std::string line = format("round %s  held-out loss %.4f, perplexity %.2f",
+                              text(e, "round").c_str(), number(e, "loss"), number(e, "perplexity"));
     const double match = number(e, "exact_match");
     if (std::isfinite(match)) line += format(", exact match %.1f %%", 100.0 * match);
     return line;
@@ -77,7 +80,8 @@ std::string summary(const Event& e) {
 
 class Console final : public Observer {
  public:
-  Console(bool bars, std::ostream& out, const sys::Clock& clock) : bars_(bars), out_(out), clock_(clock) {}
+  Console(bool bars, std::ostream& out, const sys::Clock& clock)
+      : bars_(bars), out_(out), clock_(clock) {}
   ~Console() override { clear(); }
 
   void on(const Event& event) override {
@@ -98,8 +102,9 @@ class Console final : public Observer {
       auto [at, first] = last_.try_emplace(client, now);
       if (now - at->second < kLineSeconds) return;
       at->second = now;
-      out_ << format("round %s  %-12s step %s of %s, loss %.4f, %.0f tokens/s", text(event, "round").c_str(), client.c_str(),
-                     text(event, "step").c_str(), text(event, "steps").c_str(), number(event, "loss"),
+      out_ << format("round %s  %-12s step %s of %s, loss %.4f, %.0f tokens/s",
+                     text(event, "round").c_str(), client.c_str(), text(event, "step").c_str(),
+                     text(event, "steps").c_str(), number(event, "loss"),
                      number(event, "tokens_per_second"))
            << '\n'
            << std::flush;
@@ -112,8 +117,9 @@ class Console final : public Observer {
     std::string bar(static_cast<std::size_t>(kBarWidth), '.');
     for (int i = 0; i < filled && i < kBarWidth; ++i) bar[static_cast<std::size_t>(i)] = '#';
     out_ << '\r'
-         << format("round %s  %-12s [%s] step %s/%s  loss %.4f  %.0f tokens/s", text(event, "round").c_str(), client.c_str(),
-                   bar.c_str(), text(event, "step").c_str(), text(event, "steps").c_str(), number(event, "loss"),
+         << format("round %s  %-12s [%s] step %s/%s  loss %.4f  %.0f tokens/s",
+                   text(event, "round").c_str(), client.c_str(), bar.c_str(),
+                   text(event, "step").c_str(), text(event, "steps").c_str(), number(event, "loss"),
                    number(event, "tokens_per_second"))
          << "\x1b[K" << std::flush;
     drawn_ = true;
@@ -135,7 +141,8 @@ class Console final : public Observer {
 
 }  // namespace
 
-std::unique_ptr<Observer> make_console(ConsoleStyle style, std::ostream& out, const sys::Clock& clock) {
+std::unique_ptr<Observer> make_console(ConsoleStyle style, std::ostream& out,
+                                       const sys::Clock& clock) {
   if (style == ConsoleStyle::kSilent) return std::make_unique<NullObserver>();
   return std::make_unique<Console>(style == ConsoleStyle::kBars, out, clock);
 }

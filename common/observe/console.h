@@ -1,6 +1,6 @@
 #pragma once
-// Progress for people on one stream: bars redrawn in place on a terminal, plain lines elsewhere (one per round and evaluation, steps at
-// most every 30 s), or nothing.
+// Progress for people on one stream: bars redrawn in place on a terminal, plain lines elsewhere
+// (one per round and evaluation, steps at most every 30 s), or nothing.
 #include <iosfwd>
 #include <memory>
 
@@ -12,6 +12,7 @@ namespace strata::observe {
 enum class ConsoleStyle { kBars, kLines, kSilent };
 
 /// `out` and `clock` are borrowed.
-[[nodiscard]] std::unique_ptr<Observer> make_console(ConsoleStyle style, std::ostream& out, const sys::Clock& clock);
+[[nodiscard]] std::unique_ptr<Observer> make_console(ConsoleStyle style, std::ostream& out,
+                                                     const sys::Clock& clock);
 
 }  // namespace strata::observe

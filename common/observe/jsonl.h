@@ -11,8 +11,9 @@
 
 namespace strata::observe {
 
-/// Appends {"event", "ts", fields...} per event; numbers that are not finite become null. Lines are kept and written in blocks: at
-/// every event but "step", and at destruction. The first failed write is kept in status() and ends writing.
+/// Appends {"event", "ts", fields...} per event; numbers that are not finite become null. Lines are
+/// kept and written in blocks: at every event but "step", and at destruction. The first failed
+/// write is kept in status() and ends writing.
 class JsonlObserver final : public Observer {
  public:
   JsonlObserver(sys::Disk& disk, const sys::Clock& clock, std::filesystem::path path);

@@ -1,7 +1,8 @@
 #pragma once
-// Facts out: what the program tells the outside while it works. Learning code reports events; where they are written (metrics.jsonl,
-// a terminal, nowhere) is decided at assembly. Events never carry records, prompts or gradients.
-// Threads: on() may be called from several threads at once; implementations lock.
+// Facts out: what the program tells the outside while it works. Learning code reports events; where
+// they are written (metrics.jsonl, a terminal, nowhere) is decided at assembly. Events never carry
+// records, prompts or gradients. Threads: on() may be called from several threads at once;
+// implementations lock.
 #include <cstdint>
 #include <string>
 #include <string_view>

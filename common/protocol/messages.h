@@ -1,6 +1,6 @@
 #pragma once
-// What coordinator and client say to each other in a round, as typed values. Transports carry them as bytes and know nothing of
-// their meaning.
+// What coordinator and client say to each other in a round, as typed values. Transports carry them
+// as bytes and know nothing of their meaning.
 #include <cstdint>
 #include <map>
 #include <string>

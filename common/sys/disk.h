@@ -1,6 +1,7 @@
 #pragma once
-// The file system as an interface, so that a whole federation can run against a simulated or faulty disk.
-// Threads: implementations may be called from several threads as long as no two calls touch the same path.
+// The file system as an interface, so that a whole federation can run against a simulated or faulty
+// disk. Threads: implementations may be called from several threads as long as no two calls touch
+// the same path.
 #include <cstddef>
 #include <filesystem>
 #include <functional>
@@ -14,8 +15,8 @@
 
 namespace strata::sys {
 
-/// The bytes of a file, read-only, valid as long as the object lives. For a real disk the pages are memory-mapped and
-/// shared between processes.
+/// The bytes of a file, read-only, valid as long as the object lives. For a real disk the pages are
+/// memory-mapped and shared between processes.
 class MappedFile {
  public:
   virtual ~MappedFile() = default;
@@ -42,10 +43,10 @@ class Disk {
   [[nodiscard]] virtual Result<std::shared_ptr<const MappedFile>> map(const Path& path) const = 0;
 
   [[nodiscard]] virtual Result<void> create_directories(const Path& folder) = 0;
-  /// Writes a whole file or nothing: temporary name in the same folder, fsync, rename, fsync of the folder. On any
-  /// failure the temporary is removed and an earlier file of that name is untouched.
-  [[nodiscard]] virtual Result<void> write_atomic(const Path& path,
-                                                  const std::function<Result<void>(FileWriter&)>& produce) = 0;
+  /// Writes a whole file or nothing: temporary name in the same folder, fsync, rename, fsync of the
+  /// folder. On any failure the temporary is removed and an earlier file of that name is untouched.
+  [[nodiscard]] virtual Result<void> write_atomic(
+      const Path& path, const std::function<Result<void>(FileWriter&)>& produce) = 0;
   [[nodiscard]] Result<void> write_atomic(const Path& path, std::string_view text);
   /// Appends one piece and flushes it to the operating system (metrics, logs).
   [[nodiscard]] virtual Result<void> append(const Path& path, std::string_view text) = 0;

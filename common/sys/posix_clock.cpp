@@ -10,7 +10,8 @@ namespace {
 class PosixClock final : public Clock {
  public:
   double seconds() const override {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   }
   std::string utc() const override {
     const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());

@@ -17,13 +17,16 @@
 namespace strata::sys {
 
 Result<void> Disk::write_atomic(const Path& path, std::string_view text) {
-  return write_atomic(path, [&](FileWriter& out) { return out.write(std::as_bytes(std::span(text.data(), text.size()))); });
+  return write_atomic(path, [&](FileWriter& out) {
+    return out.write(std::as_bytes(std::span(text.data(), text.size())));
+  });
 }
 
 namespace {
 
 Error os_error(const std::filesystem::path& path, std::string_view action, int number) {
-  Error error{.code = ErrorCode::kIo, .what = std::string(action) + " failed: " + std::strerror(number),
+  Error error{.code = ErrorCode::kIo,
+              .what = std::string(action) + " failed: " + std::strerror(number),
               .where = path.string()};
   if (number == ENOSPC || number == EDQUOT) {
     error.code = ErrorCode::kDiskFull;
@@ -62,7 +65,9 @@ class PosixMapping final : public MappedFile {
   ~PosixMapping() override {
     if (size_ > 0) ::munmap(data_, size_);
   }
-  std::span<const std::byte> bytes() const override { return {static_cast<const std::byte*>(data_), size_}; }
+  std::span<const std::byte> bytes() const override {
+    return {static_cast<const std::byte*>(data_), size_};
+  }
 
  private:
   void* data_;
@@ -90,7 +95,8 @@ class PosixWriter final : public FileWriter {
 Result<void> sync_folder(const std::filesystem::path& file) {
   const auto folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
   const FileDescriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.ok() || ::fsync(fd.get()) != 0) return fail(os_error(folder, "syncing the folder", errno));
+  if (!fd.ok() || ::fsync(fd.get()) != 0)
+    return fail(os_error(folder, "syncing the folder", errno));
   return {};
 }
 
@@ -128,7 +134,8 @@ class PosixDisk final : public Disk {
     struct stat info {};
     if (::fstat(fd.get(), &info) != 0) return fail(os_error(path, "reading the size", errno));
     if (!S_ISREG(info.st_mode)) {
-      return fail({.code = ErrorCode::kIo, .what = "is not a regular file", .where = path.string()});
+      return fail(
+          {.code = ErrorCode::kIo, .what = "is not a regular file", .where = path.string()});
     }
     const auto size = static_cast<std::size_t>(info.st_size);
     if (size == 0) return std::make_shared<const PosixMapping>(nullptr, 0);
@@ -144,7 +151,8 @@ class PosixDisk final : public Disk {
     return {};
   }
 
-  Result<void> write_atomic(const Path& path, const std::function<Result<void>(FileWriter&)>& produce) override {
+  Result<void> write_atomic(const Path& path,
+                            const std::function<Result<void>(FileWriter&)>& produce) override {
     const Path temporary = path.string() + ".tmp." + std::to_string(::getpid());
     auto written = write_and_sync(temporary, produce);
     if (written && ::rename(temporary.c_str(), path.c_str()) != 0) {
@@ -167,7 +175,8 @@ class PosixDisk final : public Disk {
   }
 
   Result<void> rename(const Path& from, const Path& to) override {
-    if (::rename(from.c_str(), to.c_str()) != 0) return fail(os_error(to, "renaming into place", errno));
+    if (::rename(from.c_str(), to.c_str()) != 0)
+      return fail(os_error(to, "renaming into place", errno));
     return sync_folder(to);
   }
 
@@ -179,7 +188,8 @@ class PosixDisk final : public Disk {
   }
 
  private:
-  static Result<void> write_and_sync(const Path& path, const std::function<Result<void>(FileWriter&)>& produce) {
+  static Result<void> write_and_sync(const Path& path,
+                                     const std::function<Result<void>(FileWriter&)>& produce) {
     FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (!fd.ok()) return fail(os_error(path, "creating", errno));
     PosixWriter writer(path, fd.get());

@@ -19,9 +19,11 @@ namespace {
 // One 64-bit output of the generator as a mixing function: (key, a, b) -> bits.
 std::uint64_t mix(std::uint64_t key, std::uint64_t a, std::uint64_t b) {
   r123::Philox4x32 philox;
-  const r123::Philox4x32::ctr_type counter{{static_cast<std::uint32_t>(a), static_cast<std::uint32_t>(a >> 32),
-                                            static_cast<std::uint32_t>(b), static_cast<std::uint32_t>(b >> 32)}};
-  const r123::Philox4x32::key_type k{{static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)}};
+  const r123::Philox4x32::ctr_type counter{
+      {static_cast<std::uint32_t>(a), static_cast<std::uint32_t>(a >> 32),
+       static_cast<std::uint32_t>(b), static_cast<std::uint32_t>(b >> 32)}};
+  const r123::Philox4x32::key_type k{
+      {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)}};
   const auto out = philox(counter, k);
   return (static_cast<std::uint64_t>(out[1]) << 32) | out[0];
 }
@@ -41,7 +43,8 @@ std::uint32_t Stream::word(std::uint64_t index) const {
   const std::uint64_t block = index / 4;
   const r123::Philox4x32::ctr_type counter{
       {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), 0, 0xd7a7u}};
-  const r123::Philox4x32::key_type k{{static_cast<std::uint32_t>(key_), static_cast<std::uint32_t>(key_ >> 32)}};
+  const r123::Philox4x32::key_type k{
+      {static_cast<std::uint32_t>(key_), static_cast<std::uint32_t>(key_ >> 32)}};
   return philox(counter, k)[index % 4];
 }
 

@@ -5,8 +5,7 @@
 namespace strata::tensor {
 
 // Plain loops over integers; the clones let the compiler use what the CPU has.
-STRATA_SIMD static void round_words(std::uint16_t* out, const std::uint32_t* in,
-                                                                             std::size_t n) {
+STRATA_SIMD static void round_words(std::uint16_t* out, const std::uint32_t* in, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t word = in[i];
     const std::uint32_t rounded = (word + 0x7fffu + ((word >> 16) & 1u)) >> 16;
@@ -15,8 +14,7 @@ STRATA_SIMD static void round_words(std::uint16_t* out, const std::uint32_t* in,
   }
 }
 
-STRATA_SIMD static void widen_words(std::uint32_t* out, const std::uint16_t* in,
-                                                                             std::size_t n) {
+STRATA_SIMD static void widen_words(std::uint32_t* out, const std::uint16_t* in, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<std::uint32_t>(in[i]) << 16;
 }
 

@@ -14,15 +14,19 @@ enum class DType : std::uint8_t { kF32, kF16, kBF16, kF64, kI64, kI32, kI16, kI8
 [[nodiscard]] constexpr std::size_t size_of(DType type) {
   switch (type) {
     case DType::kF64:
-    case DType::kI64: return 8;
+    case DType::kI64:
+      return 8;
     case DType::kF32:
-    case DType::kI32: return 4;
+    case DType::kI32:
+      return 4;
     case DType::kF16:
     case DType::kBF16:
-    case DType::kI16: return 2;
+    case DType::kI16:
+      return 2;
     case DType::kI8:
     case DType::kU8:
-    case DType::kBool: return 1;
+    case DType::kBool:
+      return 1;
   }
   return 0;
 }
@@ -32,10 +36,13 @@ struct BFloat16 {
   std::uint16_t bits = 0;
   [[nodiscard]] static BFloat16 from(float value) {
     const auto word = std::bit_cast<std::uint32_t>(value);
-    if ((word & 0x7fffffffu) > 0x7f800000u) return {static_cast<std::uint16_t>((word >> 16) | 0x40u)};
+    if ((word & 0x7fffffffu) > 0x7f800000u)
+      return {static_cast<std::uint16_t>((word >> 16) | 0x40u)};
     return {static_cast<std::uint16_t>((word + 0x7fffu + ((word >> 16) & 1u)) >> 16)};
   }
-  [[nodiscard]] float to_float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+  [[nodiscard]] float to_float() const {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
 };
 
 /// An IEEE half as its 16 bits.

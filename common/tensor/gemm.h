@@ -24,7 +24,8 @@ struct Operand {
   Operand(ConstMatrixView m)  // NOLINT: a float matrix is an operand
       : data(m.data), rows(m.rows), cols(m.cols), stride(m.stride) {}
   Operand(MatrixView m) : Operand(ConstMatrixView(m)) {}  // NOLINT
-  Operand(const void* d, DType t, std::size_t r, std::size_t c) : data(d), dtype(t), rows(r), cols(c), stride(c) {}
+  Operand(const void* d, DType t, std::size_t r, std::size_t c)
+      : data(d), dtype(t), rows(r), cols(c), stride(c) {}
 
   [[nodiscard]] Operand t() const {
     Operand other = *this;
@@ -40,8 +41,9 @@ struct Operand {
   }
 };
 
-/// The products of one thread of training: oneDNN engine, stream and the primitives made so far, by shape. Not
-/// thread-safe; threads inside a product are those of set_thread_count(). Same operands, same thread count: same bits.
+/// The products of one thread of training: oneDNN engine, stream and the primitives made so far, by
+/// shape. Not thread-safe; threads inside a product are those of set_thread_count(). Same operands,
+/// same thread count: same bits.
 class Gemm {
  public:
   Gemm();
@@ -49,18 +51,23 @@ class Gemm {
   Gemm& operator=(Gemm&&) noexcept;
   ~Gemm();
 
-  /// Shapes must agree (an assertion: callers derive them from a validated model). K = 0 or M = 0 is allowed.
-  void multiply(MatrixView out, const Operand& a, const Operand& b, bool accumulate, float scale = 1.0f);
+  /// Shapes must agree (an assertion: callers derive them from a validated model). K = 0 or M = 0
+  /// is allowed.
+  void multiply(MatrixView out, const Operand& a, const Operand& b, bool accumulate,
+                float scale = 1.0f);
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
-/// out = scale * op(a) op(b) [+ out] in float on the calling thread's team: for small products inside parallel loops.
-void small_gemm(MatrixView out, const Operand& a, const Operand& b, bool accumulate, float scale = 1.0f);
+/// out = scale * op(a) op(b) [+ out] in float on the calling thread's team: for small products
+/// inside parallel loops.
+void small_gemm(MatrixView out, const Operand& a, const Operand& b, bool accumulate,
+                float scale = 1.0f);
 
-/// Whether this CPU multiplies bf16 natively or by oneDNN's emulation; otherwise Gemm widens to float first.
+/// Whether this CPU multiplies bf16 natively or by oneDNN's emulation; otherwise Gemm widens to
+/// float first.
 [[nodiscard]] bool has_fast_bf16();
 
 /// Name of the instruction set oneDNN uses on this machine: "avx512_core_bf16", "avx2", ...

@@ -14,13 +14,19 @@ namespace {
 using Eigen::Index;
 using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Dense = Eigen::MatrixXd;
-using FloatMap = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0, Eigen::OuterStride<>>;
+using FloatMap =
+    Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0,
+               Eigen::OuterStride<>>;
 
 Index index(std::size_t n) { return static_cast<Index>(n); }
 
-FloatMap map(const ConstMatrixView& m) { return {m.data, index(m.rows), index(m.cols), Eigen::OuterStride<>(index(m.stride))}; }
+FloatMap map(const ConstMatrixView& m) {
+  return {m.data, index(m.rows), index(m.cols), Eigen::OuterStride<>(index(m.stride))};
+}
 
-Eigen::Map<const RowMajor> map(const Doubles& m) { return {m.values.data(), index(m.rows), index(m.cols)}; }
+Eigen::Map<const RowMajor> map(const Doubles& m) {
+  return {m.values.data(), index(m.rows), index(m.cols)};
+}
 
 template <class Derived>
 Doubles doubles(const Eigen::MatrixBase<Derived>& m) {
@@ -71,17 +77,21 @@ Singular singular(const Dense& m) {
   return out;
 }
 
-// X = Q R of a tall X; a side that is not taller than wide is its own R, since Q would only turn it.
+// X = Q R of a tall X; a side that is not taller than wide is its own R, since Q would only turn
+// it.
 Qr reduce(const Dense& x) {
   if (x.rows() <= x.cols()) return {Dense(), x};
   return qr(x);
 }
 
-Dense expand(const Qr& side, const Dense& core) { return side.q.size() == 0 ? core : Dense(side.q * core); }
+Dense expand(const Qr& side, const Dense& core) {
+  return side.q.size() == 0 ? core : Dense(side.q * core);
+}
 
-// The rank that `rule` asks for, from descending singular values; tail[q] = the part lost with rank q.
-std::size_t choose_rank(const Eigen::VectorXd& s, std::span<const double> tail, std::size_t longer_side,
-                        const RecompressRule& rule) {
+// The rank that `rule` asks for, from descending singular values; tail[q] = the part lost with rank
+// q.
+std::size_t choose_rank(const Eigen::VectorXd& s, std::span<const double> tail,
+                        std::size_t longer_side, const RecompressRule& rule) {
   if (s.size() == 0 || s(0) == 0.0) return 0;
   const double floor = static_cast<double>(longer_side) * rule.unit_roundoff * s(0);
   std::size_t q = 0;
@@ -95,7 +105,8 @@ std::size_t choose_rank(const Eigen::VectorXd& s, std::span<const double> tail, 
 
 Matrix Doubles::narrow() const {
   Matrix out(rows, cols);
-  std::transform(values.begin(), values.end(), out.data(), [](double v) { return static_cast<float>(v); });
+  std::transform(values.begin(), values.end(), out.data(),
+                 [](double v) { return static_cast<float>(v); });
   return out;
 }
 
@@ -119,12 +130,14 @@ Recompressed recompress(const FactorView& product, const RecompressRule& rule) {
   const auto count = static_cast<std::size_t>(core.s.size());
   std::vector<double> tail(count + 1, 0.0);
   for (std::size_t i = count; i-- > 0;) tail[i] = std::hypot(tail[i + 1], core.s(index(i)));
-  const std::size_t rank = choose_rank(core.s, tail, std::max(product.b.rows, product.a.cols), rule);
+  const std::size_t rank =
+      choose_rank(core.s, tail, std::max(product.b.rows, product.a.cols), rule);
   const Index q = index(rank);
   const Eigen::VectorXd root = core.s.head(q).cwiseSqrt();
   Dense b = expand(left, core.u.leftCols(q) * root.asDiagonal());
   Dense a = expand(right, core.v.leftCols(q) * root.asDiagonal());
-  fix_signs(b, a);  // of the result: the core's coordinates depend on which of many equal pairs (B G, G^-1 A) came in
+  fix_signs(b, a);  // of the result: the core's coordinates depend on which of many equal pairs (B
+                    // G, G^-1 A) came in
   out.b = doubles(b);
   out.a = doubles(a.transpose());
   out.singular_values.assign(core.s.begin(), core.s.end());
@@ -134,7 +147,8 @@ Recompressed recompress(const FactorView& product, const RecompressRule& rule) {
 }
 
 double inner_product(const FactorView& x, const FactorView& y) {
-  check(x.b.rows == y.b.rows && x.a.cols == y.a.cols, "inner_product: the products have different shapes");
+  check(x.b.rows == y.b.rows && x.a.cols == y.a.cols,
+        "inner_product: the products have different shapes");
   const Dense left = map(x.b).cast<double>().transpose() * map(y.b).cast<double>();   // r_x x r_y
   const Dense right = map(x.a).cast<double>() * map(y.a).cast<double>().transpose();  // r_x x r_y
   return x.weight * y.weight * left.cwiseProduct(right).sum();
@@ -143,7 +157,8 @@ double inner_product(const FactorView& x, const FactorView& y) {
 Doubles gram(std::span<const FactorView> products) {
   Doubles out(products.size(), products.size());
   for (std::size_t i = 0; i < products.size(); ++i) {
-    for (std::size_t j = 0; j <= i; ++j) out(i, j) = out(j, i) = inner_product(products[i], products[j]);
+    for (std::size_t j = 0; j <= i; ++j)
+      out(i, j) = out(j, i) = inner_product(products[i], products[j]);
   }
   return out;
 }
@@ -155,10 +170,13 @@ double frobenius_norm(std::span<const FactorView> products) {
   return std::sqrt(std::max(0.0, sum));
 }
 
-void add_product_rows(std::span<double> out, const FactorView& product, std::size_t first, std::size_t count) {
-  check(out.size() == count * product.a.cols && first + count <= product.b.rows, "add_product_rows: wrong output size");
+void add_product_rows(std::span<double> out, const FactorView& product, std::size_t first,
+                      std::size_t count) {
+  check(out.size() == count * product.a.cols && first + count <= product.b.rows,
+        "add_product_rows: wrong output size");
   Eigen::Map<RowMajor> rows(out.data(), index(count), index(product.a.cols));
-  const RowMajor b = map(product.b).middleRows(index(first), index(count)).cast<double>() * product.weight;
+  const RowMajor b =
+      map(product.b).middleRows(index(first), index(count)).cast<double>() * product.weight;
   rows.noalias() += b * map(product.a).cast<double>().eval();
 }
 

@@ -18,10 +18,11 @@ struct BasicView {
 
   BasicView() = default;
   BasicView(T* d, std::size_t r, std::size_t c) : data(d), rows(r), cols(c), stride(c) {}
-  BasicView(T* d, std::size_t r, std::size_t c, std::size_t s) : data(d), rows(r), cols(c), stride(s) {}
+  BasicView(T* d, std::size_t r, std::size_t c, std::size_t s)
+      : data(d), rows(r), cols(c), stride(s) {}
   template <class U>
-    requires(std::is_same_v<const U, T>)
-  BasicView(const BasicView<U>& other)  // NOLINT: a mutable view is a const view
+  requires(std::is_same_v<const U, T>)
+      BasicView(const BasicView<U>& other)  // NOLINT: a mutable view is a const view
       : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
 
   [[nodiscard]] T* row(std::size_t i) const { return data + i * stride; }
@@ -39,7 +40,8 @@ using ConstMatrixView = BasicView<const float>;
 class Matrix {
  public:
   Matrix() = default;
-  Matrix(std::size_t rows, std::size_t cols) : rows_(rows), cols_(cols), values_(rows * cols, 0.0f) {}
+  Matrix(std::size_t rows, std::size_t cols)
+      : rows_(rows), cols_(cols), values_(rows * cols, 0.0f) {}
   Matrix(std::size_t rows, std::size_t cols, std::vector<float> values)
       : rows_(rows), cols_(cols), values_(std::move(values)) {}
 
@@ -50,7 +52,9 @@ class Matrix {
   [[nodiscard]] float* data() { return values_.data(); }
   [[nodiscard]] const float* data() const { return values_.data(); }
   [[nodiscard]] float& operator()(std::size_t i, std::size_t j) { return values_[i * cols_ + j]; }
-  [[nodiscard]] float operator()(std::size_t i, std::size_t j) const { return values_[i * cols_ + j]; }
+  [[nodiscard]] float operator()(std::size_t i, std::size_t j) const {
+    return values_[i * cols_ + j];
+  }
   [[nodiscard]] std::span<float> values() { return values_; }
   [[nodiscard]] std::span<const float> values() const { return values_; }
   [[nodiscard]] MatrixView view() { return {values_.data(), rows_, cols_}; }

@@ -13,8 +13,12 @@ std::size_t last_character(std::string_view text, std::size_t end) {
   return at;
 }
 
-bool ends_with_word(std::string_view text) { return !text.empty() && is_word(character_at(text, last_character(text, text.size())).code); }
-bool starts_with_word(std::string_view text) { return !text.empty() && is_word(character_at(text, 0).code); }
+bool ends_with_word(std::string_view text) {
+  return !text.empty() && is_word(character_at(text, last_character(text, text.size())).code);
+}
+bool starts_with_word(std::string_view text) {
+  return !text.empty() && is_word(character_at(text, 0).code);
+}
 
 // Where the white space at the end of text[0, end) begins.
 std::size_t space_before(std::string_view text, std::size_t end) {
@@ -37,12 +41,15 @@ std::size_t space_after(std::string_view text, std::size_t at) {
 
 }  // namespace
 
-AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens, const std::vector<std::string>& patterns) : tokens_(std::move(tokens)) {
+AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens,
+                                   const std::vector<std::string>& patterns)
+    : tokens_(std::move(tokens)) {
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     if (patterns[i].empty()) continue;
     std::size_t node = 0;
     for (const char c : patterns[i]) {
-      const auto [at, inserted] = nodes_[node].next.try_emplace(static_cast<unsigned char>(c), nodes_.size());
+      const auto [at, inserted] =
+          nodes_[node].next.try_emplace(static_cast<unsigned char>(c), nodes_.size());
       const std::size_t child = at->second;
       if (inserted) nodes_.emplace_back();
       node = child;
@@ -73,7 +80,9 @@ std::vector<Found> AddedTokenFinder::cut(std::string_view text) const {
     const AddedToken& token = tokens_[static_cast<std::size_t>(best)];
     std::size_t begin = at, stop = end;
     at = end;
-    if (token.single_word && (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(stop)))) continue;
+    if (token.single_word &&
+        (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(stop))))
+      continue;
     if (token.lstrip) begin = std::max(space_before(text, begin), from);
     if (token.rstrip) stop = space_after(text, stop);
     if (from < begin) out.push_back({from, begin, -1});

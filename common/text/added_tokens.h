@@ -1,5 +1,6 @@
 #pragma once
-// Tokens that are found in the text as they stand, before the model sees it: special ones and others (added_tokens of the file).
+// Tokens that are found in the text as they stand, before the model sees it: special ones and
+// others (added_tokens of the file).
 #include <cstdint>
 #include <functional>
 #include <string>

@@ -19,8 +19,9 @@ std::string byte_token(unsigned char byte) {
 
 }  // namespace
 
-Result<Bpe> Bpe::make(Vocabulary vocabulary, const std::vector<std::pair<std::string, std::string>>& merges, BpeOptions options,
-                      const std::string& where) {
+Result<Bpe> Bpe::make(Vocabulary vocabulary,
+                      const std::vector<std::pair<std::string, std::string>>& merges,
+                      BpeOptions options, const std::string& where) {
   Bpe bpe;
   bpe.vocabulary_ = std::move(vocabulary);
   bpe.options_ = std::move(options);
@@ -36,9 +37,11 @@ Result<Bpe> Bpe::make(Vocabulary vocabulary, const std::vector<std::pair<std::st
     const auto made = id_of(left + right);
     if (!a || !b || !made) {
       return fail({.code = ErrorCode::kFormat,
-                   .what = "merge " + std::to_string(rank) + " (\"" + printable(left, 40) + "\", \"" + printable(right, 40) +
+                   .what = "merge " + std::to_string(rank) + " (\"" + printable(left, 40) +
+                           "\", \"" + printable(right, 40) +
                            "\") uses a token that is not in the vocabulary",
-                   .where = where, .rule = "both parts and their sum must be tokens"});
+                   .where = where,
+                   .rule = "both parts and their sum must be tokens"});
     }
     bpe.merges_[key(*a, *b)] = Merge{rank, *made};  // a repeated merge takes its last rank
     ++rank;
@@ -46,19 +49,24 @@ Result<Bpe> Bpe::make(Vocabulary vocabulary, const std::vector<std::pair<std::st
   if (bpe.options_.unknown) {
     bpe.unknown_ = id_of(*bpe.options_.unknown);
     if (!bpe.unknown_) {
-      return fail({.code = ErrorCode::kFormat, .what = "unk_token \"" + printable(*bpe.options_.unknown, 40) + "\" is not in the vocabulary",
+      return fail({.code = ErrorCode::kFormat,
+                   .what = "unk_token \"" + printable(*bpe.options_.unknown, 40) +
+                           "\" is not in the vocabulary",
                    .where = where});
     }
   }
   bpe.fallback_.assign(256, -1);
   if (bpe.options_.byte_fallback) {
-    for (unsigned byte = 0; byte < 256; ++byte) bpe.fallback_[byte] = id_of(byte_token(static_cast<unsigned char>(byte))).value_or(-1);
+    for (unsigned byte = 0; byte < 256; ++byte)
+      bpe.fallback_[byte] = id_of(byte_token(static_cast<unsigned char>(byte))).value_or(-1);
   }
-  for (unsigned c = 0; c < 128; ++c) bpe.ascii_[c] = id_of(std::string(1, static_cast<char>(c))).value_or(-1);
+  for (unsigned c = 0; c < 128; ++c)
+    bpe.ascii_[c] = id_of(std::string(1, static_cast<char>(c))).value_or(-1);
   return bpe;
 }
 
-// One symbol a character; the library's order of unknown tokens and byte fallbacks, oddities included.
+// One symbol a character; the library's order of unknown tokens and byte fallbacks, oddities
+// included.
 void Bpe::start(std::string_view word, std::vector<Id>& symbols) const {
   bool pending_unknown = false;
   for (std::size_t at = 0; at < word.size();) {
@@ -117,7 +125,9 @@ void Bpe::merge_long(std::vector<Id>& symbols) const {
     std::uint32_t rank;
     std::size_t at;
     Id made;
-    bool operator>(const Candidate& other) const { return rank != other.rank ? rank > other.rank : at > other.at; }
+    bool operator>(const Candidate& other) const {
+      return rank != other.rank ? rank > other.rank : at > other.at;
+    }
   };
   constexpr std::size_t kEnd = std::numeric_limits<std::size_t>::max();
   std::vector<std::size_t> next(symbols.size()), previous(symbols.size());
@@ -129,7 +139,8 @@ void Bpe::merge_long(std::vector<Id>& symbols) const {
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
   const auto offer = [&](std::size_t at) {
     if (at == kEnd || next[at] == kEnd) return;
-    if (const Merge* merge = find(symbols[at], symbols[next[at]])) queue.push({merge->rank, at, merge->made});
+    if (const Merge* merge = find(symbols[at], symbols[next[at]]))
+      queue.push({merge->rank, at, merge->made});
   };
   for (std::size_t i = 0; i < symbols.size(); ++i) offer(i);
   while (!queue.empty()) {

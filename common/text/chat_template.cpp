@@ -22,12 +22,13 @@ constexpr std::array<std::pair<std::string_view, TemplateName>, 7> kNames{
      {"alpaca", TemplateName::kAlpaca}}};
 
 constexpr std::string_view kLlama3Start = "<|begin_of_text|>";
-// Llama 3.1 and later write a date into every system message; today's would make a run depend on the day it
-// is made, so the one the template itself falls back to is written.
+// Llama 3.1 and later write a date into every system message; today's would make a run depend on
+// the day it is made, so the one the template itself falls back to is written.
 constexpr std::string_view kLlama3Dates =
     "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
 constexpr std::string_view kAlpacaTask =
-    "Below is an instruction that describes a task. Write a response that appropriately completes the "
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the "
     "request.\n\n";
 constexpr std::string_view kEmptyThought = "<think>\n\n</think>\n\n";
 
@@ -62,10 +63,13 @@ struct Dialog {
   [[nodiscard]] bool trains(std::size_t i) const {
     return messages[i].role == "assistant" && i >= first_trained;
   }
-  [[nodiscard]] bool has_system() const { return !messages.empty() && messages.front().role == "system"; }
+  [[nodiscard]] bool has_system() const {
+    return !messages.empty() && messages.front().role == "system";
+  }
 };
 
-// Templates that put every message into the same frame: open, role, after_role, content, end | close.
+// Templates that put every message into the same frame: open, role, after_role, content, end |
+// close.
 struct Frame {
   std::string open;
   std::string after_role;
@@ -84,7 +88,8 @@ void add_framed(Pieces& out, const Frame& frame, std::string_view role, std::str
   append(out, frame.close);
 }
 
-// User and assistant in turns after an optional system message: what the [INST] templates insist on.
+// User and assistant in turns after an optional system message: what the [INST] templates insist
+// on.
 Result<void> check_turns(const Dialog& dialog, bool system_allowed) {
   const std::size_t begin = dialog.has_system() ? 1 : 0;
   if (begin == 1 && !system_allowed)
@@ -92,8 +97,9 @@ Result<void> check_turns(const Dialog& dialog, bool system_allowed) {
   for (std::size_t i = begin; i < dialog.messages.size(); ++i) {
     const std::string_view expected = (i - begin) % 2 == 0 ? "user" : "assistant";
     if (dialog.messages[i].role == expected) continue;
-    return fail(bad_dialogue("message " + std::to_string(i + 1) + " is of role " + dialog.messages[i].role,
-                             "in this template user and assistant take turns, the user first"));
+    return fail(
+        bad_dialogue("message " + std::to_string(i + 1) + " is of role " + dialog.messages[i].role,
+                     "in this template user and assistant take turns, the user first"));
   }
   return {};
 }
@@ -110,7 +116,8 @@ Result<Pieces> render_llama2(const Dialog& dialog, const Markers& markers) {
       const std::string content = std::exchange(lead, {}) + message.content;
       append(out, markers.bos + "[INST] " + std::string(trimmed(content)) + " [/INST]");
     } else {
-      append(out, " " + std::string(trimmed(message.content)) + " " + markers.eos, dialog.trains(i));
+      append(out, " " + std::string(trimmed(message.content)) + " " + markers.eos,
+             dialog.trains(i));
     }
   }
   return out;
@@ -131,11 +138,12 @@ Result<Pieces> render_mistral(const Dialog& dialog, const Markers& markers) {
   return out;
 }
 
-// The prompt of Stanford Alpaca; a system message takes the place of its opening sentence. Later turns follow
-// after an empty line, of which the original has none.
+// The prompt of Stanford Alpaca; a system message takes the place of its opening sentence. Later
+// turns follow after an empty line, of which the original has none.
 Pieces render_alpaca(const Dialog& dialog, const Markers& markers) {
   Pieces out;
-  append(out, dialog.has_system() ? dialog.messages.front().content + "\n\n" : std::string(kAlpacaTask));
+  append(out,
+         dialog.has_system() ? dialog.messages.front().content + "\n\n" : std::string(kAlpacaTask));
   for (std::size_t i = dialog.has_system() ? 1 : 0; i < dialog.messages.size(); ++i) {
     const auto& message = dialog.messages[i];
     if (message.role == "assistant") {
@@ -179,8 +187,8 @@ std::string canonical(std::string_view jinja) {
   return out;
 }
 
-// The words between "<|im_start|>system<newline>" and "<|im_end|>" where the template has them as one
-// literal.
+// The words between "<|im_start|>system<newline>" and "<|im_end|>" where the template has them as
+// one literal.
 std::string default_system_of(std::string_view jinja) {
   constexpr std::string_view kOpen = "<|im_start|>system";
   for (auto at = jinja.find(kOpen); at != std::string_view::npos; at = jinja.find(kOpen, at + 1)) {
@@ -207,9 +215,10 @@ std::optional<TemplateName> name_by_markers(std::string_view jinja) {
   if (has("<|im_start|>") && has("<|im_end|>") && !has("<|im_sep|>")) return TemplateName::kChatMl;
   if (has("<|start_header_id|>") && has("<|eot_id|>")) return TemplateName::kLlama3;
   if (has("'<|user|>'+message['content']+eos_token")) return TemplateName::kZephyr;
-  if (has("[INST]") && has("<<SYS>>") && has("content.strip()+'[/INST]'")) return TemplateName::kLlama2;
-  // Mistral's later templates differ by single spaces, which is a different token: only the first form is
-  // known.
+  if (has("[INST]") && has("<<SYS>>") && has("content.strip()+'[/INST]'"))
+    return TemplateName::kLlama2;
+  // Mistral's later templates differ by single spaces, which is a different token: only the first
+  // form is known.
   if (jinja.find("'[INST] ' + message['content'] + ' [/INST]'") != std::string_view::npos &&
       !has("+eos_token+''") && has("{{message['content']+eos_token}}")) {
     return TemplateName::kMistral;
@@ -251,24 +260,25 @@ Result<ChatTemplate> ChatTemplate::recognise(std::string_view jinja, Markers mar
                                              const std::string& where) {
   const auto name = name_by_markers(jinja);
   if (!name) {
-    return fail(
-        {.code = ErrorCode::kUnsupported,
-         .what = "the chat template is none that is known, it begins " + printable(jinja.substr(0, 60)),
-         .where = where,
-         .rule = "known templates are " + template_names(),
-         .remedy = "choose one with data.template (--template)"});
+    return fail({.code = ErrorCode::kUnsupported,
+                 .what = "the chat template is none that is known, it begins " +
+                         printable(jinja.substr(0, 60)),
+                 .where = where,
+                 .rule = "known templates are " + template_names(),
+                 .remedy = "choose one with data.template (--template)"});
   }
   ChatTemplate out(*name, std::move(markers));
   if (*name == TemplateName::kChatMl) {
     out.default_system_ = default_system_of(jinja);
     out.empty_thought_ = jinja.find("reasoning_content") != std::string_view::npos;
   }
-  out.dated_system_ =
-      *name == TemplateName::kLlama3 && jinja.find("Cutting Knowledge Date") != std::string_view::npos;
+  out.dated_system_ = *name == TemplateName::kLlama3 &&
+                      jinja.find("Cutting Knowledge Date") != std::string_view::npos;
   return out;
 }
 
-Result<std::vector<Piece>> ChatTemplate::render(std::span<const Message> messages, bool generation_prompt,
+Result<std::vector<Piece>> ChatTemplate::render(std::span<const Message> messages,
+                                                bool generation_prompt,
                                                 std::size_t first_trained) const {
   const auto tool = std::ranges::find(messages, std::string_view("tool"), &Message::role);
   if (tool != messages.end())
@@ -286,12 +296,14 @@ Result<std::vector<Piece>> ChatTemplate::render(std::span<const Message> message
     default:
       break;
   }
-  const Frame frame = name_ == TemplateName::kChatMl ? Frame{"<|im_start|>", "\n", "<|im_end|>", "\n"}
-                      : name_ == TemplateName::kLlama3
-                          ? Frame{"<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "", true}
-                          : Frame{"<|", "|>\n", markers_.eos, "\n"};
+  const Frame frame =
+      name_ == TemplateName::kChatMl ? Frame{"<|im_start|>", "\n", "<|im_end|>", "\n"}
+      : name_ == TemplateName::kLlama3
+          ? Frame{"<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "", true}
+          : Frame{"<|", "|>\n", markers_.eos, "\n"};
   Pieces out;
-  if (name_ == TemplateName::kLlama3) append(out, markers_.bos.empty() ? kLlama3Start : markers_.bos);
+  if (name_ == TemplateName::kLlama3)
+    append(out, markers_.bos.empty() ? kLlama3Start : markers_.bos);
   std::size_t next = 0;
   if (dated_system_) {
     const std::string given =
@@ -306,12 +318,14 @@ Result<std::vector<Piece>> ChatTemplate::render(std::span<const Message> message
     const auto& message = messages[next];
     const bool thinks = empty_thought_ && message.role == "assistant";
     if (thinks && message.content.find("</think>") != std::string::npos) {
-      return fail(bad_dialogue("an answer holds </think>", "reasoning inside an answer is not read"));
+      return fail(
+          bad_dialogue("an answer holds </think>", "reasoning inside an answer is not read"));
     }
     const bool says_so =
         thinks && next + 1 == messages.size() && next > 0 && messages[next - 1].role == "user";
     add_framed(out, frame, message.role,
-               (says_so ? std::string(kEmptyThought) : std::string{}) + message.content, dialog.trains(next));
+               (says_so ? std::string(kEmptyThought) : std::string{}) + message.content,
+               dialog.trains(next));
   }
   if (generation_prompt) append(out, frame.open + "assistant" + frame.after_role);
   return out;
@@ -319,7 +333,8 @@ Result<std::vector<Piece>> ChatTemplate::render(std::span<const Message> message
 
 std::string ChatTemplate::describe() const {
   std::string out(text::name(name_));
-  if (!default_system_.empty()) out += ", default system message \"" + printable(default_system_, 100) + "\"";
+  if (!default_system_.empty())
+    out += ", default system message \"" + printable(default_system_, 100) + "\"";
   if (dated_system_) out += ", dated system message";
   return out;
 }

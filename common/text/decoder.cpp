@@ -17,7 +17,8 @@ std::string join(const std::vector<std::string>& tokens) {
 void byte_level(std::vector<std::string>& tokens) {
   static const std::map<std::string, char, std::less<>> kBytes = [] {
     std::map<std::string, char, std::less<>> out;
-    for (unsigned byte = 0; byte < 256; ++byte) out.emplace(byte_characters()[byte], static_cast<char>(byte));
+    for (unsigned byte = 0; byte < 256; ++byte)
+      out.emplace(byte_characters()[byte], static_cast<char>(byte));
     return out;
   }();
   std::string bytes;
@@ -71,7 +72,8 @@ void byte_fallback(std::vector<std::string>& tokens) {
 Result<Decode> replace(const StageSource& source) {
   auto find = make_pattern(source);
   if (!find) return fail(std::move(find).error());
-  return Decode([find = std::move(*find), content = source.json.value("content", std::string())](std::vector<std::string>& tokens) {
+  return Decode([find = std::move(*find), content = source.json.value("content", std::string())](
+                    std::vector<std::string>& tokens) {
     for (auto& token : tokens) {
       std::string out;
       std::size_t at = 0;
@@ -87,11 +89,13 @@ Result<Decode> replace(const StageSource& source) {
 }
 
 Decode strip(const StageSource& source) {
-  return [content = source.json.value("content", std::string(" ")), start = source.json.value("start", 0),
+  return [content = source.json.value("content", std::string(" ")),
+          start = source.json.value("start", 0),
           stop = source.json.value("stop", 0)](std::vector<std::string>& tokens) {
     for (auto& token : tokens) {
       for (int i = 0; i < start && token.starts_with(content); ++i) token.erase(0, content.size());
-      for (int i = 0; i < stop && token.ends_with(content); ++i) token.resize(token.size() - content.size());
+      for (int i = 0; i < stop && token.ends_with(content); ++i)
+        token.resize(token.size() - content.size());
     }
   };
 }
@@ -122,7 +126,8 @@ Result<Decode> make_decoder(const StageSource& source) {
   const std::string type = stage_type(source);
   if (type == "ByteLevel") return Decode(byte_level);
   if (type == "ByteFallback") return Decode(byte_fallback);
-  if (type == "Fuse") return Decode([](std::vector<std::string>& tokens) { tokens = {join(tokens)}; });
+  if (type == "Fuse")
+    return Decode([](std::vector<std::string>& tokens) { tokens = {join(tokens)}; });
   if (type == "Replace") return replace(source);
   if (type == "Strip") return strip(source);
   if (type == "Metaspace") return metaspace(source);

@@ -1,6 +1,7 @@
 #pragma once
-// One training record after tokenisation. `trained[t]` says whether the prediction OF token t is trained on (t >= 1;
-// trained[0] is ignored as nothing precedes it): the label -100 convention turned into a mask.
+// One training record after tokenisation. `trained[t]` says whether the prediction OF token t is
+// trained on (t >= 1; trained[0] is ignored as nothing precedes it): the label -100 convention
+// turned into a mask.
 #include <cstdint>
 #include <string>
 #include <vector>

@@ -7,15 +7,18 @@ namespace strata::text {
 
 namespace {
 
-// Alpaca's two openings differ in this sentence; the message text carries the input in its own section.
+// Alpaca's two openings differ in this sentence; the message text carries the input in its own
+// section.
 constexpr std::string_view kAlpacaInputTask =
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. "
     "Write a response that appropriately completes the request.";
 
 bool is_plain(const ModelText& model) { return model.chat.name() == TemplateName::kPlain; }
 
 std::string with_input(const Instruction& record, std::string_view between) {
-  return record.input.empty() ? record.instruction : record.instruction + std::string(between) + record.input;
+  return record.input.empty() ? record.instruction
+                              : record.instruction + std::string(between) + record.input;
 }
 
 // Neighbours of equal marks joined, empty ones left out.
@@ -89,8 +92,8 @@ DataReport& DataReport::operator+=(const DataReport& other) {
 std::string DataReport::line(std::size_t max_length) const {
   std::string out = std::to_string(records) + " records: " + std::to_string(examples) + " kept";
   if (truncated > 0) {
-    out += " (" + std::to_string(truncated) + " cut at " + std::to_string(max_length) + " tokens, " +
-           std::to_string(cut_tokens) + " tokens lost)";
+    out += " (" + std::to_string(truncated) + " cut at " + std::to_string(max_length) +
+           " tokens, " + std::to_string(cut_tokens) + " tokens lost)";
   }
   if (dropped > 0) out += ", " + std::to_string(dropped) + " dropped (nothing to train on)";
   out += ", " + std::to_string(tokens) + " tokens, " + std::to_string(trained_tokens) + " trained";
@@ -118,8 +121,9 @@ Result<ExampleBuilder::Rendered> ExampleBuilder::render(const Record& record) co
   }
   if (is_plain(model_)) {
     if (auto pair = plain_pair(record, options_)) {
-      return Rendered{pair_pieces(std::move(pair->prompt), pair->completion + model_.chat.markers().eos),
-                      false};
+      return Rendered{
+          pair_pieces(std::move(pair->prompt), pair->completion + model_.chat.markers().eos),
+          false};
     }
   }
   const Dialogue dialogue = dialogue_of(record, model_.chat.name());
@@ -128,9 +132,10 @@ Result<ExampleBuilder::Rendered> ExampleBuilder::render(const Record& record) co
   return Rendered{std::move(*pieces), model_.chat.has_own_start()};
 }
 
-Result<ExampleBuilder::Tokenized> ExampleBuilder::tokenize_pieces(std::span<const Piece> pieces) const {
-  // Pieces one by one, and the whole: equal in almost every case, and then the pieces' lengths are the
-  // boundaries.
+Result<ExampleBuilder::Tokenized> ExampleBuilder::tokenize_pieces(
+    std::span<const Piece> pieces) const {
+  // Pieces one by one, and the whole: equal in almost every case, and then the pieces' lengths are
+  // the boundaries.
   Tokenized out;
   std::string text;
   for (const Piece& piece : pieces) {
@@ -143,8 +148,8 @@ Result<ExampleBuilder::Tokenized> ExampleBuilder::tokenize_pieces(std::span<cons
   auto whole = model_.tokenizer.encode(text, false);
   if (!whole) return fail(std::move(whole).error());
   if (*whole == out.tokens) return out;
-  // Otherwise a boundary is the length of the tokenised text before it, provided that is how the whole
-  // begins.
+  // Otherwise a boundary is the length of the tokenised text before it, provided that is how the
+  // whole begins.
   std::vector<std::uint8_t> trained;
   std::string before;
   for (const Piece& piece : pieces) {
@@ -164,9 +169,9 @@ void ExampleBuilder::add_ends(Tokenized& tokenized, bool has_own_start) const {
   if (has_own_start) return;
   tokenized.tokens.insert(tokenized.tokens.begin(), start_.begin(), start_.end());
   tokenized.trained.insert(tokenized.trained.begin(), start_.size(), 0);
-  const bool ended =
-      !end_.empty() && tokenized.tokens.size() >= end_.size() &&
-      std::equal(end_.begin(), end_.end(), tokenized.tokens.end() - static_cast<std::ptrdiff_t>(end_.size()));
+  const bool ended = !end_.empty() && tokenized.tokens.size() >= end_.size() &&
+                     std::equal(end_.begin(), end_.end(),
+                                tokenized.tokens.end() - static_cast<std::ptrdiff_t>(end_.size()));
   if (ended) return;
   tokenized.tokens.insert(tokenized.tokens.end(), end_.begin(), end_.end());
   tokenized.trained.insert(tokenized.trained.end(), end_.size(), 1);
@@ -218,7 +223,8 @@ Result<Examples> ExampleBuilder::build_all(std::span<const Record> records, std:
   out.examples.reserve(records.size());
   for (const Record& record : records) {
     auto tokenized = tokenize(record);
-    if (!tokenized) return fail(std::move(tokenized).error(), "reading the data of " + std::string(who));
+    if (!tokenized)
+      return fail(std::move(tokenized).error(), "reading the data of " + std::string(who));
     ++out.report.records;
     out.report.tokenized_apart += tokenized->apart ? 1 : 0;
     const std::size_t full = tokenized->tokens.size();
@@ -239,14 +245,17 @@ Result<Examples> ExampleBuilder::build_all(std::span<const Record> records, std:
     out.examples.push_back(std::move(example));
   }
   if (!out.examples.empty()) return out;
-  Error error{
-      .code = ErrorCode::kData, .what = std::string(who) + " has no record", .where = std::string(path)};
-  error.rule = "every client and every evaluation needs at least one record with a token to train on";
+  Error error{.code = ErrorCode::kData,
+              .what = std::string(who) + " has no record",
+              .where = std::string(path)};
+  error.rule =
+      "every client and every evaluation needs at least one record with a token to train on";
   if (out.report.records > 0) {
-    error.what =
-        std::string(who) + " has no token to train on in " + std::to_string(out.report.records) + " records";
-    error.remedy = out.report.cut_tokens > 0 ? "raise max_length above " + std::to_string(options_.max_length)
-                                             : "look at the records with `strata data preview`";
+    error.what = std::string(who) + " has no token to train on in " +
+                 std::to_string(out.report.records) + " records";
+    error.remedy = out.report.cut_tokens > 0
+                       ? "raise max_length above " + std::to_string(options_.max_length)
+                       : "look at the records with `strata data preview`";
   }
   return fail(std::move(error));
 }

@@ -1,19 +1,22 @@
 #pragma once
 // Records into token ids with marks of what is trained, and a count of what became of them.
 //
-//   record              text that is tokenised                                  trained (completion_only)
-//   text                text + eos                                              all of it
-//   prompt/completion   plain: prompt + separator + completion + eos            completion + eos
-//                       other: a user and an assistant message, by template     the answer, its turn's end
+//   record              text that is tokenised                                  trained
+//   (completion_only) text                text + eos all of it prompt/completion   plain: prompt +
+//   separator + completion + eos            completion + eos
+//                       other: a user and an assistant message, by template     the answer, its
+//                       turn's end
 //   instruction/output  plain: instruction \n [input \n] output eos             output eos
 //                       alpaca: its prompt, with or without input; other: as prompt/completion
 //   messages            by template                                             assistant messages
-//   input_ids           as they are                                             labels other than -100
+//   input_ids           as they are                                             labels other than
+//   -100
 //
-// Start (and end) tokens are those of the tokenizer's own post-processor, except where a template writes them
-// itself. Ids equal those of the whole text tokenised at once whenever what is trained begins and ends
-// between two of its tokens; otherwise (some completions that begin inside a word) the parts are tokenised
-// apart, as they are when generating, and the record is counted in `tokenized_apart`.
+// Start (and end) tokens are those of the tokenizer's own post-processor, except where a template
+// writes them itself. Ids equal those of the whole text tokenised at once whenever what is trained
+// begins and ends between two of its tokens; otherwise (some completions that begin inside a word)
+// the parts are tokenised apart, as they are when generating, and the record is counted in
+// `tokenized_apart`.
 #include <cstddef>
 #include <span>
 #include <string>
@@ -44,8 +47,8 @@ struct DataReport {
   std::size_t cut_tokens = 0;       // lost to truncation, in kept and dropped
   std::size_t tokenized_apart = 0;  // see above
   DataReport& operator+=(const DataReport& other);
-  /// "120 records: 118 kept (4 cut at 512 tokens, 96 tokens lost), 2 dropped (nothing to train on), 9012
-  /// tokens, 4100 trained"
+  /// "120 records: 118 kept (4 cut at 512 tokens, 96 tokens lost), 2 dropped (nothing to train on),
+  /// 9012 tokens, 4100 trained"
   [[nodiscard]] std::string line(std::size_t max_length) const;
 };
 
@@ -65,15 +68,15 @@ class ExampleBuilder {
  public:
   ExampleBuilder(const ModelText& model, BuildOptions options);
 
-  /// One record before truncation. kData: the tokenizer or template refuses it, or an id is outside the
-  /// vocabulary.
+  /// One record before truncation. kData: the tokenizer or template refuses it, or an id is outside
+  /// the vocabulary.
   [[nodiscard]] Result<Example> build(const Record& record) const;
-  /// All records with truncation and dropping. `who` ("client north", "held-out data") and `path` name them
-  /// in errors. kData: there is no record, or none has a token to train on.
+  /// All records with truncation and dropping. `who` ("client north", "held-out data") and `path`
+  /// name them in errors. kData: there is no record, or none has a token to train on.
   [[nodiscard]] Result<Examples> build_all(std::span<const Record> records, std::string_view who,
                                            std::string_view path) const;
-  /// The part before the last answer, in the form that asks for it. A `text` record is all question.
-  /// kUnsupported for input_ids.
+  /// The part before the last answer, in the form that asks for it. A `text` record is all
+  /// question. kUnsupported for input_ids.
   [[nodiscard]] Result<Prompt> build_prompt(const Record& record) const;
 
   [[nodiscard]] const BuildOptions& options() const { return options_; }

@@ -14,11 +14,15 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
-std::string at_line(const std::string& file, std::size_t line) { return file + ":" + std::to_string(line); }
+std::string at_line(const std::string& file, std::size_t line) {
+  return file + ":" + std::to_string(line);
+}
 
 Error bad(std::string where, std::string what, std::string rule) {
-  return {
-      .code = ErrorCode::kData, .what = std::move(what), .where = std::move(where), .rule = std::move(rule)};
+  return {.code = ErrorCode::kData,
+          .what = std::move(what),
+          .where = std::move(where),
+          .rule = std::move(rule)};
 }
 
 // Walks JSON text bracket by bracket, ignoring what is inside strings.
@@ -105,17 +109,19 @@ Result<std::optional<JsonSlices::Slice>> JsonSlices::next_element() {
     if (at_ >= bytes_.size())
       return fail(bad(at_line(file_, line_), "the JSON array is not closed", "it ends with \"]\""));
     if (bytes_[at_] != ',') {
-      return fail(bad(at_line(file_, line_),
-                      "found \"" + printable(bytes_.substr(at_, 1)) + "\" after an element of the array",
-                      "elements are separated by commas"));
+      return fail(
+          bad(at_line(file_, line_),
+              "found \"" + printable(bytes_.substr(at_, 1)) + "\" after an element of the array",
+              "elements are separated by commas"));
     }
     ++at_;
     skip_space();
   }
   if (at_ >= bytes_.size() || bytes_[at_] != '{') {
-    const std::string found =
-        at_ < bytes_.size() ? "\"" + printable(bytes_.substr(at_, 16)) + "\"" : "the end of the file";
-    return fail(bad(at_line(file_, line_), "found " + found + " where an element of the array should begin",
+    const std::string found = at_ < bytes_.size() ? "\"" + printable(bytes_.substr(at_, 16)) + "\""
+                                                  : "the end of the file";
+    return fail(bad(at_line(file_, line_),
+                    "found " + found + " where an element of the array should begin",
                     "each element is a JSON object, one a record"));
   }
   const std::size_t begin = at_;
@@ -148,12 +154,14 @@ Result<std::optional<JsonSlices::Slice>> JsonSlices::end_of_array() {
 
 Result<JsonSlices::Slice> JsonSlices::checked(std::string_view json, std::size_t line) const {
   if (const auto invalid = find_invalid_utf8(json)) {
-    const auto breaks = std::count(json.begin(), json.begin() + static_cast<std::ptrdiff_t>(*invalid), '\n');
+    const auto breaks =
+        std::count(json.begin(), json.begin() + static_cast<std::ptrdiff_t>(*invalid), '\n');
     char byte[8];
     std::snprintf(byte, sizeof byte, "0x%02X", static_cast<unsigned char>(json[*invalid]));
-    auto error = bad(at_line(file_, line + static_cast<std::size_t>(breaks)),
-                     "byte " + std::to_string(*invalid + 1) + " of the record, " + byte + ", is not UTF-8",
-                     "data files are UTF-8");
+    auto error =
+        bad(at_line(file_, line + static_cast<std::size_t>(breaks)),
+            "byte " + std::to_string(*invalid + 1) + " of the record, " + byte + ", is not UTF-8",
+            "data files are UTF-8");
     error.remedy = "convert the file, for example with iconv -t UTF-8";
     return fail(std::move(error));
   }

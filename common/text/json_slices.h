@@ -1,6 +1,6 @@
 #pragma once
-// Cuts a mapped JSONL file or JSON array into the texts of its elements without parsing them: line by line,
-// or by matching brackets. Internal to the record reader.
+// Cuts a mapped JSONL file or JSON array into the texts of its elements without parsing them: line
+// by line, or by matching brackets. Internal to the record reader.
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -20,12 +20,12 @@ class JsonSlices {
     std::size_t line;       // of its first character, from 1
   };
 
-  /// `file` names the bytes in errors; `depth_max` bounds nesting inside an element. `bytes` must outlive the
-  /// slices.
+  /// `file` names the bytes in errors; `depth_max` bounds nesting inside an element. `bytes` must
+  /// outlive the slices.
   JsonSlices(std::string_view bytes, std::string file, std::size_t depth_max);
 
-  /// The next element: never blank, valid UTF-8, nested no deeper than allowed; whether it is JSON is the
-  /// caller's to say.
+  /// The next element: never blank, valid UTF-8, nested no deeper than allowed; whether it is JSON
+  /// is the caller's to say.
   [[nodiscard]] Result<std::optional<Slice>> next();
   /// The file is one JSON array rather than lines.
   [[nodiscard]] bool is_array() const { return is_array_; }

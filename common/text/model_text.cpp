@@ -35,7 +35,8 @@ std::string token_text(const json& config, const char* key) {
   if (entry->is_string()) return entry->get<std::string>();
   if (!entry->is_object()) return {};
   const auto content = entry->find("content");
-  return content != entry->end() && content->is_string() ? content->get<std::string>() : std::string{};
+  return content != entry->end() && content->is_string() ? content->get<std::string>()
+                                                         : std::string{};
 }
 
 // An id, or the list of ids newer configurations have.
@@ -45,7 +46,8 @@ std::vector<TokenId> token_ids(const json& config, const char* key) {
   if (entry == config.end()) return out;
   const json list = entry->is_array() ? *entry : json::array({*entry});
   for (const json& id : list) {
-    if (id.is_number_unsigned() && id.get<std::uint64_t>() < (1u << 31)) out.push_back(id.get<TokenId>());
+    if (id.is_number_unsigned() && id.get<std::uint64_t>() < (1u << 31))
+      out.push_back(id.get<TokenId>());
   }
   return out;
 }
@@ -59,10 +61,11 @@ struct Configs {
 
 Result<Configs> read_configs(const sys::Disk& disk, const Path& dir) {
   Configs out;
-  const std::array<std::pair<const char*, json*>, 4> files{{{"tokenizer_config.json", &out.tokenizer},
-                                                            {"special_tokens_map.json", &out.special_tokens},
-                                                            {"config.json", &out.model},
-                                                            {"generation_config.json", &out.generation}}};
+  const std::array<std::pair<const char*, json*>, 4> files{
+      {{"tokenizer_config.json", &out.tokenizer},
+       {"special_tokens_map.json", &out.special_tokens},
+       {"config.json", &out.model},
+       {"generation_config.json", &out.generation}}};
   for (const auto& [name, target] : files) {
     auto read = read_object(disk, dir / name);
     if (!read) return fail(std::move(read).error());
@@ -82,7 +85,8 @@ Marker find_marker(const Configs& configs, const Tokenizer& tokenizer, const cha
   for (const json* source : {&configs.tokenizer, &configs.special_tokens}) {
     const std::string text = token_text(*source, text_key);
     if (const auto id = tokenizer.token_to_id(text); id && !text.empty()) return {text, id};
-    if (source->contains(text_key) && (*source)[text_key].is_null()) return {};  // said to have none
+    if (source->contains(text_key) && (*source)[text_key].is_null())
+      return {};  // said to have none
   }
   for (const json* source : {&configs.model, &configs.generation}) {
     for (const TokenId id : token_ids(*source, id_key)) {
@@ -165,7 +169,8 @@ Result<ModelText> load_model_text(const sys::Disk& disk, const Path& model_dir,
   if (!configs) return fail(std::move(configs).error());
   const Marker bos = find_marker(*configs, *tokenizer, "bos_token", "bos_token_id");
   const Marker eos = find_marker(*configs, *tokenizer, "eos_token", "eos_token_id");
-  auto chosen = choose_template(disk, model_dir, configs->tokenizer, {bos.text, eos.text}, template_name);
+  auto chosen =
+      choose_template(disk, model_dir, configs->tokenizer, {bos.text, eos.text}, template_name);
   if (!chosen) return fail(std::move(chosen).error());
   auto stops = find_stops(*configs, *tokenizer, eos.id, chosen->chat.name());
   return ModelText{std::move(*tokenizer), std::move(chosen->chat), bos.id, eos.id,

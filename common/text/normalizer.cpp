@@ -26,7 +26,8 @@ Result<Normalize> sequence(const StageSource& source) {
 Result<Normalize> replace(const StageSource& source) {
   auto find = make_pattern(source);
   if (!find) return fail(std::move(find).error());
-  return Normalize([find = std::move(*find), content = source.json.value("content", std::string())](std::string text) {
+  return Normalize([find = std::move(*find),
+                    content = source.json.value("content", std::string())](std::string text) {
     const auto matches = find(text);
     if (matches.empty()) return text;
     std::string out;
@@ -67,11 +68,14 @@ Result<Normalize> make_normalizer(const StageSource& source) {
   if (type == "NFKD") return form(NormalForm::kNfkd);
   if (type == "Lowercase") return Normalize([](std::string text) { return lower_case(text); });
   if (type == "Prepend") {
-    return Normalize([prefix = source.json.value("prepend", std::string())](std::string text) { return text.empty() ? text : prefix + text; });
+    return Normalize([prefix = source.json.value("prepend", std::string())](std::string text) {
+      return text.empty() ? text : prefix + text;
+    });
   }
   if (type == "Replace") return replace(source);
   if (type == "Strip") {
-    return Normalize([left = source.json.value("strip_left", true), right = source.json.value("strip_right", true)](std::string text) {
+    return Normalize([left = source.json.value("strip_left", true),
+                      right = source.json.value("strip_right", true)](std::string text) {
       return strip(std::move(text), left, right);
     });
   }

@@ -12,15 +12,19 @@ Result<Surround> cls_sep(const StageSource& source) {
   Surround out;
   for (const auto& [key, side] : {std::pair{"cls", &out.before}, std::pair{"sep", &out.after}}) {
     const auto found = source.json.find(key);
-    if (found == source.json.end() || !found->is_array() || found->size() != 2 || !(*found)[1].is_number_integer()) {
-      return fail({.code = ErrorCode::kFormat, .what = std::string(key) + " is not [token, id]", .where = source.where});
+    if (found == source.json.end() || !found->is_array() || found->size() != 2 ||
+        !(*found)[1].is_number_integer()) {
+      return fail({.code = ErrorCode::kFormat,
+                   .what = std::string(key) + " is not [token, id]",
+                   .where = source.where});
     }
     side->push_back((*found)[1].get<Id>());
   }
   return out;
 }
 
-Result<Surround> from_template(const StageSource& source, const std::function<Id(std::string_view)>& id_of) {
+Result<Surround> from_template(const StageSource& source,
+                               const std::function<Id(std::string_view)>& id_of) {
   Surround out;
   bool behind = false;
   const auto specials = source.json.value("special_tokens", json::object());
@@ -30,8 +34,11 @@ Result<Surround> from_template(const StageSource& source, const std::function<Id
       continue;
     }
     const auto special = item.is_object() ? item.find("SpecialToken") : item.end();
-    if (!item.is_object() || special == item.end() || !special->is_object() || !special->contains("id")) {
-      return fail({.code = ErrorCode::kFormat, .what = "single has an item that is neither Sequence nor SpecialToken", .where = source.where});
+    if (!item.is_object() || special == item.end() || !special->is_object() ||
+        !special->contains("id")) {
+      return fail({.code = ErrorCode::kFormat,
+                   .what = "single has an item that is neither Sequence nor SpecialToken",
+                   .where = source.where});
     }
     const auto name = (*special)["id"].get<std::string>();
     auto& side = behind ? out.after : out.before;
@@ -41,7 +48,9 @@ Result<Surround> from_template(const StageSource& source, const std::function<Id
     } else if (const Id id = id_of(name); id >= 0) {
       side.push_back(id);
     } else {
-      return fail({.code = ErrorCode::kFormat, .what = "uses the unknown token \"" + printable(name, 60) + "\"", .where = source.where});
+      return fail({.code = ErrorCode::kFormat,
+                   .what = "uses the unknown token \"" + printable(name, 60) + "\"",
+                   .where = source.where});
     }
   }
   return out;
@@ -49,7 +58,8 @@ Result<Surround> from_template(const StageSource& source, const std::function<Id
 
 }  // namespace
 
-Result<Surround> make_post_processor(const StageSource& source, const std::function<Id(std::string_view)>& id_of) {
+Result<Surround> make_post_processor(const StageSource& source,
+                                     const std::function<Id(std::string_view)>& id_of) {
   const std::string type = stage_type(source);
   if (type == "ByteLevel") return Surround{};  // moves offsets only
   if (type == "TemplateProcessing") return from_template(source, id_of);
@@ -64,7 +74,8 @@ Result<Surround> make_post_processor(const StageSource& source, const std::funct
     }
     return all;
   }
-  return unsupported_stage(source, "TemplateProcessing ByteLevel RobertaProcessing BertProcessing Sequence");
+  return unsupported_stage(
+      source, "TemplateProcessing ByteLevel RobertaProcessing BertProcessing Sequence");
 }
 
 }  // namespace strata::text

@@ -62,12 +62,16 @@ std::vector<Span> merged_with_next(const std::vector<Span>& spans) {
 
 std::vector<Span> behave(const std::vector<Span>& spans, Behaviour behaviour) {
   switch (behaviour) {
-    case Behaviour::kIsolated: return spans;
-    case Behaviour::kMergedWithPrevious: return merged_with_previous(spans);
-    case Behaviour::kMergedWithNext: return merged_with_next(spans);
+    case Behaviour::kIsolated:
+      return spans;
+    case Behaviour::kMergedWithPrevious:
+      return merged_with_previous(spans);
+    case Behaviour::kMergedWithNext:
+      return merged_with_next(spans);
     case Behaviour::kRemoved: {
       std::vector<Span> out;
-      std::copy_if(spans.begin(), spans.end(), std::back_inserter(out), [](const Span& s) { return !s.match; });
+      std::copy_if(spans.begin(), spans.end(), std::back_inserter(out),
+                   [](const Span& s) { return !s.match; });
       return out;
     }
     case Behaviour::kContiguous: {
@@ -90,7 +94,9 @@ void split(std::vector<TextPart>& parts, Behaviour behaviour, bool invert, const
   std::vector<TextPart> out;
   for (const TextPart& part : parts) {
     for (const Span& span : behave(cover(part.text, find(part.text), invert), behaviour)) {
-      if (span.end > span.begin) out.push_back({part.text.substr(span.begin, span.end - span.begin), part.at_start && span.begin == 0});
+      if (span.end > span.begin)
+        out.push_back({part.text.substr(span.begin, span.end - span.begin),
+                       part.at_start && span.begin == 0});
     }
   }
   parts = std::move(out);
@@ -135,36 +141,44 @@ Result<Behaviour> behaviour_of(const StageSource& source, std::string_view fallb
   if (name == "MergedWithPrevious") return Behaviour::kMergedWithPrevious;
   if (name == "MergedWithNext") return Behaviour::kMergedWithNext;
   if (name == "Contiguous") return Behaviour::kContiguous;
-  return fail({.code = ErrorCode::kUnsupported, .what = "behavior \"" + printable(name, 40) + "\"", .where = source.where,
+  return fail({.code = ErrorCode::kUnsupported,
+               .what = "behavior \"" + printable(name, 40) + "\"",
+               .where = source.where,
                .rule = "supported: Removed Isolated MergedWithPrevious MergedWithNext Contiguous"});
 }
 
 // GPT-2's expression; then every byte becomes a printable character.
-constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kGpt2 =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 Result<PreTokenize> byte_level(const StageSource& source) {
   auto regex = Regex::compile(kGpt2, source.where);
   if (!regex) return fail(std::move(regex).error());
-  return PreTokenize([regex = std::move(*regex), prefix = source.json.value("add_prefix_space", true),
-                      use_regex = source.json.value("use_regex", true)](std::vector<TextPart>& parts) {
-    for (TextPart& part : parts) {
-      if (prefix && !part.text.starts_with(' ')) part.text.insert(0, " ");
-    }
-    if (use_regex) split(parts, Behaviour::kIsolated, false, [&](std::string_view text) { return regex.find_all(text); });
-    const auto& characters = byte_characters();
-    for (TextPart& part : parts) {
-      std::string mapped;
-      mapped.reserve(part.text.size() + 8);
-      for (const char c : part.text) mapped += characters[static_cast<unsigned char>(c)];
-      part.text = std::move(mapped);
-    }
-  });
+  return PreTokenize(
+      [regex = std::move(*regex), prefix = source.json.value("add_prefix_space", true),
+       use_regex = source.json.value("use_regex", true)](std::vector<TextPart>& parts) {
+        for (TextPart& part : parts) {
+          if (prefix && !part.text.starts_with(' ')) part.text.insert(0, " ");
+        }
+        if (use_regex)
+          split(parts, Behaviour::kIsolated, false,
+                [&](std::string_view text) { return regex.find_all(text); });
+        const auto& characters = byte_characters();
+        for (TextPart& part : parts) {
+          std::string mapped;
+          mapped.reserve(part.text.size() + 8);
+          for (const char c : part.text) mapped += characters[static_cast<unsigned char>(c)];
+          part.text = std::move(mapped);
+        }
+      });
 }
 
 Result<PreTokenize> metaspace(const StageSource& source) {
   const std::string mark = source.json.value("replacement", std::string("\xe2\x96\x81"));
   std::string scheme = source.json.value("prepend_scheme", std::string());
-  if (scheme.empty()) scheme = source.json.value("add_prefix_space", true) ? "always" : "never";  // files of older versions
+  if (scheme.empty())
+    scheme = source.json.value("add_prefix_space", true) ? "always"
+                                                         : "never";  // files of older versions
   const bool cut = source.json.value("split", true);
   return PreTokenize([=](std::vector<TextPart>& parts) {
     for (TextPart& part : parts) {
@@ -182,7 +196,8 @@ Result<PreTokenize> metaspace(const StageSource& source) {
     if (!cut) return;
     split(parts, Behaviour::kMergedWithNext, false, [&](std::string_view text) {
       Ranges out;
-      for (std::size_t at = text.find(mark); at != std::string_view::npos; at = text.find(mark, at + mark.size())) {
+      for (std::size_t at = text.find(mark); at != std::string_view::npos;
+           at = text.find(mark, at + mark.size())) {
         out.emplace_back(at, at + mark.size());
       }
       return out;
@@ -207,8 +222,10 @@ Result<PreTokenize> split_stage(const StageSource& source) {
   if (!behaviour) return fail(std::move(behaviour).error());
   auto find = make_pattern(source);
   if (!find) return fail(std::move(find).error());
-  return PreTokenize([behaviour = *behaviour, invert = source.json.value("invert", false), find = std::move(*find)](
-                         std::vector<TextPart>& parts) { split(parts, behaviour, invert, find); });
+  return PreTokenize([behaviour = *behaviour, invert = source.json.value("invert", false),
+                      find = std::move(*find)](std::vector<TextPart>& parts) {
+    split(parts, behaviour, invert, find);
+  });
 }
 
 }  // namespace
@@ -220,21 +237,31 @@ Result<PreTokenize> make_pretokenizer(const StageSource& source) {
   if (type == "Sequence") return sequence(source);
   if (type == "Split") return split_stage(source);
   if (type == "Digits") {
-    const auto behaviour = source.json.value("individual_digits", false) ? Behaviour::kIsolated : Behaviour::kContiguous;
-    return PreTokenize([=](std::vector<TextPart>& parts) { split(parts, behaviour, false, each_character(is_numeric)); });
+    const auto behaviour = source.json.value("individual_digits", false) ? Behaviour::kIsolated
+                                                                         : Behaviour::kContiguous;
+    return PreTokenize([=](std::vector<TextPart>& parts) {
+      split(parts, behaviour, false, each_character(is_numeric));
+    });
   }
   if (type == "Whitespace") {
-    return PreTokenize([](std::vector<TextPart>& parts) { split(parts, Behaviour::kRemoved, true, words_and_marks); });
+    return PreTokenize([](std::vector<TextPart>& parts) {
+      split(parts, Behaviour::kRemoved, true, words_and_marks);
+    });
   }
   if (type == "WhitespaceSplit") {
-    return PreTokenize([](std::vector<TextPart>& parts) { split(parts, Behaviour::kRemoved, false, each_character(is_white_space)); });
+    return PreTokenize([](std::vector<TextPart>& parts) {
+      split(parts, Behaviour::kRemoved, false, each_character(is_white_space));
+    });
   }
   if (type == "Punctuation") {
     auto behaviour = behaviour_of(source, "Isolated");
     if (!behaviour) return fail(std::move(behaviour).error());
-    return PreTokenize([b = *behaviour](std::vector<TextPart>& parts) { split(parts, b, false, each_character(is_punctuation)); });
+    return PreTokenize([b = *behaviour](std::vector<TextPart>& parts) {
+      split(parts, b, false, each_character(is_punctuation));
+    });
   }
-  return unsupported_stage(source, "ByteLevel Metaspace Split Digits Whitespace WhitespaceSplit Punctuation Sequence");
+  return unsupported_stage(
+      source, "ByteLevel Metaspace Split Digits Whitespace WhitespaceSplit Punctuation Sequence");
 }
 
 }  // namespace strata::text

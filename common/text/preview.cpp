@@ -32,15 +32,15 @@ std::vector<PreviewRun> preview_runs(const Example& example, const Tokenizer& to
   for (std::size_t begin = 0; begin < example.tokens.size();) {
     std::size_t end = begin + 1;
     while (end < example.tokens.size() && example.trained[end] == example.trained[begin]) ++end;
-    // Decoders may treat the start of a text specially (SentencePiece drops its first space), so a run is
-    // what it adds.
+    // Decoders may treat the start of a text specially (SentencePiece drops its first space), so a
+    // run is what it adds.
     const std::span<const TokenId> all(example.tokens);
     const std::string before = tokenizer.decode(all.first(begin), false);
     const std::string through = tokenizer.decode(all.first(end), false);
     const bool extends = through.starts_with(before);
-    out.push_back(
-        {extends ? through.substr(before.size()) : tokenizer.decode(all.subspan(begin, end - begin), false),
-         end - begin, example.trained[begin] != 0});
+    out.push_back({extends ? through.substr(before.size())
+                           : tokenizer.decode(all.subspan(begin, end - begin), false),
+                   end - begin, example.trained[begin] != 0});
     begin = end;
   }
   return out;

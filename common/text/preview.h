@@ -15,14 +15,16 @@ struct PreviewRun {
   bool trained = false;
 };
 
-[[nodiscard]] std::vector<PreviewRun> preview_runs(const Example& example, const Tokenizer& tokenizer);
+[[nodiscard]] std::vector<PreviewRun> preview_runs(const Example& example,
+                                                   const Tokenizer& tokenizer);
 
 enum class PreviewMarks {
   kBrackets,  // [trained], for files and pipes; brackets in the text are written \[ and \]
   kColours,   // trained in green, for terminals
 };
 
-/// The runs as one text. Line breaks stay; other control bytes are escaped, as data may come from anywhere.
+/// The runs as one text. Line breaks stay; other control bytes are escaped, as data may come from
+/// anywhere.
 [[nodiscard]] std::string preview_text(const std::vector<PreviewRun>& runs, PreviewMarks marks);
 
 }  // namespace strata::text

@@ -34,8 +34,8 @@ struct Message {
   bool operator==(const Message&) const = default;
 };
 
-/// A dialogue. Assistant messages from number `first_trained` on are what is learnt (a list `prompt` comes
-/// before it).
+/// A dialogue. Assistant messages from number `first_trained` on are what is learnt (a list
+/// `prompt` comes before it).
 struct Dialogue {
   std::vector<Message> messages;
   std::size_t first_trained = 0;
@@ -66,8 +66,8 @@ struct Tokens {
 
 struct Record {
   std::variant<PlainText, Pair, Instruction, Dialogue, Tokens> content;
-  /// The other keys of the object (strings as they are, numbers and booleans as JSON), for splitting by a
-  /// field.
+  /// The other keys of the object (strings as they are, numbers and booleans as JSON), for
+  /// splitting by a field.
   std::vector<std::pair<std::string, std::string>> fields;
   std::string source;  // "file.jsonl:17"
 

@@ -43,16 +43,18 @@ std::string join(const std::vector<std::string>& words, std::string_view between
 
 std::string known_kinds() {
   std::string out;
-  for (const auto& entry : kinds()) out += (out.empty() ? "" : "; ") + join(entry.required, " and ");
+  for (const auto& entry : kinds())
+    out += (out.empty() ? "" : "; ") + join(entry.required, " and ");
   return out;
 }
 
 Error bad(const std::string& where, std::string what, std::string rule) {
-  return {.code = ErrorCode::kData, .what = std::move(what), .where = where, .rule = std::move(rule)};
+  return {
+      .code = ErrorCode::kData, .what = std::move(what), .where = where, .rule = std::move(rule)};
 }
 
-// The library's reason without its own prefix: "[json.exception.parse_error.101] parse error at ...:
-// <reason>".
+// The library's reason without its own prefix: "[json.exception.parse_error.101] parse error at
+// ...: <reason>".
 std::string reason(const json::exception& error) {
   const std::string_view text = error.what();
   const auto begin = text.find(error.id == 101 ? ": " : "] ");
@@ -64,8 +66,9 @@ Result<json> parse_object(std::string_view text, const std::string& where) {
   try {
     value = json::parse(text);
   } catch (const json::exception& error) {  // malformed text, or a number too large for a double
-    auto problem = bad(where, reason(error),
-                       "each line holds one whole JSON object, or the file one JSON array of objects");
+    auto problem =
+        bad(where, reason(error),
+            "each line holds one whole JSON object, or the file one JSON array of objects");
     return fail(std::move(problem));
   }
   if (!value.is_object()) {
@@ -94,12 +97,15 @@ class Reading {
     return value == object_.end() || value->is_null() ? nullptr : &*value;
   }
 
-  [[nodiscard]] std::string key(std::string_view name) const { return layout_.key_of.find(name)->second; }
+  [[nodiscard]] std::string key(std::string_view name) const {
+    return layout_.key_of.find(name)->second;
+  }
 
   [[nodiscard]] Result<const json*> require(std::string_view name) const {
     if (const json* value = find(name)) return value;
     const bool is_null = object_.contains(key(name));
-    return fail(bad(where_, is_null ? key(name) + " is null" : "there is no key \"" + key(name) + "\"",
+    return fail(bad(where_,
+                    is_null ? key(name) + " is null" : "there is no key \"" + key(name) + "\"",
                     "every record of this file has it, as the first one does"));
   }
 
@@ -117,7 +123,8 @@ class Reading {
   // Content of a message: a string, or the list of text parts some tools write.
   [[nodiscard]] Result<std::string> string_of(const json& value, const std::string& path) const {
     if (value.is_string()) return value.get<std::string>();
-    if (!value.is_array()) return fail(bad(where_, path + " is " + describe_value(value), "it is a string"));
+    if (!value.is_array())
+      return fail(bad(where_, path + " is " + describe_value(value), "it is a string"));
     std::string out;
     for (const json& part : value) {
       const auto text = part.is_object() ? part.find("text") : part.end();
@@ -131,17 +138,19 @@ class Reading {
   }
 
   [[nodiscard]] Result<std::vector<Message>> messages(const json& value, const std::string& path,
-                                                      const char* role_key, const char* content_key) const {
+                                                      const char* role_key,
+                                                      const char* content_key) const {
     if (!value.is_array())
       return fail(bad(where_, path + " is " + describe_value(value), "it is a list of messages"));
     std::vector<Message> out;
     for (const json& entry : value) {
       const std::string at = path + "[" + std::to_string(out.size()) + "]";
-      const bool whole = entry.is_object() && entry.contains(role_key) && entry.contains(content_key);
+      const bool whole =
+          entry.is_object() && entry.contains(role_key) && entry.contains(content_key);
       if (!whole || !entry[role_key].is_string()) {
-        return fail(
-            bad(where_, at + " is not a message",
-                std::string("a message is {\"") + role_key + "\": who, \"" + content_key + "\": what}"));
+        return fail(bad(where_, at + " is not a message",
+                        std::string("a message is {\"") + role_key + "\": who, \"" + content_key +
+                            "\": what}"));
       }
       auto role = known_role(entry[role_key].get<std::string>(), at + "." + role_key);
       if (!role) return fail(std::move(role).error());
@@ -149,11 +158,13 @@ class Reading {
       if (!content) return fail(std::move(content).error());
       out.push_back({std::move(*role), std::move(*content)});
     }
-    if (out.empty()) return fail(bad(where_, path + " is empty", "a dialogue has at least one message"));
+    if (out.empty())
+      return fail(bad(where_, path + " is empty", "a dialogue has at least one message"));
     return out;
   }
 
-  [[nodiscard]] Result<std::string> known_role(const std::string& role, const std::string& path) const {
+  [[nodiscard]] Result<std::string> known_role(const std::string& role,
+                                               const std::string& path) const {
     static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kOtherSpellings{
         {{"human", "user"},
          {"gpt", "assistant"},
@@ -184,7 +195,8 @@ class Reading {
   [[nodiscard]] Result<std::variant<PlainText, Pair, Instruction, Dialogue, Tokens>> pair() const;
   [[nodiscard]] Result<Instruction> instruction() const;
   [[nodiscard]] Result<Tokens> tokens() const;
-  [[nodiscard]] Result<std::vector<std::int64_t>> integers(const json& value, const std::string& path) const;
+  [[nodiscard]] Result<std::vector<std::int64_t>> integers(const json& value,
+                                                           const std::string& path) const;
 
  private:
   const json& object_;
@@ -199,7 +211,8 @@ Result<std::variant<PlainText, Pair, Instruction, Dialogue, Tokens>> Reading::pa
   if (!completion) return fail(std::move(completion).error());
   const bool lists = (*prompt)->is_array();
   if (lists != (*completion)->is_array()) {
-    return fail(bad(where_, key("prompt") + " and " + key("completion") + " are a string and a list",
+    return fail(bad(where_,
+                    key("prompt") + " and " + key("completion") + " are a string and a list",
                     "both are strings, or both are lists of messages"));
   }
   if (lists) {
@@ -221,10 +234,11 @@ Result<std::variant<PlainText, Pair, Instruction, Dialogue, Tokens>> Reading::pa
 
 Result<Instruction> Reading::instruction() const {
   Instruction out;
-  const std::array<std::pair<std::string_view, std::string*>, 4> parts{{{"instruction", &out.instruction},
-                                                                        {"output", &out.output},
-                                                                        {"input", &out.input},
-                                                                        {"system", &out.system}}};
+  const std::array<std::pair<std::string_view, std::string*>, 4> parts{
+      {{"instruction", &out.instruction},
+       {"output", &out.output},
+       {"input", &out.input},
+       {"system", &out.system}}};
   for (const auto& [part, target] : parts) {
     auto read = part == "instruction" || part == "output" ? text(part) : optional_text(part);
     if (!read) return fail(std::move(read).error());
@@ -233,17 +247,21 @@ Result<Instruction> Reading::instruction() const {
   return out;
 }
 
-Result<std::vector<std::int64_t>> Reading::integers(const json& value, const std::string& path) const {
+Result<std::vector<std::int64_t>> Reading::integers(const json& value,
+                                                    const std::string& path) const {
   if (!value.is_array())
-    return fail(bad(where_, path + " is " + describe_value(value), "it is a list of whole numbers"));
+    return fail(
+        bad(where_, path + " is " + describe_value(value), "it is a list of whole numbers"));
   std::vector<std::int64_t> out;
   out.reserve(value.size());
   for (const json& entry : value) {
-    const std::int64_t number =
-        entry.is_number_integer() ? entry.get<std::int64_t>() : std::numeric_limits<std::int64_t>::min();
+    const std::int64_t number = entry.is_number_integer()
+                                    ? entry.get<std::int64_t>()
+                                    : std::numeric_limits<std::int64_t>::min();
     if (number < std::numeric_limits<std::int32_t>::min() ||
         number > std::numeric_limits<std::int32_t>::max()) {
-      return fail(bad(where_, path + "[" + std::to_string(out.size()) + "] is " + describe_value(entry),
+      return fail(bad(where_,
+                      path + "[" + std::to_string(out.size()) + "] is " + describe_value(entry),
                       "it is a whole number of 32 bits"));
     }
     out.push_back(number);
@@ -259,25 +277,27 @@ Result<Tokens> Reading::tokens() const {
   Tokens out{{ids->begin(), ids->end()}, std::vector<std::uint8_t>(ids->size(), 1)};
   const auto negative = std::ranges::find_if(*ids, [](std::int64_t id) { return id < 0; });
   if (negative != ids->end()) {
-    return fail(
-        bad(where_, key("input_ids") + " holds " + std::to_string(*negative), "token ids are not negative"));
+    return fail(bad(where_, key("input_ids") + " holds " + std::to_string(*negative),
+                    "token ids are not negative"));
   }
   const json* given = find("labels");
   if (given == nullptr) return out;
   auto labels = integers(*given, key("labels"));
   if (!labels) return fail(std::move(labels).error());
   if (labels->size() != ids->size()) {
-    return fail(bad(where_,
-                    std::to_string(labels->size()) + " labels for " + std::to_string(ids->size()) + " ids",
-                    "there is one label an id"));
+    return fail(
+        bad(where_,
+            std::to_string(labels->size()) + " labels for " + std::to_string(ids->size()) + " ids",
+            "there is one label an id"));
   }
   for (std::size_t t = 0; t < ids->size(); ++t) {
     out.trained[t] = (*labels)[t] != kUntrainedLabel;
     if (out.trained[t] != 0 && (*labels)[t] != (*ids)[t]) {
-      return fail(bad(where_,
-                      key("labels") + "[" + std::to_string(t) + "] is " + std::to_string((*labels)[t]) +
-                          " where the id is " + std::to_string((*ids)[t]),
-                      "a label is its own id, or -100 where nothing is trained; labels are not shifted"));
+      return fail(
+          bad(where_,
+              key("labels") + "[" + std::to_string(t) + "] is " + std::to_string((*labels)[t]) +
+                  " where the id is " + std::to_string((*ids)[t]),
+              "a label is its own id, or -100 where nothing is trained; labels are not shifted"));
     }
   }
   return out;
@@ -339,9 +359,9 @@ std::optional<std::string_view> Record::field(std::string_view key) const {
 }
 
 const std::vector<std::string>& layout_names() {
-  static const std::vector<std::string> names{"messages",    "conversations", "prompt", "completion",
-                                              "instruction", "input",         "output", "system",
-                                              "input_ids",   "labels",        "text"};
+  static const std::vector<std::string> names{
+      "messages", "conversations", "prompt",    "completion", "instruction", "input",
+      "output",   "system",        "input_ids", "labels",     "text"};
   return names;
 }
 
@@ -356,7 +376,8 @@ Result<RecordLayout> layout_from_map(const std::map<std::string, std::string>& m
     return fail(std::move(error));
   }
   for (const auto& entry : kinds()) {
-    if (!std::ranges::all_of(entry.required, [&](const auto& name) { return map.contains(name); })) continue;
+    if (!std::ranges::all_of(entry.required, [&](const auto& name) { return map.contains(name); }))
+      continue;
     RecordLayout layout{entry.kind, {map.begin(), map.end()}, {}};
     for (const auto& name : entry.required) layout.required.push_back(map.at(name));
     return layout;
@@ -370,7 +391,8 @@ Result<RecordLayout> detect_layout(std::string_view text, const std::string& whe
   auto object = parse_object(text, where);
   if (!object) return fail(std::move(object).error());
   for (const auto& entry : kinds()) {
-    if (!std::ranges::all_of(entry.required, [&](const auto& name) { return object->contains(name); }))
+    if (!std::ranges::all_of(entry.required,
+                             [&](const auto& name) { return object->contains(name); }))
       continue;
     RecordLayout layout{entry.kind, {}, entry.required};
     for (const auto& name : entry.required) layout.key_of.emplace(name, name);
@@ -379,9 +401,10 @@ Result<RecordLayout> detect_layout(std::string_view text, const std::string& whe
   }
   std::vector<std::string> found;
   for (const auto& item : object->items()) found.push_back(printable(item.key(), 40));
-  auto error = bad(
-      where, "the record has " + (found.empty() ? std::string("no keys") : "the keys " + join(found, ", ")),
-      "a record has the keys of one kind: " + known_kinds());
+  auto error = bad(where,
+                   "the record has " +
+                       (found.empty() ? std::string("no keys") : "the keys " + join(found, ", ")),
+                   "a record has the keys of one kind: " + known_kinds());
   error.remedy =
       R"(name the keys in data.fields, for example {"prompt": "question", "completion": "answer"})";
   return fail(std::move(error));
@@ -392,7 +415,8 @@ Result<Record> parse_record(std::string_view text, const RecordLayout& layout, s
   if (!object) return fail(std::move(object).error());
   Record record;
   const Reading reading(*object, layout, where);
-  if (auto read = read_content(record, reading, layout.kind); !read) return fail(std::move(read).error());
+  if (auto read = read_content(record, reading, layout.kind); !read)
+    return fail(std::move(read).error());
   for (const auto& [key, value] : object->items()) {
     const bool used =
         std::ranges::any_of(layout.key_of, [&](const auto& pair) { return pair.second == key; });

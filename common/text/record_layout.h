@@ -1,5 +1,6 @@
 #pragma once
-// What the keys of an object mean, and objects turned into records by it. Internal to the record reader.
+// What the keys of an object mean, and objects turned into records by it. Internal to the record
+// reader.
 #include <map>
 #include <string>
 #include <string_view>
@@ -12,8 +13,9 @@ namespace strata::text {
 
 struct RecordLayout {
   RecordKind kind = RecordKind::kText;
-  std::map<std::string, std::string, std::less<>> key_of;  // name the reader knows -> key in the file
-  std::vector<std::string> required;                       // the keys every record must have
+  std::map<std::string, std::string, std::less<>>
+      key_of;                         // name the reader knows -> key in the file
+  std::vector<std::string> required;  // the keys every record must have
 };
 
 /// The names a layout may use: "messages", "prompt", "completion", ...

@@ -15,7 +15,8 @@ struct Regex::Code {
 
 namespace {
 
-// White space as Unicode has it. PCRE2's own \s also takes U+180E, which is no space since Unicode 6.3.
+// White space as Unicode has it. PCRE2's own \s also takes U+180E, which is no space since
+// Unicode 6.3.
 constexpr std::string_view kSpaces = R"(\t-\r\x{85}\p{Z})";
 
 // The expression with \s and \S spelled out; everything else means the same to both libraries.
@@ -49,13 +50,14 @@ Result<Regex> Regex::compile(std::string_view pattern, const std::string& where)
   const std::string text = translated(pattern);
   int number = 0;
   PCRE2_SIZE offset = 0;
-  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), PCRE2_UTF | PCRE2_UCP, &number, &offset,
-                                   nullptr);
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+                                   PCRE2_UTF | PCRE2_UCP, &number, &offset, nullptr);
   if (code == nullptr) {
     PCRE2_UCHAR message[128];
     pcre2_get_error_message(number, message, sizeof message);
     return fail({.code = ErrorCode::kFormat,
-                 .what = "\"" + printable(pattern, 120) + "\" is not a regular expression: " + reinterpret_cast<char*>(message),
+                 .what = "\"" + printable(pattern, 120) +
+                         "\" is not a regular expression: " + reinterpret_cast<char*>(message),
                  .where = where});
   }
   (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without it matching is only slower
@@ -67,8 +69,8 @@ std::vector<std::pair<std::size_t, std::size_t>> Regex::find_all(std::string_vie
   pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
   std::size_t at = 0;
   while (at < text.size()) {
-    const int found = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at, PCRE2_NO_UTF_CHECK, data,
-                                  nullptr);
+    const int found = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()),
+                                  text.size(), at, PCRE2_NO_UTF_CHECK, data, nullptr);
     if (found < 0) break;
     const PCRE2_SIZE* range = pcre2_get_ovector_pointer(data);
     if (range[1] > range[0]) {

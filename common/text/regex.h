@@ -16,7 +16,8 @@ class Regex {
   /// kFormat when `pattern` is not an expression; `where` names the file.
   [[nodiscard]] static Result<Regex> compile(std::string_view pattern, const std::string& where);
   /// Byte ranges [begin, end) of all non-empty matches in valid UTF-8, left to right.
-  [[nodiscard]] std::vector<std::pair<std::size_t, std::size_t>> find_all(std::string_view text) const;
+  [[nodiscard]] std::vector<std::pair<std::size_t, std::size_t>> find_all(
+      std::string_view text) const;
 
  private:
   struct Code;

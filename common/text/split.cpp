@@ -29,8 +29,9 @@ std::vector<Share> empty_shares(std::span<const std::string> clients) {
 Result<void> check_counts(std::size_t records, std::size_t clients) {
   check(clients > 0, "a split has at least one client");
   if (records >= clients) return {};
-  return fail(impossible(std::to_string(records) + " records for " + std::to_string(clients) + " clients",
-                         "each client gets at least one", "give more data or fewer clients"));
+  return fail(
+      impossible(std::to_string(records) + " records for " + std::to_string(clients) + " clients",
+                 "each client gets at least one", "give more data or fewer clients"));
 }
 
 struct Group {
@@ -48,9 +49,10 @@ Result<std::vector<Group>> group_by(std::span<const Record> records, std::string
       std::string keys;
       for (const auto& [key, ignored] : records[i].fields)
         keys += (keys.empty() ? "" : ", ") + printable(key, 40);
-      auto error = impossible("there is no field \"" + printable(field, 40) + "\" to split by",
-                              "every record has it, as a string, a number or a boolean",
-                              keys.empty() ? "the record has no other fields" : "fields here are " + keys);
+      auto error =
+          impossible("there is no field \"" + printable(field, 40) + "\" to split by",
+                     "every record has it, as a string, a number or a boolean",
+                     keys.empty() ? "the record has no other fields" : "fields here are " + keys);
       error.where = records[i].source;
       return fail(std::move(error));
     }
@@ -109,7 +111,8 @@ std::vector<std::string> client_names(std::size_t count) {
 
 Result<std::vector<Share>> split_iid(std::size_t records, std::span<const std::string> clients,
                                      sys::Stream stream) {
-  if (auto counts = check_counts(records, clients.size()); !counts) return fail(std::move(counts).error());
+  if (auto counts = check_counts(records, clients.size()); !counts)
+    return fail(std::move(counts).error());
   auto shares = empty_shares(clients);
   const auto order = stream.at({.purpose = "split.iid"}).permutation(records);
   for (std::size_t i = 0; i < records; ++i) shares[i % shares.size()].records.push_back(order[i]);
@@ -137,15 +140,17 @@ Result<std::vector<Share>> split_by_field(std::span<const Record> records, std::
   auto groups = group_by(records, field);
   if (!groups) return fail(std::move(groups).error());
   if (groups->size() < clients.size()) {
-    return fail(impossible(std::to_string(groups->size()) + " values of " + printable(field, 40) + " for " +
-                               std::to_string(clients.size()) + " clients",
-                           "each client gets at least one value", "use fewer clients, or a dirichlet split"));
+    return fail(impossible(std::to_string(groups->size()) + " values of " + printable(field, 40) +
+                               " for " + std::to_string(clients.size()) + " clients",
+                           "each client gets at least one value",
+                           "use fewer clients, or a dirichlet split"));
   }
-  std::ranges::stable_sort(*groups, std::greater{}, [](const Group& group) { return group.records.size(); });
+  std::ranges::stable_sort(*groups, std::greater{},
+                           [](const Group& group) { return group.records.size(); });
   auto shares = empty_shares(clients);
   for (const Group& group : *groups) {
-    const auto lightest =
-        std::ranges::min_element(shares, {}, [](const Share& share) { return share.records.size(); });
+    const auto lightest = std::ranges::min_element(
+        shares, {}, [](const Share& share) { return share.records.size(); });
     lightest->records.insert(lightest->records.end(), group.records.begin(), group.records.end());
   }
   sort_records(shares);
@@ -166,7 +171,8 @@ Result<std::vector<Share>> split_dirichlet(std::span<const Record> records, std:
       deal(shares, (*groups)[g], alpha,
            stream.at({.step = attempt, .purpose = "split.dirichlet", .item = g}));
     }
-    if (std::ranges::any_of(shares, [](const Share& share) { return share.records.empty(); })) continue;
+    if (std::ranges::any_of(shares, [](const Share& share) { return share.records.empty(); }))
+      continue;
     sort_records(shares);
     return shares;
   }
@@ -184,7 +190,8 @@ Result<HeldOut> hold_out(std::size_t records, double fraction, sys::Stream strea
                            "at least one is trained on and one is held out",
                            "give more data, or a held-out file"));
   }
-  const auto wanted = static_cast<std::size_t>(std::llround(fraction * static_cast<double>(records)));
+  const auto wanted =
+      static_cast<std::size_t>(std::llround(fraction * static_cast<double>(records)));
   const std::size_t count = std::clamp<std::size_t>(wanted, 1, records - 1);
   auto order = stream.at({.purpose = "split.held_out"}).permutation(records);
   HeldOut out;

@@ -13,19 +13,22 @@ using nlohmann::json;
 
 struct Tokenizer::Impl {
   Bpe model;
-  Normalize normalize;       // empty: none
+  Normalize normalize;  // empty: none
   PreTokenize pretokenize;
   Decode decode;
   Surround surround;
   std::vector<AddedToken> added;
-  std::vector<std::string> added_text;  // what each decodes to: its normalised form when it is searched in normalised text
+  std::vector<std::string> added_text;  // what each decodes to: its normalised form when it is
+                                        // searched in normalised text
   std::unordered_map<Id, std::size_t> added_by_id;
   std::vector<std::string> tokens;  // by id; "" for holes
   std::vector<bool> present;
-  std::vector<AddedTokenFinder> raw_finder, normalized_finder;  // one each; vectors, because they are made last
+  std::vector<AddedTokenFinder> raw_finder,
+      normalized_finder;  // one each; vectors, because they are made last
 
   const std::string* token(Id id) const {
-    if (const auto found = added_by_id.find(id); found != added_by_id.end()) return &added_text[found->second];
+    if (const auto found = added_by_id.find(id); found != added_by_id.end())
+      return &added_text[found->second];
     const auto at = static_cast<std::size_t>(id);
     return id >= 0 && at < tokens.size() && present[at] ? &tokens[at] : nullptr;
   }
@@ -41,26 +44,33 @@ struct Tokenizer::Impl {
 namespace {
 
 Error damaged(const std::string& where, std::string what) {
-  return {.code = ErrorCode::kFormat, .what = std::move(what), .where = where, .remedy = "fetch the tokenizer again"};
+  return {.code = ErrorCode::kFormat,
+          .what = std::move(what),
+          .where = where,
+          .remedy = "fetch the tokenizer again"};
 }
 
 Result<Vocabulary> read_vocabulary(const json& model, const std::string& where) {
   const auto vocab = model.find("vocab");
-  if (vocab == model.end() || !vocab->is_object()) return fail(damaged(where, "model.vocab is not an object"));
+  if (vocab == model.end() || !vocab->is_object())
+    return fail(damaged(where, "model.vocab is not an object"));
   Vocabulary out;
   out.reserve(vocab->size());
   for (const auto& [token, id] : vocab->items()) {
     if (!id.is_number_unsigned() || id.get<std::uint64_t>() > 0x7ffffffeu) {
-      return fail(damaged(where, "the id of token \"" + printable(token, 60) + "\" is " + printable(id.dump(), 30)));
+      return fail(damaged(where, "the id of token \"" + printable(token, 60) + "\" is " +
+                                     printable(id.dump(), 30)));
     }
     out.emplace(token, id.get<Id>());
   }
   return out;
 }
 
-Result<std::vector<std::pair<std::string, std::string>>> read_merges(const json& model, const std::string& where) {
+Result<std::vector<std::pair<std::string, std::string>>> read_merges(const json& model,
+                                                                     const std::string& where) {
   const auto merges = model.find("merges");
-  if (merges == model.end() || !merges->is_array()) return fail(damaged(where, "model.merges is not a list"));
+  if (merges == model.end() || !merges->is_array())
+    return fail(damaged(where, "model.merges is not a list"));
   std::vector<std::pair<std::string, std::string>> out;
   out.reserve(merges->size());
   for (const auto& merge : *merges) {
@@ -78,7 +88,9 @@ Result<std::vector<std::pair<std::string, std::string>>> read_merges(const json&
   return out;
 }
 
-bool set(const json& object, const char* key) { return object.contains(key) && !object[key].is_null(); }
+bool set(const json& object, const char* key) {
+  return object.contains(key) && !object[key].is_null();
+}
 
 Result<Bpe> read_model(const json& root, const std::string& where) {
   const auto model = root.find("model");
@@ -86,12 +98,16 @@ Result<Bpe> read_model(const json& root, const std::string& where) {
   // Files of older versions leave the type out.
   const std::string type = model->value("type", std::string(set(*model, "merges") ? "BPE" : "?"));
   if (type != "BPE") {
-    return fail({.code = ErrorCode::kUnsupported, .what = "is of type \"" + printable(type, 40) + "\"", .where = where + ": model",
+    return fail({.code = ErrorCode::kUnsupported,
+                 .what = "is of type \"" + printable(type, 40) + "\"",
+                 .where = where + ": model",
                  .rule = "supported: BPE (byte-level, or SentencePiece-style with byte fallback)"});
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (set(*model, key) && (*model)[key] != "") {
-      return fail({.code = ErrorCode::kUnsupported, .what = "is " + printable((*model)[key].dump(), 40), .where = where + ": model." + key,
+      return fail({.code = ErrorCode::kUnsupported,
+                   .what = "is " + printable((*model)[key].dump(), 40),
+                   .where = where + ": model." + key,
                    .rule = "only models without it are supported"});
     }
   }
@@ -100,7 +116,8 @@ Result<Bpe> read_model(const json& root, const std::string& where) {
   auto merges = read_merges(*model, where);
   if (!merges) return fail(std::move(merges).error());
   BpeOptions options;
-  if (set(*model, "unk_token") && (*model)["unk_token"].is_string()) options.unknown = (*model)["unk_token"].get<std::string>();
+  if (set(*model, "unk_token") && (*model)["unk_token"].is_string())
+    options.unknown = (*model)["unk_token"].get<std::string>();
   options.fuse_unknown = model->value("fuse_unk", false);
   options.byte_fallback = model->value("byte_fallback", false);
   options.ignore_merges = model->value("ignore_merges", false);
@@ -110,18 +127,23 @@ Result<Bpe> read_model(const json& root, const std::string& where) {
 Result<std::vector<AddedToken>> read_added(const json& root, const std::string& where) {
   std::vector<AddedToken> out;
   for (const auto& entry : root.value("added_tokens", json::array())) {
-    if (!entry.is_object() || !entry.value("content", json()).is_string() || !entry.value("id", json()).is_number_unsigned()) {
+    if (!entry.is_object() || !entry.value("content", json()).is_string() ||
+        !entry.value("id", json()).is_number_unsigned()) {
       return fail(damaged(where, "added_tokens has an entry without content or id"));
     }
-    out.push_back({.id = entry["id"].get<Id>(), .content = entry["content"].get<std::string>(),
-                   .single_word = entry.value("single_word", false), .lstrip = entry.value("lstrip", false),
-                   .rstrip = entry.value("rstrip", false), .normalized = entry.value("normalized", true),
+    out.push_back({.id = entry["id"].get<Id>(),
+                   .content = entry["content"].get<std::string>(),
+                   .single_word = entry.value("single_word", false),
+                   .lstrip = entry.value("lstrip", false),
+                   .rstrip = entry.value("rstrip", false),
+                   .normalized = entry.value("normalized", true),
                    .special = entry.value("special", false)});
   }
   return out;
 }
 
-AddedTokenFinder finder(const std::vector<AddedToken>& all, bool normalized, const Normalize& normalize) {
+AddedTokenFinder finder(const std::vector<AddedToken>& all, bool normalized,
+                        const Normalize& normalize) {
   std::vector<AddedToken> tokens;
   std::vector<std::string> patterns;
   for (const auto& token : all) {
@@ -183,10 +205,14 @@ Result<Tokenizer> Tokenizer::parse(std::string_view text, std::string where) {
       return found == model->vocabulary().end() ? -1 : found->second;
     };
     Stages stages;
-    if (auto read = read_stages(root, where, stages, id_of); !read) return fail(std::move(read).error());
-    auto impl = std::make_unique<Impl>(Impl{.model = std::move(*model), .normalize = std::move(stages.normalize),
-                                            .pretokenize = std::move(stages.pretokenize), .decode = std::move(stages.decode),
-                                            .surround = std::move(stages.surround), .added = std::move(*added)});
+    if (auto read = read_stages(root, where, stages, id_of); !read)
+      return fail(std::move(read).error());
+    auto impl = std::make_unique<Impl>(Impl{.model = std::move(*model),
+                                            .normalize = std::move(stages.normalize),
+                                            .pretokenize = std::move(stages.pretokenize),
+                                            .decode = std::move(stages.decode),
+                                            .surround = std::move(stages.surround),
+                                            .added = std::move(*added)});
     for (const auto& [token, id] : impl->model.vocabulary()) {
       const auto at = static_cast<std::size_t>(id);
       if (at >= impl->tokens.size()) {
@@ -199,7 +225,8 @@ Result<Tokenizer> Tokenizer::parse(std::string_view text, std::string where) {
     for (std::size_t i = 0; i < impl->added.size(); ++i) {
       const AddedToken& token = impl->added[i];
       impl->added_by_id[token.id] = i;
-      impl->added_text.push_back(token.normalized && impl->normalize ? impl->normalize(token.content) : token.content);
+      impl->added_text.push_back(
+          token.normalized && impl->normalize ? impl->normalize(token.content) : token.content);
     }
     impl->raw_finder.push_back(finder(impl->added, false, impl->normalize));
     impl->normalized_finder.push_back(finder(impl->added, true, impl->normalize));
@@ -223,7 +250,8 @@ Tokenizer::~Tokenizer() = default;
 
 Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, bool add_special) const {
   if (const auto bad = first_invalid(text)) {
-    return fail({.code = ErrorCode::kData, .what = "byte " + std::to_string(*bad) + " of the text is not valid UTF-8",
+    return fail({.code = ErrorCode::kData,
+                 .what = "byte " + std::to_string(*bad) + " of the text is not valid UTF-8",
                  .rule = "text is UTF-8"});
   }
   std::vector<TokenId> out;
@@ -239,11 +267,13 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, bool add_s
       if (inner.id >= 0) {
         out.push_back(inner.id);
       } else {
-        impl_->encode_text(piece.substr(inner.begin, inner.end - inner.begin), part.begin == 0 && inner.begin == 0, out);
+        impl_->encode_text(piece.substr(inner.begin, inner.end - inner.begin),
+                           part.begin == 0 && inner.begin == 0, out);
       }
     }
   }
-  if (add_special) out.insert(out.end(), impl_->surround.after.begin(), impl_->surround.after.end());
+  if (add_special)
+    out.insert(out.end(), impl_->surround.after.begin(), impl_->surround.after.end());
   return out;
 }
 
@@ -266,7 +296,8 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) c
 
 std::size_t Tokenizer::vocab_size() const {
   std::size_t size = impl_->tokens.size();
-  for (const auto& token : impl_->added) size = std::max(size, static_cast<std::size_t>(token.id) + 1);
+  for (const auto& token : impl_->added)
+    size = std::max(size, static_cast<std::size_t>(token.id) + 1);
   return size;
 }
 
@@ -275,7 +306,8 @@ std::optional<TokenId> Tokenizer::token_to_id(std::string_view token) const {
     if (entry.content == token) return entry.id;
   }
   const auto found = impl_->model.vocabulary().find(token);
-  return found == impl_->model.vocabulary().end() ? std::nullopt : std::optional<TokenId>(found->second);
+  return found == impl_->model.vocabulary().end() ? std::nullopt
+                                                  : std::optional<TokenId>(found->second);
 }
 
 std::optional<std::string> Tokenizer::id_to_token(TokenId id) const {

@@ -18,7 +18,9 @@ using tensor::FactorView;
 
 constexpr std::size_t kRowBlock = 256;
 
-FactorView view(const LowRank& pair, double weight) { return {pair.b.view(), pair.a.view(), weight}; }
+FactorView view(const LowRank& pair, double weight) {
+  return {pair.b.view(), pair.a.view(), weight};
+}
 
 // The clients' own changes of one tensor, weighted, as they came.
 struct Parts {
@@ -26,7 +28,8 @@ struct Parts {
   std::vector<std::pair<const Dense*, double>> dense;
 };
 
-Parts parts_of(const std::string& name, const UpdateSet& set, const std::map<std::string, double>& weights) {
+Parts parts_of(const std::string& name, const UpdateSet& set,
+               const std::map<std::string, double>& weights) {
   Parts out;
   for (const auto& [client, update] : set.updates()) {
     const auto delta = update->delta.find(name);
@@ -44,7 +47,8 @@ Parts parts_of(const std::string& name, const UpdateSet& set, const std::map<std
 }
 
 // out = rows [first, first + count) of the weighted mean.
-void mean_rows(std::span<double> out, const Parts& parts, std::size_t first, std::size_t count, std::size_t d_in) {
+void mean_rows(std::span<double> out, const Parts& parts, std::size_t first, std::size_t count,
+               std::size_t d_in) {
   std::fill(out.begin(), out.end(), 0.0);
   for (const auto& pair : parts.pairs) tensor::add_product_rows(out, pair, first, count);
   for (const auto& [change, weight] : parts.dense) {
@@ -54,12 +58,15 @@ void mean_rows(std::span<double> out, const Parts& parts, std::size_t first, std
 }
 
 // out = the same rows of what was merged.
-void merged_rows(std::span<double> out, const std::string& name, const Aggregate& merged, std::size_t first, std::size_t count) {
+void merged_rows(std::span<double> out, const std::string& name, const Aggregate& merged,
+                 std::size_t first, std::size_t count) {
   const auto packet = merged.packet.tensors.find(name);
-  if (packet != merged.packet.tensors.end()) return adapter::packet_rows(packet->second, first, count, out);
+  if (packet != merged.packet.tensors.end())
+    return adapter::packet_rows(packet->second, first, count, out);
   std::fill(out.begin(), out.end(), 0.0);
   const auto factors = merged.mean_factors.find(name);
-  if (factors != merged.mean_factors.end()) tensor::add_product_rows(out, view(factors->second, 1.0), first, count);
+  if (factors != merged.mean_factors.end())
+    tensor::add_product_rows(out, view(factors->second, 1.0), first, count);
 }
 
 struct TensorSums {
@@ -68,8 +75,8 @@ struct TensorSums {
   double mean2 = 0.0;
 };
 
-TensorSums measure_tensor(const std::string& name, std::size_t d_out, std::size_t d_in, const UpdateSet& set,
-                          const Aggregate& merged, bool averages) {
+TensorSums measure_tensor(const std::string& name, std::size_t d_out, std::size_t d_in,
+                          const UpdateSet& set, const Aggregate& merged, bool averages) {
   TensorSums sums;
   const Parts parts = parts_of(name, set, merged.weights);
   std::vector<double> mean(std::min(kRowBlock, d_out) * d_in), other(mean.size());
@@ -86,7 +93,8 @@ TensorSums measure_tensor(const std::string& name, std::size_t d_out, std::size_
     }
   }
   if (averages) {
-    // ||X - M||^2 = <X, X> - 2 <X, M> + ||M||^2 by traces: this loss is far above the 1e-8 that squares of doubles resolve.
+    // ||X - M||^2 = <X, X> - 2 <X, M> + ||M||^2 by traces: this loss is far above the 1e-8 that
+    // squares of doubles resolve.
     const LowRank average = mean_factors(name, set, merged.weights);
     const FactorView x = view(average, 1.0);
     double cross = 0.0;
@@ -108,7 +116,9 @@ bool can_average(const UpdateSet& set) {
   return true;
 }
 
-double ratio(double part2, double whole2) { return whole2 > 0.0 ? std::sqrt(part2 / whole2) : (part2 > 0.0 ? INFINITY : 0.0); }
+double ratio(double part2, double whole2) {
+  return whole2 > 0.0 ? std::sqrt(part2 / whole2) : (part2 > 0.0 ? INFINITY : 0.0);
+}
 
 }  // namespace
 
@@ -134,7 +144,8 @@ Exactness measure_exactness(const UpdateSet& set, const Aggregate& merged) {
     }
   }
   out.relative_error = ratio(total.error2, total.mean2);
-  out.factor_averaging_error = averages ? ratio(total.average2, total.mean2) : std::numeric_limits<double>::quiet_NaN();
+  out.factor_averaging_error =
+      averages ? ratio(total.average2, total.mean2) : std::numeric_limits<double>::quiet_NaN();
   out.update_norm = std::sqrt(total.mean2);
   return out;
 }

@@ -1,5 +1,6 @@
-// Factor averaging: (sum_k p_k B_k)(sum_k p_k A_k). It misses sum_k p_k B_k A_k by the covariance of the factors across clients:
-//   sum_k p_k B_k A_k - Bbar Abar = sum_k p_k (B_k - Bbar)(A_k - Abar)                         docs/methods/fedavg.md
+// Factor averaging: (sum_k p_k B_k)(sum_k p_k A_k). It misses sum_k p_k B_k A_k by the covariance
+// of the factors across clients:
+//   sum_k p_k B_k A_k - Bbar Abar = sum_k p_k (B_k - Bbar)(A_k - Abar) docs/methods/fedavg.md
 #include "coordinator/aggregator/factor_mean.h"
 
 #include <algorithm>
@@ -43,7 +44,9 @@ class FactorMean final : public Aggregator {
 
   Result<Aggregate> report() && override {
     if (set_.empty()) {
-      return fail({.code = ErrorCode::kQuorum, .what = "no client's update could be used", .rule = "a round needs at least one"});
+      return fail({.code = ErrorCode::kQuorum,
+                   .what = "no client's update could be used",
+                   .rule = "a round needs at least one"});
     }
     Aggregate out;
     out.weights = set_.normalised_weights();
@@ -60,7 +63,8 @@ class FactorMean final : public Aggregator {
   }
 
  private:
-  // Averaging factors means something only for pairs of equal rank, or padded to it, from clients that adapt the same layers.
+  // Averaging factors means something only for pairs of equal rank, or padded to it, from clients
+  // that adapt the same layers.
   Result<Kind> common_kind(const std::string& name) const {
     const auto refuse = [&](std::string what, std::string rule, std::string remedy) {
       return fail({.code = ErrorCode::kConfig,
@@ -72,7 +76,8 @@ class FactorMean final : public Aggregator {
     const auto& [first, leader] = *set_.updates().begin();
     for (const auto& [client, update] : set_.updates()) {
       if (!update->delta.contains(name)) {
-        return refuse(client + " does not adapt it, others do", "averaging needs the same target layers on all clients",
+        return refuse(client + " does not adapt it, others do",
+                      "averaging needs the same target layers on all clients",
                       "use \"flora\", or give all clients the same targets");
       }
     }
@@ -84,8 +89,10 @@ class FactorMean final : public Aggregator {
                       "averaging needs the same method on all clients", "use \"flora\"");
       }
       if (!pad_ && own.rank != kind.rank) {
-        return refuse(client + " has rank " + std::to_string(own.rank) + ", " + first + " " + std::to_string(kind.rank),
-                      "fedavg averages factors of one rank", "use \"flora\" (exact) or \"zero_pad\"");
+        return refuse(client + " has rank " + std::to_string(own.rank) + ", " + first + " " +
+                          std::to_string(kind.rank),
+                      "fedavg averages factors of one rank",
+                      "use \"flora\" (exact) or \"zero_pad\"");
       }
     }
     return kind;
@@ -97,7 +104,8 @@ class FactorMean final : public Aggregator {
 
 }  // namespace
 
-LowRank mean_factors(const std::string& name, const UpdateSet& set, const std::map<std::string, double>& weights) {
+LowRank mean_factors(const std::string& name, const UpdateSet& set,
+                     const std::map<std::string, double>& weights) {
   const auto [d_out, d_in] = set.tensors().at(name);
   const auto delta_of = [&](const protocol::Update& update) -> const adapter::TensorDelta* {
     const auto found = update.delta.find(name);
@@ -117,9 +125,11 @@ LowRank mean_factors(const std::string& name, const UpdateSet& set, const std::m
       const auto& pair = std::get<LowRank>(term);
       const std::size_t r = pair.a.rows();
       for (std::size_t i = 0; i < d_out; ++i) {
-        for (std::size_t j = 0; j < r; ++j) b[i * rank + first + j] += weight * static_cast<double>(pair.b(i, j));
+        for (std::size_t j = 0; j < r; ++j)
+          b[i * rank + first + j] += weight * static_cast<double>(pair.b(i, j));
       }
-      for (std::size_t i = 0; i < pair.a.size(); ++i) a[first * d_in + i] += weight * static_cast<double>(pair.a.values()[i]);
+      for (std::size_t i = 0; i < pair.a.size(); ++i)
+        a[first * d_in + i] += weight * static_cast<double>(pair.a.values()[i]);
       first += r;
     }
   }

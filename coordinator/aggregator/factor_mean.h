@@ -9,8 +9,9 @@ namespace strata::coordinator {
 [[nodiscard]] std::unique_ptr<Aggregator> make_fedavg();
 [[nodiscard]] std::unique_ptr<Aggregator> make_zero_pad();
 
-/// sum_k p_k B_k and sum_k p_k A_k of one tensor, smaller ranks padded by zeros; clients that do not change the tensor count
-/// as zero, and a client's several terms stand side by side as one pair. Only for low-rank terms.
+/// sum_k p_k B_k and sum_k p_k A_k of one tensor, smaller ranks padded by zeros; clients that do
+/// not change the tensor count as zero, and a client's several terms stand side by side as one
+/// pair. Only for low-rank terms.
 [[nodiscard]] adapter::LowRank mean_factors(const std::string& name, const UpdateSet& set,
                                             const std::map<std::string, double>& weights);
 

@@ -9,9 +9,11 @@ namespace strata::coordinator {
 namespace {
 
 constexpr std::array kAggregators{
-    AggregatorEntry{"flora", "exact stacking of any ranks, scales and weights", false, make_stacking},
+    AggregatorEntry{"flora", "exact stacking of any ranks, scales and weights", false,
+                    make_stacking},
     AggregatorEntry{"fedavg", "control: mean of A and mean of B, equal ranks", true, make_fedavg},
-    AggregatorEntry{"zero_pad", "control: fedavg with smaller ranks padded by zeros", true, make_zero_pad},
+    AggregatorEntry{"zero_pad", "control: fedavg with smaller ranks padded by zeros", true,
+                    make_zero_pad},
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
-// FLoRA: exact aggregation by stacking (Wang et al. 2024, arXiv 2409.05976). The weight p_k goes into A, once, in float; the
-// client has folded its scale into B. Clients that share a factor A (frozen, same id) are summed in B, so the rank does not grow
-// with them.
+// FLoRA: exact aggregation by stacking (Wang et al. 2024, arXiv 2409.05976). The weight p_k goes
+// into A, once, in float; the client has folded its scale into B. Clients that share a factor A
+// (frozen, same id) are summed in B, so the rank does not grow with them.
 #include "coordinator/aggregator/stacking.h"
 
 #include <algorithm>
@@ -15,7 +15,8 @@ using adapter::PacketTensor;
 using adapter::Stack;
 using tensor::Matrix;
 
-// A run of rank-one terms of the stack: B's columns as sums in double until stored, A's rows already weighted.
+// A run of rank-one terms of the stack: B's columns as sums in double until stored, A's rows
+// already weighted.
 struct Block {
   std::uint64_t id_a = 0;
   const LowRank* first = nullptr;
@@ -25,15 +26,21 @@ struct Block {
 
 void add_block(std::vector<Block>& blocks, const LowRank& term, double weight) {
   if (term.id_a != 0) {
-    auto block = std::find_if(blocks.begin(), blocks.end(), [&](const Block& b) { return b.id_a == term.id_a; });
+    auto block = std::find_if(blocks.begin(), blocks.end(),
+                              [&](const Block& b) { return b.id_a == term.id_a; });
     if (block == blocks.end()) {
-      blocks.push_back({.id_a = term.id_a, .first = &term, .weight = 1.0, .summed_b = std::vector<double>(term.b.size(), 0.0)});
+      blocks.push_back({.id_a = term.id_a,
+                        .first = &term,
+                        .weight = 1.0,
+                        .summed_b = std::vector<double>(term.b.size(), 0.0)});
       block = std::prev(blocks.end());
     }
-    // The id promises equal factors; a client that breaks the promise keeps a block of its own instead of corrupting the sum.
+    // The id promises equal factors; a client that breaks the promise keeps a block of its own
+    // instead of corrupting the sum.
     if (block->first->a == term.a) {
       const auto values = term.b.values();
-      for (std::size_t i = 0; i < values.size(); ++i) block->summed_b[i] += weight * static_cast<double>(values[i]);
+      for (std::size_t i = 0; i < values.size(); ++i)
+        block->summed_b[i] += weight * static_cast<double>(values[i]);
       return;
     }
   }
@@ -50,12 +57,14 @@ Stack build(const std::vector<Block>& blocks, std::size_t d_out, std::size_t d_i
     const bool shared = !block.summed_b.empty();
     for (std::size_t i = 0; i < d_out; ++i) {
       for (std::size_t j = 0; j < r; ++j) {
-        out.b(i, at + j) = shared ? static_cast<float>(block.summed_b[i * r + j]) : block.first->b(i, j);
+        out.b(i, at + j) =
+            shared ? static_cast<float>(block.summed_b[i * r + j]) : block.first->b(i, j);
       }
     }
     for (std::size_t j = 0; j < r; ++j) {
       for (std::size_t i = 0; i < d_in; ++i) {
-        out.a(at + j, i) = static_cast<float>(block.weight * static_cast<double>(block.first->a(j, i)));
+        out.a(at + j, i) =
+            static_cast<float>(block.weight * static_cast<double>(block.first->a(j, i)));
       }
     }
     at += r;
@@ -70,13 +79,17 @@ class Stacking final : public Aggregator {
 
   Result<Aggregate> report() && override {
     if (set_.empty()) {
-      return fail({.code = ErrorCode::kQuorum, .what = "no client's update could be used", .rule = "a round needs at least one"});
+      return fail({.code = ErrorCode::kQuorum,
+                   .what = "no client's update could be used",
+                   .rule = "a round needs at least one"});
     }
     Aggregate out;
     out.weights = set_.normalised_weights();
     for (const auto& [name, shape] : set_.tensors()) {
       PacketTensor tensor = stack_tensor(name, set_, out.weights);
-      if (const auto* stack = std::get_if<Stack>(&tensor.change); stack != nullptr && stack->a.empty()) continue;
+      if (const auto* stack = std::get_if<Stack>(&tensor.change);
+          stack != nullptr && stack->a.empty())
+        continue;
       out.packet.tensors.emplace(name, std::move(tensor));
     }
     return out;
@@ -88,7 +101,8 @@ class Stacking final : public Aggregator {
 
 }  // namespace
 
-adapter::PacketTensor stack_tensor(const std::string& name, const UpdateSet& set, const std::map<std::string, double>& weights) {
+adapter::PacketTensor stack_tensor(const std::string& name, const UpdateSet& set,
+                                   const std::map<std::string, double>& weights) {
   const auto [d_out, d_in] = set.tensors().at(name);
   std::vector<Block> blocks;
   std::vector<double> dense;  // sum of dense terms, when there is one
@@ -102,7 +116,8 @@ adapter::PacketTensor stack_tensor(const std::string& name, const UpdateSet& set
       } else {
         dense.resize(d_out * d_in, 0.0);
         const auto values = std::get<Dense>(term).values.values();
-        for (std::size_t i = 0; i < values.size(); ++i) dense[i] += weight * static_cast<double>(values[i]);
+        for (std::size_t i = 0; i < values.size(); ++i)
+          dense[i] += weight * static_cast<double>(values[i]);
       }
     }
   }
@@ -114,7 +129,8 @@ adapter::PacketTensor stack_tensor(const std::string& name, const UpdateSet& set
     for (std::size_t i = 0; i < dense.size(); ++i) dense[i] += stacked[i];
   }
   Matrix values(d_out, d_in);
-  std::transform(dense.begin(), dense.end(), values.data(), [](double v) { return static_cast<float>(v); });
+  std::transform(dense.begin(), dense.end(), values.data(),
+                 [](double v) { return static_cast<float>(v); });
   return {d_out, d_in, Dense{std::move(values)}};
 }
 

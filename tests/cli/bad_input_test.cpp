@@ -1,5 +1,5 @@
-// What bad input gets: one clear line, the documented exit status, nothing left behind. Each case takes a small
-// federation that works, breaks one thing, and says what the message must name.
+// What bad input gets: one clear line, the documented exit status, nothing left behind. Each case
+// takes a small federation that works, breaks one thing, and says what the message must name.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -60,10 +60,16 @@ std::string tokenizer_json() {
               {"added_tokens", json::array()},
               {"normalizer", nullptr},
               {"pre_tokenizer",
-               {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}}},
+               {{"type", "ByteLevel"},
+                {"add_prefix_space", false},
+                {"trim_offsets", true},
+                {"use_regex", true}}},
               {"post_processor", nullptr},
               {"decoder",
-               {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
+               {{"type", "ByteLevel"},
+                {"add_prefix_space", true},
+                {"trim_offsets", true},
+                {"use_regex", true}}},
               {"model",
                {{"type", "BPE"},
                 {"dropout", nullptr},
@@ -77,7 +83,8 @@ std::string tokenizer_json() {
       .dump();
 }
 
-/// A folder with a job of two clients that runs: model/, a.jsonl, b.jsonl, job.json. Cases change its parts.
+/// A folder with a job of two clients that runs: model/, a.jsonl, b.jsonl, job.json. Cases change
+/// its parts.
 struct Federation {
   fs::path folder;
   json job;
@@ -85,15 +92,22 @@ struct Federation {
   explicit Federation(const fs::path& where) : folder(where) {
     const fs::path golden = fs::path(STRATA_SOURCE_DIR) / "tests" / "golden" / "model" / "llama";
     fs::create_directories(model());
-    for (const char* name : {"config.json", "model.safetensors"}) fs::copy_file(golden / name, model() / name);
+    for (const char* name : {"config.json", "model.safetensors"})
+      fs::copy_file(golden / name, model() / name);
     write_file(model() / "tokenizer.json", tokenizer_json());
-    write_file(folder / "a.jsonl", R"({"input_ids":[1,5,9,4,8,3],"labels":[-100,-100,9,4,8,3]})" "\n"
-                                   R"({"input_ids":[7,7,2,6]})" "\n");
-    write_file(folder / "b.jsonl", R"({"prompt":"plain ","completion":"words"})" "\n" R"({"prompt":"a ","completion":"b"})" "\n");
+    write_file(folder / "a.jsonl", R"({"input_ids":[1,5,9,4,8,3],"labels":[-100,-100,9,4,8,3]})"
+                                   "\n"
+                                   R"({"input_ids":[7,7,2,6]})"
+                                   "\n");
+    write_file(folder / "b.jsonl", R"({"prompt":"plain ","completion":"words"})"
+                                   "\n"
+                                   R"({"prompt":"a ","completion":"b"})"
+                                   "\n");
     job = {{"version", 1},
            {"model", {{"path", "model"}}},
            {"adapter", {{"rank", 2}, {"alpha", 4}, {"targets", {"q_proj", "v_proj"}}}},
-           {"clients", {{{"name", "anna"}, {"data", "a.jsonl"}}, {{"name", "berta"}, {"data", "b.jsonl"}}}},
+           {"clients",
+            {{{"name", "anna"}, {"data", "a.jsonl"}}, {{"name", "berta"}, {"data", "b.jsonl"}}}},
            {"training", {{"max_steps", 2}, {"batch_size", 2}, {"learning_rate", 0.001}}},
            {"aggregation", {{"method", "flora"}, {"rounds", 1}}}};
   }
@@ -116,7 +130,9 @@ std::uint64_t header_size(const std::string& bytes) {
   return size;
 }
 
-void set_header_size(std::string& bytes, std::uint64_t size) { std::memcpy(bytes.data(), &size, sizeof size); }
+void set_header_size(std::string& bytes, std::uint64_t size) {
+  std::memcpy(bytes.data(), &size, sizeof size);
+}
 
 /// Changes the JSON header of a safetensors file, keeping the data behind it.
 void edit_header(const fs::path& path, const std::function<void(json&)>& change) {
@@ -148,7 +164,8 @@ void set_first_value(const fs::path& path, const std::string& tensor, float valu
 }
 
 /// Exactly one line that says what is wrong, nothing of a stack trace, and the fragments in it.
-void expect_one_line(const Finished& finished, int status, const std::vector<std::string>& fragments) {
+void expect_one_line(const Finished& finished, int status,
+                     const std::vector<std::string>& fragments) {
   EXPECT_EQ(finished.status, status) << finished.err;
   EXPECT_THAT(finished.err, AllOf(Not(HasSubstr("terminate called")), Not(HasSubstr("what():"))));
   std::vector<std::string> errors;
@@ -163,7 +180,7 @@ void expect_one_line(const Finished& finished, int status, const std::vector<std
 struct Case {
   const char* name;
   int status;
-  std::vector<std::string> names;             // what the line must hold: file, key, tensor, value
+  std::vector<std::string> names;  // what the line must hold: file, key, tensor, value
   std::function<void(Federation&)> break_it;
 };
 
@@ -173,25 +190,56 @@ const char kSomeWeight[] = "model.layers.1.mlp.up_proj.weight";
 
 std::vector<Case> job_cases() {
   return {
-      {"MissingKey", kConfig, {"job.json", "model.path"}, [](Federation& f) { f.job["model"].erase("path"); }},
-      {"UnknownSection", kConfig, {"job.json", "trainning", "training"},
+      {"MissingKey",
+       kConfig,
+       {"job.json", "model.path"},
+       [](Federation& f) { f.job["model"].erase("path"); }},
+      {"UnknownSection",
+       kConfig,
+       {"job.json", "trainning", "training"},
        [](Federation& f) { f.job["trainning"] = f.job["training"]; }},
-      {"UnknownKey", kConfig, {"training.lerning_rate", "learning_rate"},
+      {"UnknownKey",
+       kConfig,
+       {"training.lerning_rate", "learning_rate"},
        [](Federation& f) { f.job["training"]["lerning_rate"] = 0.1; }},
-      {"WrongType", kConfig, {"adapter.rank", "eight"}, [](Federation& f) { f.job["adapter"]["rank"] = "eight"; }},
-      {"RankZero", kConfig, {"adapter.rank", "0"}, [](Federation& f) { f.job["adapter"]["rank"] = 0; }},
-      {"NegativeAlpha", kConfig, {"adapter.alpha", "-1"}, [](Federation& f) { f.job["adapter"]["alpha"] = -1; }},
-      {"NegativeLearningRate", kConfig, {"training.learning_rate", "-0.5"},
+      {"WrongType",
+       kConfig,
+       {"adapter.rank", "eight"},
+       [](Federation& f) { f.job["adapter"]["rank"] = "eight"; }},
+      {"RankZero",
+       kConfig,
+       {"adapter.rank", "0"},
+       [](Federation& f) { f.job["adapter"]["rank"] = 0; }},
+      {"NegativeAlpha",
+       kConfig,
+       {"adapter.alpha", "-1"},
+       [](Federation& f) { f.job["adapter"]["alpha"] = -1; }},
+      {"NegativeLearningRate",
+       kConfig,
+       {"training.learning_rate", "-0.5"},
        [](Federation& f) { f.job["training"]["learning_rate"] = -0.5; }},
-      {"UnknownAggregation", kConfig, {"aggregation.method", "flra", "flora"},
+      {"UnknownAggregation",
+       kConfig,
+       {"aggregation.method", "flra", "flora"},
        [](Federation& f) { f.job["aggregation"]["method"] = "flra"; }},
-      {"NotJson", kConfig, {"job.json"}, [](Federation& f) { write_file(f.folder / "job.json", "{\"model\": "); }},
-      {"KeyTwice", kConfig, {"job.json", "model"},
-       [](Federation& f) { write_file(f.folder / "job.json", R"({"model":{"path":"a"},"model":{"path":"b"}})"); }},
+      {"NotJson",
+       kConfig,
+       {"job.json"},
+       [](Federation& f) { write_file(f.folder / "job.json", "{\"model\": "); }},
+      {"KeyTwice",
+       kConfig,
+       {"job.json", "model"},
+       [](Federation& f) {
+         write_file(f.folder / "job.json", R"({"model":{"path":"a"},"model":{"path":"b"}})");
+       }},
       {"NoClients", kConfig, {"clients"}, [](Federation& f) { f.job["clients"] = json::array(); }},
-      {"LayerThatDoesNotExist", kConfig, {"q_porj", "q_proj"},
+      {"LayerThatDoesNotExist",
+       kConfig,
+       {"q_porj", "q_proj"},
        [](Federation& f) { f.job["adapter"]["targets"] = {"q_porj"}; }},
-      {"RankLargerThanTheLayer", kConfig, {"model.layers.0.self_attn.v_proj", "13"},
+      {"RankLargerThanTheLayer",
+       kConfig,
+       {"model.layers.0.self_attn.v_proj", "13"},
        [](Federation& f) { f.job["adapter"]["rank"] = 13; }},
   };
 }
@@ -199,68 +247,120 @@ std::vector<Case> job_cases() {
 std::vector<Case> model_cases() {
   return {
       {"ModelFolderMissing", kBadFile, {"model"}, [](Federation& f) { fs::remove_all(f.model()); }},
-      {"Truncated", kBadFile, {"model.safetensors"},
+      {"Truncated",
+       kBadFile,
+       {"model.safetensors"},
        [](Federation& f) { fs::resize_file(f.weights(), fs::file_size(f.weights()) - 100); }},
-      {"TruncatedInTheHeader", kBadFile, {"model.safetensors"}, [](Federation& f) { fs::resize_file(f.weights(), 40); }},
-      {"HeaderLargerThanTheFile", kBadFile, {"model.safetensors"},
+      {"TruncatedInTheHeader",
+       kBadFile,
+       {"model.safetensors"},
+       [](Federation& f) { fs::resize_file(f.weights(), 40); }},
+      {"HeaderLargerThanTheFile",
+       kBadFile,
+       {"model.safetensors"},
        [](Federation& f) {
          std::string bytes = read_file(f.weights());
          set_header_size(bytes, std::uint64_t{1} << 60);
          write_file(f.weights(), bytes);
        }},
-      {"Oversized", kBadFile, {"model.safetensors"},
+      {"Oversized",
+       kBadFile,
+       {"model.safetensors"},
        [](Federation& f) { write_file(f.weights(), read_file(f.weights()) + "more"); }},
-      {"Overlapping", kBadFile, {"model.safetensors", "overlap"},
+      {"Overlapping",
+       kBadFile,
+       {"model.safetensors", "overlap"},
        [](Federation& f) {
          edit_header(f.weights(), [](json& header) {
-           header[kSomeWeight]["data_offsets"] = header["model.layers.1.mlp.gate_proj.weight"]["data_offsets"];
+           header[kSomeWeight]["data_offsets"] =
+               header["model.layers.1.mlp.gate_proj.weight"]["data_offsets"];
          });
        }},
-      {"ShapeThatOverflows", kBadFile, {"model.safetensors", kSomeWeight},
+      {"ShapeThatOverflows",
+       kBadFile,
+       {"model.safetensors", kSomeWeight},
        [](Federation& f) {
          edit_header(f.weights(), [](json& header) {
            header[kSomeWeight]["shape"] = {std::uint64_t{1} << 63, std::uint64_t{2}};
          });
        }},
-      {"NotFinite", kBadFile, {"model.safetensors", kSomeWeight},
-       [](Federation& f) { set_first_value(f.weights(), kSomeWeight, std::numeric_limits<float>::quiet_NaN()); }},
-      {"MissingTensor", kBadFile, {kSomeWeight},
+      {"NotFinite",
+       kBadFile,
+       {"model.safetensors", kSomeWeight},
+       [](Federation& f) {
+         set_first_value(f.weights(), kSomeWeight, std::numeric_limits<float>::quiet_NaN());
+       }},
+      {"MissingTensor",
+       kBadFile,
+       {kSomeWeight},
        [](Federation& f) {
          edit_header(f.weights(), [](json& header) {
            header["model.layers.1.mlp.other.weight"] = header[kSomeWeight];
            header.erase(kSomeWeight);
          });
        }},
-      {"WrongShape", kBadFile, {kSomeWeight, "24", "40"},
+      {"WrongShape",
+       kBadFile,
+       {kSomeWeight, "24", "40"},
        [](Federation& f) {
          edit_header(f.weights(), [](json& header) { header[kSomeWeight]["shape"] = {24, 40}; });
        }},
-      {"UnsupportedFamily", kBadFile, {"config.json", "mamba", "llama", "mistral", "qwen2", "qwen3", "gpt2"},
-       [](Federation& f) { edit_json(f.model() / "config.json", [](json& c) { c["model_type"] = "mamba"; }); }},
-      {"UnsupportedTokenizer", kBadFile, {"tokenizer.json", "Unigram"},
+      {"UnsupportedFamily",
+       kBadFile,
+       {"config.json", "mamba", "llama", "mistral", "qwen2", "qwen3", "gpt2"},
+       [](Federation& f) {
+         edit_json(f.model() / "config.json", [](json& c) { c["model_type"] = "mamba"; });
+       }},
+      {"UnsupportedTokenizer",
+       kBadFile,
+       {"tokenizer.json", "Unigram"},
        [](Federation& f) {
          edit_json(f.model() / "tokenizer.json", [](json& t) {
            t["model"] = {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", {{"a", -1.0}}}};
          });
        }},
-      {"DamagedTokenizer", kBadFile, {"tokenizer.json"},
-       [](Federation& f) { write_file(f.model() / "tokenizer.json", "{\"model\": {\"type\": \"BPE\"}"); }},
+      {"DamagedTokenizer",
+       kBadFile,
+       {"tokenizer.json"},
+       [](Federation& f) {
+         write_file(f.model() / "tokenizer.json", "{\"model\": {\"type\": \"BPE\"}");
+       }},
   };
 }
 
 std::vector<Case> data_cases() {
   return {
-      {"DataFileMissing", kBadFile, {"b.jsonl"}, [](Federation& f) { fs::remove(f.folder / "b.jsonl"); }},
-      {"MalformedLine", kBadFile, {"a.jsonl:2"},
-       [](Federation& f) { write_file(f.folder / "a.jsonl", "{\"text\":\"fine words\"}\n{\"text\": \n"); }},
-      {"LineOfUnknownShape", kBadFile, {"a.jsonl:1"},
+      {"DataFileMissing",
+       kBadFile,
+       {"b.jsonl"},
+       [](Federation& f) { fs::remove(f.folder / "b.jsonl"); }},
+      {"MalformedLine",
+       kBadFile,
+       {"a.jsonl:2"},
+       [](Federation& f) {
+         write_file(f.folder / "a.jsonl", "{\"text\":\"fine words\"}\n{\"text\": \n");
+       }},
+      {"LineOfUnknownShape",
+       kBadFile,
+       {"a.jsonl:1"},
        [](Federation& f) { write_file(f.folder / "a.jsonl", "{\"txet\":\"fine words\"}\n"); }},
-      {"TokenOutsideTheVocabulary", kBadFile, {"a.jsonl:1", "67"},
+      {"TokenOutsideTheVocabulary",
+       kBadFile,
+       {"a.jsonl:1", "67"},
        [](Federation& f) { write_file(f.folder / "a.jsonl", "{\"input_ids\":[1,2,67]}\n"); }},
-      {"LabelsOfAnotherLength", kBadFile, {"a.jsonl:1"},
-       [](Federation& f) { write_file(f.folder / "a.jsonl", "{\"input_ids\":[1,2,3],\"labels\":[1,2]}\n"); }},
-      {"EmptyClient", kBadFile, {"berta"}, [](Federation& f) { write_file(f.folder / "b.jsonl", ""); }},
-      {"ClientWithNothingToTrainOn", kBadFile, {"anna"},
+      {"LabelsOfAnotherLength",
+       kBadFile,
+       {"a.jsonl:1"},
+       [](Federation& f) {
+         write_file(f.folder / "a.jsonl", "{\"input_ids\":[1,2,3],\"labels\":[1,2]}\n");
+       }},
+      {"EmptyClient",
+       kBadFile,
+       {"berta"},
+       [](Federation& f) { write_file(f.folder / "b.jsonl", ""); }},
+      {"ClientWithNothingToTrainOn",
+       kBadFile,
+       {"anna"},
        [](Federation& f) {
          write_file(f.folder / "a.jsonl", "{\"input_ids\":[1,2,3],\"labels\":[-100,-100,-100]}\n");
        }},
@@ -276,7 +376,8 @@ TEST_P(BadInput, IsOneLineWithTheDocumentedStatusAndNothingLeftBehind) {
   GetParam().break_it(federation);
   expect_one_line(federation.run(), GetParam().status, GetParam().names);
   for (const auto& entry : fs::directory_iterator(scratch.path())) {
-    EXPECT_FALSE(entry.path().filename().string().starts_with("out") && !fs::is_empty(entry.path())) << entry.path();
+    EXPECT_FALSE(entry.path().filename().string().starts_with("out") && !fs::is_empty(entry.path()))
+        << entry.path();
   }
 }
 
@@ -291,7 +392,8 @@ TEST(BadInputBasis, TheUnbrokenFederationRuns) {
   const Federation federation(scratch.path());
   const Finished finished = federation.run();
   EXPECT_EQ(finished.status, 0) << finished.err;
-  EXPECT_TRUE(json::parse(read_file(federation.out() / "manifest.json")).contains("final_model_hash"));
+  EXPECT_TRUE(
+      json::parse(read_file(federation.out() / "manifest.json")).contains("final_model_hash"));
 }
 
 TEST(BadRun, AnOutputFolderThatExistsIsLeftAloneWithoutForce) {
@@ -321,7 +423,8 @@ TEST(BadRun, InJsonFormatTheErrorIsOneObjectOnStdout) {
 
 TEST(BadRun, ADiskThatFillsUpEndsTheRunWithOneLine) {
   if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
-  if (run_program({"unshare", "-Urm", "true"}).status != 0) GTEST_SKIP() << "no user namespaces here to mount in";
+  if (run_program({"unshare", "-Urm", "true"}).status != 0)
+    GTEST_SKIP() << "no user namespaces here to mount in";
   const ScratchFolder scratch;
   const Federation federation(scratch.path());
   write_file(scratch.path() / "job.json", federation.job.dump(1));
@@ -329,8 +432,8 @@ TEST(BadRun, ADiskThatFillsUpEndsTheRunWithOneLine) {
   const std::string at = scratch.path().string();
   const Finished finished =
       run_program({"unshare", "-Urm", "sh", "-c",
-                   "mount -t tmpfs -o size=16k tmpfs " + at + "/small && " STRATA_BINARY " run " + at + "/job.json -o " +
-                       at + "/small/out"});
+                   "mount -t tmpfs -o size=16k tmpfs " + at + "/small && " STRATA_BINARY " run " +
+                       at + "/job.json -o " + at + "/small/out"});
   expect_one_line(finished, 1, {"small/out", "space"});
 }
 
@@ -344,9 +447,11 @@ TEST(BadCommandLine, UnknownVerbsAndFlagsAreUsageErrors) {
 TEST(BadCommandLine, MergeWantsAWeightForEachAdapter) {
   if (!has_verb("merge")) GTEST_SKIP() << "merge verb not built";
   const ScratchFolder scratch;
-  const fs::path adapter = fs::path(STRATA_SOURCE_DIR) / "tests" / "golden" / "model" / "llama" / "adapter";
+  const fs::path adapter =
+      fs::path(STRATA_SOURCE_DIR) / "tests" / "golden" / "model" / "llama" / "adapter";
   const fs::path out = scratch.path() / "out";
-  expect_one_line(strata({"merge", adapter, adapter, "--weights", "1", "-o", out}), kUsage, {"--weights"});
+  expect_one_line(strata({"merge", adapter, adapter, "--weights", "1", "-o", out}), kUsage,
+                  {"--weights"});
   EXPECT_FALSE(fs::exists(out));
 }
 
@@ -355,7 +460,8 @@ TEST(BadCommandLine, ImportRefusesWhatIsNoGguf) {
   const ScratchFolder scratch;
   write_file(scratch.path() / "model.gguf", "GGUF\x03");
   const fs::path out = scratch.path() / "out";
-  expect_one_line(strata({"import", scratch.path() / "model.gguf", "-o", out}), kBadFile, {"model.gguf"});
+  expect_one_line(strata({"import", scratch.path() / "model.gguf", "-o", out}), kBadFile,
+                  {"model.gguf"});
   EXPECT_FALSE(fs::exists(out));
 }
 

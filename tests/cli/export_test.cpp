@@ -1,4 +1,5 @@
-// `strata export` as a user runs it: the base plus what PEFT computes for an adapter (tests/golden/adapters).
+// `strata export` as a user runs it: the base plus what PEFT computes for an adapter
+// (tests/golden/adapters).
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -80,8 +81,8 @@ TEST(ExportCommand, ConvertsAModelWithoutAdapters) {
 TEST(ExportCommand, RefusesAnAdapterOfAnotherModelAndLeavesNothing) {
   const support::Golden golden("llama");
   const ScratchFolder scratch;
-  const auto done = run_export({"--model", golden.folder(), "--adapter", support::Golden("qwen2").adapter(),
-                                "-o", scratch.path() / "out"});
+  const auto done = run_export({"--model", golden.folder(), "--adapter",
+                                support::Golden("qwen2").adapter(), "-o", scratch.path() / "out"});
   EXPECT_EQ(done.status, 7);
   EXPECT_NE(done.err.find("model.layers.0."), std::string::npos) << done.err;
   EXPECT_TRUE(fs::is_empty(scratch.path()));
@@ -89,8 +90,8 @@ TEST(ExportCommand, RefusesAnAdapterOfAnotherModelAndLeavesNothing) {
 
 TEST(ExportCommand, RefusesAnUnknownType) {
   const ScratchFolder scratch;
-  const auto done = run_export(
-      {"--model", support::Golden("llama").folder(), "-o", scratch.path() / "out", "--dtype", "int3"});
+  const auto done = run_export({"--model", support::Golden("llama").folder(), "-o",
+                                scratch.path() / "out", "--dtype", "int3"});
   EXPECT_EQ(done.status, 2);
   EXPECT_NE(done.err.find("--dtype"), std::string::npos) << done.err;
 }

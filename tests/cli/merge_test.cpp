@@ -1,4 +1,5 @@
-// `strata merge` as a user runs it, against PEFT's own merge of the same adapters (tests/golden/adapters).
+// `strata merge` as a user runs it, against PEFT's own merge of the same adapters
+// (tests/golden/adapters).
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -65,7 +66,8 @@ void expect_equal_to_cat(const fs::path& merged, double tolerance) {
   std::size_t modules = 0;
   for (const auto& name : golden.names()) {
     if (!name.starts_with("cat.")) continue;
-    EXPECT_LT(support::max_rel_diff(product(file, name.substr(4)), expected(golden, name)), tolerance)
+    EXPECT_LT(support::max_rel_diff(product(file, name.substr(4)), expected(golden, name)),
+              tolerance)
         << name;
     ++modules;
   }
@@ -74,8 +76,8 @@ void expect_equal_to_cat(const fs::path& merged, double tolerance) {
 
 TEST(MergeCommand, EqualsPeftsCatForUnequalRanksScalesAndLayers) {
   const ScratchFolder scratch;
-  const auto done =
-      merge({adapters() / "one", adapters() / "two", "--weights", "0.2,0.8", "-o", scratch.path() / "out"});
+  const auto done = merge({adapters() / "one", adapters() / "two", "--weights", "0.2,0.8", "-o",
+                           scratch.path() / "out"});
   ASSERT_EQ(done.status, 0) << done.err;
   expect_equal_to_cat(scratch.path() / "out", 1e-6);
 }
@@ -83,23 +85,25 @@ TEST(MergeCommand, EqualsPeftsCatForUnequalRanksScalesAndLayers) {
 TEST(MergeCommand, RecompressesWithinTheToleranceAndKeepsTheProducts) {
   const ScratchFolder scratch;
   const fs::path one = adapters() / "one";
-  const auto done = merge({one, one, "--weights", "0.5,0.5", "-o", scratch.path() / "out", "--recompress",
-                           "1e-5", "--format", "json"});
+  const auto done = merge({one, one, "--weights", "0.5,0.5", "-o", scratch.path() / "out",
+                           "--recompress", "1e-5", "--format", "json"});
   ASSERT_EQ(done.status, 0) << done.err;
-  EXPECT_EQ(nlohmann::json::parse(done.out)["data"]["rank"], 3) << "twice the same adapter has its rank";
+  EXPECT_EQ(nlohmann::json::parse(done.out)["data"]["rank"], 3)
+      << "twice the same adapter has its rank";
   const auto file = open(scratch.path() / "out" / "adapter_model.safetensors");
   const auto golden = open(adapters() / "expected.safetensors");
   for (const auto& name : golden.names()) {
     if (!name.starts_with("one.")) continue;
-    EXPECT_LT(support::max_rel_diff(product(file, name.substr(4)), expected(golden, name)), 2e-5) << name;
+    EXPECT_LT(support::max_rel_diff(product(file, name.substr(4)), expected(golden, name)), 2e-5)
+        << name;
   }
 }
 
 TEST(MergeCommand, ReportsInputsAndOutputAsJson) {
   const ScratchFolder scratch;
   const fs::path out = scratch.path() / "out";
-  const auto done =
-      merge({adapters() / "one", adapters() / "two", "--weights", "0.2,0.8", "-o", out, "--format", "json"});
+  const auto done = merge({adapters() / "one", adapters() / "two", "--weights", "0.2,0.8", "-o",
+                           out, "--format", "json"});
   ASSERT_EQ(done.status, 0) << done.err;
   const auto data = nlohmann::json::parse(done.out)["data"];
   EXPECT_EQ(data["rank"], 5);
@@ -135,7 +139,8 @@ TEST(MergeCommand, LeavesNothingBehindWhenAnInputIsDamaged) {
   fs::create_directories(bad);
   fs::copy(adapters() / "one" / "adapter_config.json", bad);
   support::write_file(bad / "adapter_model.safetensors", "short");
-  const auto done = merge({adapters() / "one", bad, "--weights", "1,1", "-o", scratch.path() / "out"});
+  const auto done =
+      merge({adapters() / "one", bad, "--weights", "1,1", "-o", scratch.path() / "out"});
   EXPECT_EQ(done.status, 7);
   EXPECT_NE(done.err.find("bad/adapter_model.safetensors"), std::string::npos) << done.err;
   EXPECT_EQ(std::distance(fs::directory_iterator(scratch.path()), fs::directory_iterator()), 1)
@@ -149,7 +154,8 @@ TEST(MergeCommand, WarnsWhenTheBasesDisagree) {
   auto config = nlohmann::json::parse(support::read_file(other / "adapter_config.json"));
   config["base_model_name_or_path"] = "somebody/else";
   support::write_file(other / "adapter_config.json", config.dump());
-  const auto done = merge({adapters() / "one", other, "--weights", "1,1", "-o", scratch.path() / "out"});
+  const auto done =
+      merge({adapters() / "one", other, "--weights", "1,1", "-o", scratch.path() / "out"});
   EXPECT_EQ(done.status, 0);
   EXPECT_NE(done.err.find("somebody/else"), std::string::npos) << done.err;
 }

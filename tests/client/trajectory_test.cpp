@@ -1,4 +1,5 @@
-// Ten optimizer steps against PEFT and transformers with torch's optimizers (tests/golden/model.py), family by family.
+// Ten optimizer steps against PEFT and transformers with torch's optimizers
+// (tests/golden/model.py), family by family.
 #include <gtest/gtest.h>
 
 #include "client/local_trainer.h"
@@ -12,12 +13,14 @@ using model::GoldenRun;
 
 std::vector<text::Example> examples_of(const support::Golden& golden) {
   std::vector<text::Example> out;
-  for (const auto& record : golden.records()) out.push_back({record.tokens, record.trained, "golden"});
+  for (const auto& record : golden.records())
+    out.push_back({record.tokens, record.trained, "golden"});
   return out;
 }
 
 // Losses before each step, all records in every step.
-std::vector<double> losses(GoldenRun& run, const adapter::AdapterConfig& config, const TrainingConfig& training, std::size_t steps) {
+std::vector<double> losses(GoldenRun& run, const adapter::AdapterConfig& config,
+                           const TrainingConfig& training, std::size_t steps) {
   const sys::Stream stream(1);
   auto trainable = make_trainable(config, run.model, stream, stream).value();
   if (config.method != "full") {
@@ -33,8 +36,10 @@ std::vector<double> losses(GoldenRun& run, const adapter::AdapterConfig& config,
   const std::vector<std::size_t> records{0, 1, 2};
   std::vector<double> out;
   for (std::size_t step = 0; step < steps; ++step) {
-    const double rate = training.optimizer.learning_rate * schedule.factor(static_cast<std::int64_t>(step));
-    auto report = training_step(decoder, batch, *trainable, *optimizer, examples, records, training, rate, stream);
+    const double rate =
+        training.optimizer.learning_rate * schedule.factor(static_cast<std::int64_t>(step));
+    auto report = training_step(decoder, batch, *trainable, *optimizer, examples, records, training,
+                                rate, stream);
     if (!report) throw std::runtime_error(report.error().line());
     out.push_back(report->loss);
   }
@@ -43,7 +48,8 @@ std::vector<double> losses(GoldenRun& run, const adapter::AdapterConfig& config,
 
 void expect_losses(const std::vector<double>& actual, const std::vector<double>& expected) {
   ASSERT_EQ(actual.size(), expected.size());
-  for (std::size_t i = 0; i < actual.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-4 * expected[i]) << "step " << i;
+  for (std::size_t i = 0; i < actual.size(); ++i)
+    EXPECT_NEAR(actual[i], expected[i], 1e-4 * expected[i]) << "step " << i;
 }
 
 TrainingConfig adamw() {
@@ -78,7 +84,8 @@ TEST_P(Trajectory, CuttingTheBatchIntoPassesChangesNothingBeyondRounding) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Trajectory,
-                         testing::Values("llama", "llama3_rope", "llama_bf16", "mistral", "qwen2", "qwen3", "gpt2"),
+                         testing::Values("llama", "llama3_rope", "llama_bf16", "mistral", "qwen2",
+                                         "qwen3", "gpt2"),
                          [](const auto& family) { return family.param; });
 
 TEST(TrajectoryLlama, LoraPlusStepsEqualPeft) {
@@ -125,7 +132,10 @@ TEST(LocalTrainer, SameSeedGivesTheSameUpdateBits) {
     training.seed = 5;
     adapter::AdapterConfig config = kLora;
     config.dropout = 0.1;
-    auto trainer = LocalTrainer::make({.name = "a", .adapter = config, .examples = examples_of(run.golden)}, training, run.model, 1).value();
+    auto trainer =
+        LocalTrainer::make({.name = "a", .adapter = config, .examples = examples_of(run.golden)},
+                           training, run.model, 1)
+            .value();
     observe::NullObserver nobody;
     const auto clock = sys::make_posix_clock();
     RoundTools tools{.clock = *clock, .observer = nobody};
@@ -138,7 +148,9 @@ TEST(LocalTrainer, SameSeedGivesTheSameUpdateBits) {
     const auto& b = std::get<adapter::LowRank>(second.delta.at(name).terms.front());
     EXPECT_EQ(a.b, b.b) << name;
     EXPECT_EQ(a.a, b.a) << name;
-    EXPECT_TRUE(std::any_of(a.b.values().begin(), a.b.values().end(), [](float v) { return v != 0.0f; })) << name;
+    EXPECT_TRUE(std::any_of(a.b.values().begin(), a.b.values().end(), [](float v) {
+      return v != 0.0f;
+    })) << name;
   }
 }
 
@@ -149,14 +161,18 @@ TEST(LocalTrainer, ADivergingClientIsAnErrorThatNamesItAndTheStep) {
   training.optimizer.method = "sgd";
   training.optimizer.learning_rate = 1e30;
   training.max_grad_norm = 0.0;
-  auto trainer = LocalTrainer::make({.name = "north", .adapter = kLora, .examples = examples_of(run.golden)}, training, run.model, 1).value();
+  auto trainer =
+      LocalTrainer::make({.name = "north", .adapter = kLora, .examples = examples_of(run.golden)},
+                         training, run.model, 1)
+          .value();
   observe::NullObserver nobody;
   const auto clock = sys::make_posix_clock();
   RoundTools tools{.clock = *clock, .observer = nobody};
   const auto result = trainer.run_round(run.model, {.round = 1}, tools);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ErrorCode::kNumeric);
-  EXPECT_NE(result.error().line().find("client north, round 1, step"), std::string::npos) << result.error().line();
+  EXPECT_NE(result.error().line().find("client north, round 1, step"), std::string::npos)
+      << result.error().line();
 }
 
 }  // namespace

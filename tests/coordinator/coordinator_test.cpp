@@ -12,23 +12,31 @@ namespace {
 
 model::Model golden_model() {
   const auto disk = sys::make_posix_disk();
-  const std::filesystem::path folder = std::filesystem::path(STRATA_SOURCE_DIR) / "tests/golden/model/llama";
+  const std::filesystem::path folder =
+      std::filesystem::path(STRATA_SOURCE_DIR) / "tests/golden/model/llama";
   return model::Model::load(*disk, folder, tensor::DType::kF32).value();
 }
 
 constexpr const char* kTensor = "model.layers.1.mlp.up_proj.weight";  // not square
 
-protocol::Update update(const Coordinator& coordinator, const std::string& client, std::size_t rank, float value) {
+protocol::Update update(const Coordinator& coordinator, const std::string& client, std::size_t rank,
+                        float value) {
   const auto& parameter = coordinator.model().parameters()[coordinator.model().find(kTensor)];
-  adapter::LowRank pair{.b = tensor::Matrix(parameter.d_out(), rank), .a = tensor::Matrix(rank, parameter.d_in())};
-  for (std::size_t i = 0; i < pair.b.size(); ++i) pair.b.values()[i] = value * static_cast<float>(i % 7);
-  for (std::size_t i = 0; i < pair.a.size(); ++i) pair.a.values()[i] = static_cast<float>(i % 5) - 2.0f;
-  protocol::Update out{.client = client, .round = coordinator.round(), .base = coordinator.chain(), .weight = 1.0};
+  adapter::LowRank pair{.b = tensor::Matrix(parameter.d_out(), rank),
+                        .a = tensor::Matrix(rank, parameter.d_in())};
+  for (std::size_t i = 0; i < pair.b.size(); ++i)
+    pair.b.values()[i] = value * static_cast<float>(i % 7);
+  for (std::size_t i = 0; i < pair.a.size(); ++i)
+    pair.a.values()[i] = static_cast<float>(i % 5) - 2.0f;
+  protocol::Update out{
+      .client = client, .round = coordinator.round(), .base = coordinator.chain(), .weight = 1.0};
   out.delta[kTensor] = {parameter.d_out(), parameter.d_in(), {pair}};
   return out;
 }
 
-Coordinator coordinator_of(const AggregationConfig& config) { return Coordinator::make(config, golden_model()).value(); }
+Coordinator coordinator_of(const AggregationConfig& config) {
+  return Coordinator::make(config, golden_model()).value();
+}
 
 TEST(Coordinator, ARoundChangesTheModelByTheMeanOfTheUpdates) {
   auto coordinator = coordinator_of({});
@@ -48,15 +56,18 @@ TEST(Coordinator, ARoundChangesTheModelByTheMeanOfTheUpdates) {
   std::vector<float> after(before.size());
   coordinator.model().parameters()[at].copy_values(after);
   for (std::size_t i = 0; i < after.size(); ++i) {
-    EXPECT_NEAR(after[i], static_cast<double>(before[i]) + expected[i], 1e-6 * (1.0 + std::abs(expected[i])));
+    EXPECT_NEAR(after[i], static_cast<double>(before[i]) + expected[i],
+                1e-6 * (1.0 + std::abs(expected[i])));
   }
 }
 
 TEST(Coordinator, ArrivalOrderChangesNoBit) {
   auto first = coordinator_of({});
   auto second = coordinator_of({});
-  for (const char* name : {"a", "b", "c"}) ASSERT_TRUE(first.accept(update(first, name, 3, 0.01f * static_cast<float>(name[0] - 90))));
-  for (const char* name : {"c", "a", "b"}) ASSERT_TRUE(second.accept(update(second, name, 3, 0.01f * static_cast<float>(name[0] - 90))));
+  for (const char* name : {"a", "b", "c"})
+    ASSERT_TRUE(first.accept(update(first, name, 3, 0.01f * static_cast<float>(name[0] - 90))));
+  for (const char* name : {"c", "a", "b"})
+    ASSERT_TRUE(second.accept(update(second, name, 3, 0.01f * static_cast<float>(name[0] - 90))));
   EXPECT_EQ(hex(first.close()->chain), hex(second.close()->chain));
   EXPECT_EQ(hex(first.model().state_hash()), hex(second.model().state_hash()));
 }
@@ -64,7 +75,8 @@ TEST(Coordinator, ArrivalOrderChangesNoBit) {
 TEST(Coordinator, AClientWithNanIsRefusedByNameAndTheOthersGoOn) {
   auto coordinator = coordinator_of({});
   auto sick = update(coordinator, "sick", 2, 0.01f);
-  std::get<adapter::LowRank>(sick.delta.at(kTensor).terms.front()).a(1, 3) = std::numeric_limits<float>::quiet_NaN();
+  std::get<adapter::LowRank>(sick.delta.at(kTensor).terms.front()).a(1, 3) =
+      std::numeric_limits<float>::quiet_NaN();
   const auto refused = coordinator.accept(sick);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kIncompatibleUpdate);

@@ -1,4 +1,5 @@
-// configs/quickstart/prepare on a folder of made-up fortunes, and on the installed ones where there are any.
+// configs/quickstart/prepare on a folder of made-up fortunes, and on the installed ones where there
+// are any.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -48,7 +49,9 @@ std::vector<text::Record> records(const fs::path& file) {
   return read ? std::move(read->records) : std::vector<text::Record>{};
 }
 
-std::string text_of(const text::Record& record) { return std::get<text::PlainText>(record.content).text; }
+std::string text_of(const text::Record& record) {
+  return std::get<text::PlainText>(record.content).text;
+}
 
 // Text -> file, over everything the script wrote; fails on a text that is there twice.
 std::map<std::string, std::string> texts_of(const fs::path& out) {
@@ -56,7 +59,8 @@ std::map<std::string, std::string> texts_of(const fs::path& out) {
   for (const auto& entry : fs::recursive_directory_iterator(out)) {
     if (!entry.is_regular_file()) continue;
     for (const auto& record : records(entry.path())) {
-      EXPECT_TRUE(found.emplace(text_of(record), entry.path().filename()).second) << text_of(record);
+      EXPECT_TRUE(found.emplace(text_of(record), entry.path().filename()).second)
+          << text_of(record);
     }
   }
   return found;
@@ -76,7 +80,8 @@ TEST_F(QuickstartData, GivesEachClientItsCategoriesAndHoldsOutEveryTenthEntry) {
   EXPECT_EQ(unix_records.size(), 3u * 11);  // perl, linux, debian
   EXPECT_EQ(unix_records[0].field("category"), "perl");
   EXPECT_EQ(unix_records[0].field("client"), "unix");
-  const auto clients = std::distance(fs::directory_iterator(out() / "clients"), fs::directory_iterator());
+  const auto clients =
+      std::distance(fs::directory_iterator(out() / "clients"), fs::directory_iterator());
   EXPECT_GE(clients, 4);
   std::set<std::string> client_categories;
   for (const auto& record : records(out() / "held_out.jsonl"))
@@ -96,7 +101,8 @@ TEST_F(QuickstartData, KeepsBackslashesQuotesAndLinesAndTidiesSpace) {
 
 TEST_F(QuickstartData, LeavesOutShortLongControlAndRepeatedEntries) {
   write_file(fortunes() / "zippy",
-             "Too short\n%\n" + std::string(700, 'x') + "\n%\nAn overstrike of _\bb here, long enough\n%\n" +
+             "Too short\n%\n" + std::string(700, 'x') +
+                 "\n%\nAn overstrike of _\bb here, long enough\n%\n" +
                  "Entry 3, about nothing; but PERL.\n%\nThe only one that is kept here");
   ASSERT_EQ(prepare(fortunes(), out()).status, 0);
   const auto kept = records(out() / "clients/surreal.jsonl");
@@ -106,7 +112,8 @@ TEST_F(QuickstartData, LeavesOutShortLongControlAndRepeatedEntries) {
 
 TEST_F(QuickstartData, MakesTheSameBytesAgain) {
   ASSERT_EQ(prepare(fortunes(), out()).status, 0);
-  const std::string first = read_file(out() / "held_out.jsonl") + read_file(out() / "clients/stage.jsonl");
+  const std::string first =
+      read_file(out() / "held_out.jsonl") + read_file(out() / "clients/stage.jsonl");
   ASSERT_EQ(prepare(fortunes(), out()).status, 0);
   EXPECT_EQ(read_file(out() / "held_out.jsonl") + read_file(out() / "clients/stage.jsonl"), first);
 }
@@ -121,7 +128,8 @@ TEST_F(QuickstartData, NamesThePackageToInstallAndWritesNothing) {
 
 TEST(QuickstartDataInstalled, EachClientHasEnoughRecordsAndNoTextIsInTwoFiles) {
   const fs::path installed = "/usr/share/games/fortunes";
-  if (!fs::exists(installed / "songs-poems")) GTEST_SKIP() << "the Debian package fortunes is not installed";
+  if (!fs::exists(installed / "songs-poems"))
+    GTEST_SKIP() << "the Debian package fortunes is not installed";
   const support::ScratchFolder folder;
   ASSERT_EQ(prepare(installed, folder.path() / "out").status, 0);
   texts_of(folder.path() / "out");

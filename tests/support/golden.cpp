@@ -28,7 +28,8 @@ double largest_difference(std::span<const T> actual, std::span<const T> expected
   if (actual.size() != expected.size()) return std::numeric_limits<double>::infinity();
   double largest = 0.0;
   for (std::size_t i = 0; i < actual.size(); ++i) {
-    const double difference = std::abs(static_cast<double>(actual[i]) - static_cast<double>(expected[i]));
+    const double difference =
+        std::abs(static_cast<double>(actual[i]) - static_cast<double>(expected[i]));
     if (std::isnan(difference)) return std::numeric_limits<double>::infinity();
     largest = std::max(largest, difference);
   }
@@ -46,14 +47,17 @@ double relative_difference(std::span<const T> actual, std::span<const T> expecte
 
 }  // namespace
 
-std::filesystem::path golden_folder() { return std::filesystem::path(STRATA_SOURCE_DIR) / "tests" / "golden"; }
+std::filesystem::path golden_folder() {
+  return std::filesystem::path(STRATA_SOURCE_DIR) / "tests" / "golden";
+}
 
 Golden::Golden(const std::string& model)
     : folder_(golden_folder() / "model" / model), file_(open(folder_ / "expected.safetensors")) {
   const auto tokens = copy<std::int32_t>("tokens", tensor::DType::kI32);
   const auto trained = copy<std::uint8_t>("trained", tensor::DType::kU8);
   const auto offsets = copy<std::int32_t>("offsets", tensor::DType::kI32);
-  if (offsets.empty() || trained.size() != tokens.size() || static_cast<std::size_t>(offsets.back()) != tokens.size()) {
+  if (offsets.empty() || trained.size() != tokens.size() ||
+      static_cast<std::size_t>(offsets.back()) != tokens.size()) {
     throw std::runtime_error(file_.where() + ": tokens, trained and offsets do not fit together");
   }
   for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
@@ -62,7 +66,9 @@ Golden::Golden(const std::string& model)
   }
 }
 
-formats::StoredTensor Golden::find(std::string_view name) const { return value_or_throw(file_.get(name)); }
+formats::StoredTensor Golden::find(std::string_view name) const {
+  return value_or_throw(file_.get(name));
+}
 
 template <class T>
 std::vector<T> Golden::copy(std::string_view name, tensor::DType type) const {
@@ -85,8 +91,12 @@ std::size_t Golden::trained_tokens() const {
   return count;
 }
 
-std::vector<float> Golden::values(std::string_view name) const { return copy<float>(name, tensor::DType::kF32); }
-std::vector<double> Golden::numbers(std::string_view name) const { return copy<double>(name, tensor::DType::kF64); }
+std::vector<float> Golden::values(std::string_view name) const {
+  return copy<float>(name, tensor::DType::kF32);
+}
+std::vector<double> Golden::numbers(std::string_view name) const {
+  return copy<double>(name, tensor::DType::kF64);
+}
 std::vector<std::size_t> Golden::shape(std::string_view name) const { return find(name).shape; }
 
 std::vector<std::string> Golden::names(std::string_view prefix) const {

@@ -1,7 +1,7 @@
 #pragma once
-// The golden models of tests/golden/model (made by tests/golden/model.py from transformers and PEFT) as plain values.
-// A golden that is missing, damaged or asked for under a wrong name throws std::runtime_error, which GoogleTest reports
-// as a failure of the test that asked.
+// The golden models of tests/golden/model (made by tests/golden/model.py from transformers and
+// PEFT) as plain values. A golden that is missing, damaged or asked for under a wrong name throws
+// std::runtime_error, which GoogleTest reports as a failure of the test that asked.
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -13,7 +13,8 @@
 
 namespace strata::support {
 
-/// One record of the golden batch: `trained[t]` says whether the prediction of token t is trained on; trained[0] is 0.
+/// One record of the golden batch: `trained[t]` says whether the prediction of token t is trained
+/// on; trained[0] is 0.
 struct GoldenRecord {
   std::vector<std::int32_t> tokens;
   std::vector<std::uint8_t> trained;
@@ -21,14 +22,18 @@ struct GoldenRecord {
 
 class Golden {
  public:
-  /// "llama", "llama3_rope", "llama_bf16", "mistral", "qwen2", "qwen3", "gpt2": a folder of tests/golden/model.
+  /// "llama", "llama3_rope", "llama_bf16", "mistral", "qwen2", "qwen3", "gpt2": a folder of
+  /// tests/golden/model.
   explicit Golden(const std::string& model);
 
   /// The Hugging Face folder of the base model.
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
-  /// The PEFT folders: rank 4 and alpha 6 on all linear layers; unequal ranks and alphas with rsLoRA.
+  /// The PEFT folders: rank 4 and alpha 6 on all linear layers; unequal ranks and alphas with
+  /// rsLoRA.
   [[nodiscard]] std::filesystem::path adapter() const { return folder_ / "adapter"; }
-  [[nodiscard]] std::filesystem::path pattern_adapter() const { return folder_ / "adapter_patterns"; }
+  [[nodiscard]] std::filesystem::path pattern_adapter() const {
+    return folder_ / "adapter_patterns";
+  }
 
   /// The three records, in the order of the rows of every "logits".
   [[nodiscard]] const std::vector<GoldenRecord>& records() const { return records_; }
@@ -41,7 +46,8 @@ class Golden {
   [[nodiscard]] std::vector<double> numbers(std::string_view name) const;
   [[nodiscard]] std::vector<std::size_t> shape(std::string_view name) const;
   [[nodiscard]] bool contains(std::string_view name) const { return file_.contains(name); }
-  /// What follows `prefix` in the names that start with it, sorted: names("lora.grad.") are the adapter's factors.
+  /// What follows `prefix` in the names that start with it, sorted: names("lora.grad.") are the
+  /// adapter's factors.
   [[nodiscard]] std::vector<std::string> names(std::string_view prefix) const;
 
  private:
@@ -61,7 +67,8 @@ class Golden {
 [[nodiscard]] double max_abs_diff(std::span<const float> actual, std::span<const float> expected);
 [[nodiscard]] double max_abs_diff(std::span<const double> actual, std::span<const double> expected);
 
-/// max_i |actual_i - expected_i| / max_i |expected_i|: relative to the tensor, so that its near-zero entries do not decide.
+/// max_i |actual_i - expected_i| / max_i |expected_i|: relative to the tensor, so that its
+/// near-zero entries do not decide.
 [[nodiscard]] double max_rel_diff(std::span<const float> actual, std::span<const float> expected);
 [[nodiscard]] double max_rel_diff(std::span<const double> actual, std::span<const double> expected);
 

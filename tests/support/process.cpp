@@ -32,18 +32,22 @@ Finished run_program(const std::vector<std::string>& args, const std::string& in
   pid_t child = 0;
   const int refused = posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
-  if (refused != 0) throw std::system_error(refused, std::generic_category(), "starting " + args[0]);
+  if (refused != 0)
+    throw std::system_error(refused, std::generic_category(), "starting " + args[0]);
 
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) throw std::system_error(errno, std::generic_category(), "waiting for " + args[0]);
+    if (errno != EINTR)
+      throw std::system_error(errno, std::generic_category(), "waiting for " + args[0]);
   }
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out), read_file(err)};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out),
+          read_file(err)};
 }
 
 ScratchFolder::ScratchFolder() {
   std::string name = std::filesystem::temp_directory_path() / "strata-test-XXXXXX";
-  if (mkdtemp(name.data()) == nullptr) throw std::system_error(errno, std::generic_category(), "making " + name);
+  if (mkdtemp(name.data()) == nullptr)
+    throw std::system_error(errno, std::generic_category(), "making " + name);
   path_ = name;
 }
 

@@ -12,9 +12,10 @@ struct Finished {
   std::string err;
 };
 
-/// Runs args[0] with the rest and `input` on its standard input; waits. The output is not a terminal. Throws
-/// std::system_error when the program cannot be started.
-[[nodiscard]] Finished run_program(const std::vector<std::string>& args, const std::string& input = {});
+/// Runs args[0] with the rest and `input` on its standard input; waits. The output is not a
+/// terminal. Throws std::system_error when the program cannot be started.
+[[nodiscard]] Finished run_program(const std::vector<std::string>& args,
+                                   const std::string& input = {});
 
 /// A fresh folder below the system's temporary one, removed with everything in it on destruction.
 class ScratchFolder {

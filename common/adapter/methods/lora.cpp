@@ -5,8 +5,10 @@
 namespace strata::adapter {
 
 std::unique_ptr<Adapter> make_lora(const LinearShape& shape, const AdapterSpec& spec) {
-  return make_low_rank(shape, spec.rank, {.scale = spec.alpha / static_cast<double>(spec.rank), .dropout = spec.dropout,
-                                          .lr_ratio_b = spec.lr_ratio_b});
+  return make_low_rank(shape, spec.rank,
+                       {.scale = spec.alpha / static_cast<double>(spec.rank),
+                        .dropout = spec.dropout,
+                        .lr_ratio_b = spec.lr_ratio_b});
 }
 
 }  // namespace strata::adapter

@@ -9,7 +9,9 @@ namespace strata::model {
 ConfigReader::ConfigReader(std::string_view json, std::string where) : where_(std::move(where)) {
   root_ = nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false);
   if (!root_.is_object()) {
-    set_error({.code = ErrorCode::kFormat, .what = "is not a JSON object", .where = where_,
+    set_error({.code = ErrorCode::kFormat,
+               .what = "is not a JSON object",
+               .where = where_,
                .remedy = "give the folder of a Hugging Face model"});
   }
 }
@@ -27,7 +29,9 @@ void ConfigReader::set_error(Error error) {
 }
 
 void ConfigReader::refuse(std::string_view key, std::string what, std::string rule) {
-  set_error({.code = ErrorCode::kUnsupported, .what = std::move(what), .where = where_ + ": " + std::string(key),
+  set_error({.code = ErrorCode::kUnsupported,
+             .what = std::move(what),
+             .where = where_ + ": " + std::string(key),
              .rule = std::move(rule)});
 }
 
@@ -39,7 +43,9 @@ double ConfigReader::number(std::string_view key, std::optional<double> fallback
     return fallback.value_or(1.0);
   }
   if (!value->is_number() || !std::isfinite(value->get<double>())) {
-    set_error({.code = ErrorCode::kFormat, .what = "is " + value->dump().substr(0, 60), .where = where,
+    set_error({.code = ErrorCode::kFormat,
+               .what = "is " + value->dump().substr(0, 60),
+               .where = where,
                .rule = "must be a finite number"});
     return 1.0;
   }
@@ -51,8 +57,10 @@ std::size_t ConfigReader::size(std::string_view key, std::optional<std::size_t> 
   if (value == nullptr && fallback) return *fallback;
   const double number_value = number(key);
   if (number_value < 0 || number_value > 2147483647.0 || number_value != std::floor(number_value)) {
-    set_error({.code = ErrorCode::kFormat, .what = "is " + value->dump().substr(0, 60),
-               .where = where_ + ": " + std::string(key), .rule = "must be a whole number below 2^31"});
+    set_error({.code = ErrorCode::kFormat,
+               .what = "is " + value->dump().substr(0, 60),
+               .where = where_ + ": " + std::string(key),
+               .rule = "must be a whole number below 2^31"});
     return 1;
   }
   return static_cast<std::size_t>(number_value);
@@ -62,8 +70,10 @@ bool ConfigReader::boolean(std::string_view key, bool fallback) {
   const auto* value = find(key);
   if (value == nullptr) return fallback;
   if (!value->is_boolean()) {
-    set_error({.code = ErrorCode::kFormat, .what = "is " + value->dump().substr(0, 60),
-               .where = where_ + ": " + std::string(key), .rule = "must be true or false"});
+    set_error({.code = ErrorCode::kFormat,
+               .what = "is " + value->dump().substr(0, 60),
+               .where = where_ + ": " + std::string(key),
+               .rule = "must be true or false"});
     return fallback;
   }
   return value->get<bool>();
@@ -73,14 +83,17 @@ std::string ConfigReader::text(std::string_view key, std::string fallback) {
   const auto* value = find(key);
   if (value == nullptr) return fallback;
   if (!value->is_string()) {
-    set_error({.code = ErrorCode::kFormat, .what = "is " + value->dump().substr(0, 60),
-               .where = where_ + ": " + std::string(key), .rule = "must be a string"});
+    set_error({.code = ErrorCode::kFormat,
+               .what = "is " + value->dump().substr(0, 60),
+               .where = where_ + ": " + std::string(key),
+               .rule = "must be a string"});
     return fallback;
   }
   return value->get<std::string>();
 }
 
-void ConfigReader::expect_text(std::string_view key, std::initializer_list<std::string_view> supported) {
+void ConfigReader::expect_text(std::string_view key,
+                               std::initializer_list<std::string_view> supported) {
   const std::string value = text(key, std::string(*supported.begin()));
   if (std::find(supported.begin(), supported.end(), value) != supported.end()) return;
   std::string rule = "supported:";
@@ -90,16 +103,20 @@ void ConfigReader::expect_text(std::string_view key, std::initializer_list<std::
 
 void ConfigReader::expect_number(std::string_view key, double supported) {
   const double value = number(key, supported);
-  if (value != supported) refuse(key, "is " + std::to_string(value), "only " + std::to_string(supported) + " is supported");
+  if (value != supported)
+    refuse(key, "is " + std::to_string(value),
+           "only " + std::to_string(supported) + " is supported");
 }
 
 void ConfigReader::rope(DecoderConfig& config) {
-  // Newer files keep everything in `rope_parameters`, older ones in `rope_theta` and `rope_scaling`.
+  // Newer files keep everything in `rope_parameters`, older ones in `rope_theta` and
+  // `rope_scaling`.
   const auto* newer = find("rope_parameters");
   const auto* scaling = newer != nullptr ? newer : find("rope_scaling");
   config.rope_theta = number("rope_theta", 10000.0);
   if (scaling == nullptr) return;
-  if (!scaling->is_object()) return refuse("rope_scaling", "is not an object", "see the model's documentation");
+  if (!scaling->is_object())
+    return refuse("rope_scaling", "is not an object", "see the model's documentation");
   const auto inner = [&](const char* key, double fallback) {
     const auto found = scaling->find(key);
     if (found == scaling->end() || !found->is_number()) return fallback;
@@ -112,14 +129,17 @@ void ConfigReader::rope(DecoderConfig& config) {
     if (found != scaling->end() && found->is_string()) kind = found->get<std::string>();
   }
   if (kind == "default") return;
-  if (kind != "llama3") return refuse("rope_scaling", "is of type \"" + kind + "\"", "supported: default llama3");
+  if (kind != "llama3")
+    return refuse("rope_scaling", "is of type \"" + kind + "\"", "supported: default llama3");
   Llama3Scaling llama3;
   llama3.factor = inner("factor", llama3.factor);
   llama3.low_freq_factor = inner("low_freq_factor", llama3.low_freq_factor);
   llama3.high_freq_factor = inner("high_freq_factor", llama3.high_freq_factor);
-  llama3.original_max_positions = inner("original_max_position_embeddings", llama3.original_max_positions);
+  llama3.original_max_positions =
+      inner("original_max_position_embeddings", llama3.original_max_positions);
   if (!(llama3.factor > 0) || !(llama3.high_freq_factor > llama3.low_freq_factor)) {
-    return refuse("rope_scaling", "has factors out of order", "factor > 0 and high_freq_factor > low_freq_factor");
+    return refuse("rope_scaling", "has factors out of order",
+                  "factor > 0 and high_freq_factor > low_freq_factor");
   }
   config.rope_scaling = llama3;
 }
@@ -127,7 +147,10 @@ void ConfigReader::rope(DecoderConfig& config) {
 Result<DecoderConfig> ConfigReader::finish(DecoderConfig c) {
   const auto positive = [&](std::size_t value, const char* key) {
     if (value != 0) return;
-    set_error({.code = ErrorCode::kFormat, .what = "is 0", .where = where_ + ": " + key, .rule = "must be positive"});
+    set_error({.code = ErrorCode::kFormat,
+               .what = "is 0",
+               .where = where_ + ": " + key,
+               .rule = "must be positive"});
   };
   if (!error_) {
     positive(c.hidden, "hidden size");
@@ -141,12 +164,14 @@ Result<DecoderConfig> ConfigReader::finish(DecoderConfig c) {
   }
   if (!error_ && c.heads % c.kv_heads != 0) {
     set_error({.code = ErrorCode::kFormat,
-               .what = std::to_string(c.heads) + " heads do not divide over " + std::to_string(c.kv_heads) +
-                       " key/value heads",
+               .what = std::to_string(c.heads) + " heads do not divide over " +
+                       std::to_string(c.kv_heads) + " key/value heads",
                .where = where_});
   }
   if (!error_ && c.position == PositionKind::kRotary && c.head_dim % 2 != 0) {
-    set_error({.code = ErrorCode::kFormat, .what = "head dimension " + std::to_string(c.head_dim) + " is odd", .where = where_,
+    set_error({.code = ErrorCode::kFormat,
+               .what = "head dimension " + std::to_string(c.head_dim) + " is odd",
+               .where = where_,
                .rule = "rotary positions need an even one"});
   }
   if (error_) return tl::unexpected<Error>(*error_);

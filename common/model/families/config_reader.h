@@ -1,18 +1,19 @@
 #pragma once
-// Typed reading of a Hugging Face config.json: each getter checks kind and range and names file and key.
+// Typed reading of a Hugging Face config.json: each getter checks kind and range and names file and
+// key.
 #include <cstddef>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
-
-#include <nlohmann/json.hpp>
 
 #include "base/result.h"
 #include "model/decoder_config.h"
 
 namespace strata::model {
 
-/// The first failure is remembered; getters return harmless values after it, so a family reads all keys and asks once.
+/// The first failure is remembered; getters return harmless values after it, so a family reads all
+/// keys and asks once.
 class ConfigReader {
  public:
   ConfigReader(std::string_view json, std::string where);

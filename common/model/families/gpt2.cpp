@@ -27,9 +27,12 @@ Result<DecoderConfig> parse_gpt2(std::string_view json, const std::string& where
   if (in.boolean("scale_attn_by_inverse_layer_idx", false)) {
     in.refuse("scale_attn_by_inverse_layer_idx", "is true", "only false is supported");
   }
-  if (!in.boolean("scale_attn_weights", true)) in.refuse("scale_attn_weights", "is false", "only true is supported");
+  if (!in.boolean("scale_attn_weights", true))
+    in.refuse("scale_attn_weights", "is false", "only true is supported");
   if (c.heads != 0 && c.hidden % c.heads != 0) {
-    in.refuse("n_head", std::to_string(c.heads) + " does not divide n_embd " + std::to_string(c.hidden), "must divide it");
+    in.refuse("n_head",
+              std::to_string(c.heads) + " does not divide n_embd " + std::to_string(c.hidden),
+              "must divide it");
   }
   return in.finish(c);
 }

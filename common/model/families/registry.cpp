@@ -28,9 +28,11 @@ Result<const FamilyEntry*> find_family(std::string_view json, const std::string&
   }
   std::string rule = "supported:";
   for (const auto& family : kFamilies) rule += " " + std::string(family.model_type);
-  return fail({.code = type.empty() ? ErrorCode::kFormat : ErrorCode::kUnsupported,
-               .what = type.empty() ? "is missing or no text" : "is \"" + printable(type, 60) + "\"",
-               .where = where + ": model_type", .rule = rule});
+  return fail(
+      {.code = type.empty() ? ErrorCode::kFormat : ErrorCode::kUnsupported,
+       .what = type.empty() ? "is missing or no text" : "is \"" + printable(type, 60) + "\"",
+       .where = where + ": model_type",
+       .rule = rule});
 }
 
 }  // namespace strata::model

@@ -20,8 +20,8 @@ STRATA_SIMD void swiglu_row(float* a, const float* g, const float* u, std::size_
   for (std::size_t i = 0; i < n; ++i) a[i] = g[i] * sigmoid_fast(g[i]) * u[i];
 }
 
-STRATA_SIMD void swiglu_backward_row(float* dg, float* du, const float* d, const float* g, const float* u,
-                                     std::size_t n) {
+STRATA_SIMD void swiglu_backward_row(float* dg, float* du, const float* d, const float* g,
+                                     const float* u, std::size_t n) {
 #pragma omp simd
   for (std::size_t i = 0; i < n; ++i) {
     const float s = sigmoid_fast(g[i]);
@@ -65,10 +65,12 @@ void for_rows(std::size_t rows, const Row& row) {
 }  // namespace
 
 void swiglu_forward(MatrixView act, ConstMatrixView gate, ConstMatrixView up) {
-  for_rows(act.rows, [&](std::size_t t) { swiglu_row(act.row(t), gate.row(t), up.row(t), act.cols); });
+  for_rows(act.rows,
+           [&](std::size_t t) { swiglu_row(act.row(t), gate.row(t), up.row(t), act.cols); });
 }
 
-void swiglu_backward(MatrixView dgate, MatrixView dup, ConstMatrixView dact, ConstMatrixView gate, ConstMatrixView up) {
+void swiglu_backward(MatrixView dgate, MatrixView dup, ConstMatrixView dact, ConstMatrixView gate,
+                     ConstMatrixView up) {
   for_rows(dact.rows, [&](std::size_t t) {
     swiglu_backward_row(dgate.row(t), dup.row(t), dact.row(t), gate.row(t), up.row(t), dact.cols);
   });
@@ -79,7 +81,9 @@ void gelu_forward(MatrixView act, ConstMatrixView up) {
 }
 
 void gelu_backward(MatrixView dup, ConstMatrixView dact, ConstMatrixView up) {
-  for_rows(dact.rows, [&](std::size_t t) { gelu_backward_row(dup.row(t), dact.row(t), up.row(t), dact.cols); });
+  for_rows(dact.rows, [&](std::size_t t) {
+    gelu_backward_row(dup.row(t), dact.row(t), up.row(t), dact.cols);
+  });
 }
 
 void add_bias(MatrixView x, const float* bias) {

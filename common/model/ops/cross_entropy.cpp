@@ -38,15 +38,17 @@ STRATA_SIMD void softmax_scaled(float* z, std::size_t n, float top, float scale)
 
 }  // namespace
 
-void cross_entropy(std::span<float> loss, tensor::MatrixView logits, std::span<const std::int32_t> targets,
-                   std::span<const float> weights, std::span<std::uint8_t> correct) {
+void cross_entropy(std::span<float> loss, tensor::MatrixView logits,
+                   std::span<const std::int32_t> targets, std::span<const float> weights,
+                   std::span<std::uint8_t> correct) {
   tensor::parallel_for(logits.rows, 1, [&](std::size_t first, std::size_t last) {
     for (std::size_t n = first; n < last; ++n) {
       float* z = logits.row(n);
       const auto target = static_cast<std::size_t>(targets[n]);
       const float top = max_of(z, logits.cols);
       const double sum = sum_of_exp(z, logits.cols, top);
-      loss[n] = static_cast<float>(static_cast<double>(top) + std::log(sum) - static_cast<double>(z[target]));
+      loss[n] = static_cast<float>(static_cast<double>(top) + std::log(sum) -
+                                   static_cast<double>(z[target]));
       if (!correct.empty()) correct[n] = z[target] >= top ? 1 : 0;
       if (weights.empty()) continue;
       softmax_scaled(z, logits.cols, top, weights[n] / static_cast<float>(sum));

@@ -1,15 +1,18 @@
 #pragma once
-// exp and its relatives written so that loops over them vectorise: no branches, no tables, no library calls.
+// exp and its relatives written so that loops over them vectorise: no branches, no tables, no
+// library calls.
 #include <bit>
 #include <cstdint>
 
 namespace strata::model {
 
-/// e^x in float, relative error below 2e-7 for x in [-87, 88]; clamped outside. Range reduction x = n ln 2 + r with ln 2 in two
-/// parts, then a degree-6 polynomial of e^r on |r| <= ln(2)/2 (Taylor coefficients: the remainder r^7/5040 is below 1.2e-7).
+/// e^x in float, relative error below 2e-7 for x in [-87, 88]; clamped outside. Range reduction x =
+/// n ln 2 + r with ln 2 in two parts, then a degree-6 polynomial of e^r on |r| <= ln(2)/2 (Taylor
+/// coefficients: the remainder r^7/5040 is below 1.2e-7).
 inline float exp_fast(float x) {
   x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
-  const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to the nearest whole number
+  const float shifted =
+      x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to the nearest whole number
   const float n = shifted - 12582912.0f;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.0f / 720.0f;

@@ -13,7 +13,8 @@ RopeTable::RopeTable(const DecoderConfig& config) : half_(config.head_dim / 2) {
     const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim);
     double frequency = 1.0 / std::pow(config.rope_theta, exponent);
     if (config.rope_scaling) {
-      // Wavelengths longer than the original context are stretched by `factor`, short ones kept, the rest blended.
+      // Wavelengths longer than the original context are stretched by `factor`, short ones kept,
+      // the rest blended.
       const Llama3Scaling& s = *config.rope_scaling;
       const double wavelength = 2.0 * std::numbers::pi / frequency;
       const double low = s.original_max_positions / s.low_freq_factor;
@@ -34,7 +35,8 @@ void RopeTable::ensure(std::size_t positions) {
   if (half_ == 0) return;
   for (std::size_t p = cos_.size() / half_; p < positions; ++p) {
     for (std::size_t i = 0; i < half_; ++i) {
-      const float angle = static_cast<float>(p) * inverse_frequency_[i];  // float, as the models were trained
+      const float angle =
+          static_cast<float>(p) * inverse_frequency_[i];  // float, as the models were trained
       cos_.push_back(std::cos(angle));
       sin_.push_back(std::sin(angle));
     }
@@ -43,7 +45,8 @@ void RopeTable::ensure(std::size_t positions) {
 
 namespace {
 
-STRATA_SIMD void turn(float* low, float* high, const float* c, const float* s, float sign, std::size_t half) {
+STRATA_SIMD void turn(float* low, float* high, const float* c, const float* s, float sign,
+                      std::size_t half) {
 #pragma omp simd
   for (std::size_t i = 0; i < half; ++i) {
     const float a = low[i];
@@ -55,8 +58,8 @@ STRATA_SIMD void turn(float* low, float* high, const float* c, const float* s, f
 
 }  // namespace
 
-void rope_apply(tensor::MatrixView x, std::size_t head_dim, std::span<const std::uint32_t> positions,
-                const RopeTable& table, bool inverse) {
+void rope_apply(tensor::MatrixView x, std::size_t head_dim,
+                std::span<const std::uint32_t> positions, const RopeTable& table, bool inverse) {
   const std::size_t half = head_dim / 2;
   const std::size_t heads = x.cols / head_dim;
   tensor::parallel_for(x.rows, 16, [&](std::size_t first, std::size_t last) {

@@ -1,6 +1,6 @@
 #pragma once
-// Rotary positions (Su et al. 2021), half-split layout as Hugging Face stores it: pair (x[i], x[i + d/2]) turns by
-// pos * theta^(-2i/d). Llama 3's scaling stretches the long wavelengths.
+// Rotary positions (Su et al. 2021), half-split layout as Hugging Face stores it: pair (x[i], x[i +
+// d/2]) turns by pos * theta^(-2i/d). Llama 3's scaling stretches the long wavelengths.
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -16,8 +16,12 @@ class RopeTable {
  public:
   explicit RopeTable(const DecoderConfig& config);
   void ensure(std::size_t positions);
-  [[nodiscard]] std::span<const float> cosine(std::size_t position) const { return {cos_.data() + position * half_, half_}; }
-  [[nodiscard]] std::span<const float> sine(std::size_t position) const { return {sin_.data() + position * half_, half_}; }
+  [[nodiscard]] std::span<const float> cosine(std::size_t position) const {
+    return {cos_.data() + position * half_, half_};
+  }
+  [[nodiscard]] std::span<const float> sine(std::size_t position) const {
+    return {sin_.data() + position * half_, half_};
+  }
 
  private:
   std::size_t half_;
@@ -25,8 +29,9 @@ class RopeTable {
   std::vector<float> cos_, sin_;
 };
 
-/// Turns every head of x (T x heads*head_dim) in place; row t stands at positions[t]. `inverse` turns back: the gradient.
-void rope_apply(tensor::MatrixView x, std::size_t head_dim, std::span<const std::uint32_t> positions, const RopeTable& table,
-                bool inverse);
+/// Turns every head of x (T x heads*head_dim) in place; row t stands at positions[t]. `inverse`
+/// turns back: the gradient.
+void rope_apply(tensor::MatrixView x, std::size_t head_dim,
+                std::span<const std::uint32_t> positions, const RopeTable& table, bool inverse);
 
 }  // namespace strata::model

@@ -60,7 +60,8 @@ void follow(const nlohmann::json& run, const OptimizerConfig& config) {
   for (std::size_t step = 0; step < run["grads"].size(); ++step) {
     params.grads = run["grads"][step].get<Vectors>();
     optimizer->step(params.refs(), 0.03 * (1.0 - static_cast<double>(step) / 10.0));
-    expect_near(params.values, run["values"][step + 1].get<Vectors>(), "step " + std::to_string(step));
+    expect_near(params.values, run["values"][step + 1].get<Vectors>(),
+                "step " + std::to_string(step));
   }
 }
 
@@ -163,17 +164,19 @@ TEST(MakeOptimizer, NamesTheNearestForAnUnknownMethod) {
 
 TEST(MakeOptimizer, RefusesValuesOutOfRangeByName) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const std::pair<OptimizerConfig, std::string> cases[] = {{{.learning_rate = 0.0}, "learning_rate"},
-                                                           {{.learning_rate = nan}, "learning_rate"},
-                                                           {{.beta1 = 1.0}, "beta1"},
-                                                           {{.beta2 = -0.1}, "beta2"},
-                                                           {{.epsilon = 0.0}, "epsilon"},
-                                                           {{.weight_decay = -1.0}, "weight_decay"},
-                                                           {{.momentum = nan}, "momentum"}};
+  const std::pair<OptimizerConfig, std::string> cases[] = {
+      {{.learning_rate = 0.0}, "learning_rate"},
+      {{.learning_rate = nan}, "learning_rate"},
+      {{.beta1 = 1.0}, "beta1"},
+      {{.beta2 = -0.1}, "beta2"},
+      {{.epsilon = 0.0}, "epsilon"},
+      {{.weight_decay = -1.0}, "weight_decay"},
+      {{.momentum = nan}, "momentum"}};
   for (const auto& [config, key] : cases) {
     const auto made_or_not = make_optimizer(config);
     ASSERT_FALSE(made_or_not) << key;
-    EXPECT_NE(made_or_not.error().line().find(key), std::string::npos) << made_or_not.error().line();
+    EXPECT_NE(made_or_not.error().line().find(key), std::string::npos)
+        << made_or_not.error().line();
   }
 }
 

@@ -25,7 +25,8 @@ TEST(Schedule, FollowsTransformersForEveryRegisteredName) {
     const auto factors = item["factors"].get<std::vector<double>>();
     for (std::size_t step = 0; step < factors.size(); ++step) {
       EXPECT_NEAR(schedule.factor(static_cast<std::int64_t>(step)), factors[step], 1e-15)
-          << method << " of " << item["steps"] << ", warm-up " << item["warmup"] << ", step " << step;
+          << method << " of " << item["steps"] << ", warm-up " << item["warmup"] << ", step "
+          << step;
     }
     seen.insert(method);
   }

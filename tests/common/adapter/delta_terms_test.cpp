@@ -15,7 +15,8 @@ using testing::HasSubstr;
 // 2 x 3, rank 1, plus a dense change.
 TensorDelta small_delta() {
   TensorDelta delta{2, 3, {}};
-  delta.terms.emplace_back(LowRank{.b = Matrix(2, 1, {1.0f, 2.0f}), .a = Matrix(1, 3, {1.0f, 10.0f, 100.0f})});
+  delta.terms.emplace_back(
+      LowRank{.b = Matrix(2, 1, {1.0f, 2.0f}), .a = Matrix(1, 3, {1.0f, 10.0f, 100.0f})});
   delta.terms.emplace_back(Dense{Matrix(2, 3, {0.5f, 0.0f, 0.0f, 0.0f, 0.0f, 0.25f})});
   return delta;
 }

@@ -77,8 +77,10 @@ TEST_P(Merge, StaysWithinTheBound) {
         exact += term;
         size += std::abs(term);
       }
-      const double bound = gamma * static_cast<double>(size) + kU32 * static_cast<double>(std::abs(exact));
-      ASSERT_LE(std::abs(static_cast<double>(out(i, c) - exact)), bound * (1.0 + 1e-6)) << i << " " << c;
+      const double bound =
+          gamma * static_cast<double>(size) + kU32 * static_cast<double>(std::abs(exact));
+      ASSERT_LE(std::abs(static_cast<double>(out(i, c) - exact)), bound * (1.0 + 1e-6))
+          << i << " " << c;
     }
   }
 }
@@ -119,23 +121,28 @@ TEST_P(Merge, PacketRowsAreTheChangeItselfHoweverTheyAreCut) {
     const std::size_t count = std::min<std::size_t>(7, d_out - first);
     std::vector<double> piece(count * d_in);
     packet_rows(change, first, count, piece);
-    EXPECT_TRUE(std::equal(piece.begin(), piece.end(), whole.begin() + static_cast<std::ptrdiff_t>(first * d_in)));
+    EXPECT_TRUE(std::equal(piece.begin(), piece.end(),
+                           whole.begin() + static_cast<std::ptrdiff_t>(first * d_in)));
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Merge,
-                         testing::Values(std::tuple(1, 1, 1), std::tuple(5, 3, 2), std::tuple(64, 48, 16), std::tuple(48, 64, 48),
-                                         std::tuple(131, 37, 29), std::tuple(37, 131, 1), std::tuple(70, 33, 300)),
+                         testing::Values(std::tuple(1, 1, 1), std::tuple(5, 3, 2),
+                                         std::tuple(64, 48, 16), std::tuple(48, 64, 48),
+                                         std::tuple(131, 37, 29), std::tuple(37, 131, 1),
+                                         std::tuple(70, 33, 300)),
                          [](const auto& shape) {
-                           return std::to_string(std::get<0>(shape.param)) + "by" + std::to_string(std::get<1>(shape.param)) +
-                                  "rank" + std::to_string(std::get<2>(shape.param));
+                           return std::to_string(std::get<0>(shape.param)) + "by" +
+                                  std::to_string(std::get<1>(shape.param)) + "rank" +
+                                  std::to_string(std::get<2>(shape.param));
                          });
 
 TEST(MergeDense, AddsInEitherLayout) {
   const PacketTensor change{5, 3, Dense{random_matrix(5, 3, 1)}};
   const Matrix w = random_matrix(5, 3, 2);
   const Matrix out = merged(w, change);
-  EXPECT_EQ(out(4, 1), static_cast<float>(static_cast<double>(w(4, 1)) + std::get<Dense>(change.change).values(4, 1)));
+  EXPECT_EQ(out(4, 1), static_cast<float>(static_cast<double>(w(4, 1)) +
+                                          std::get<Dense>(change.change).values(4, 1)));
   Matrix turned = transpose(w);
   merge(turned.values(), true, change);
   EXPECT_TRUE(transpose(turned) == out);

@@ -13,7 +13,8 @@ using testing::HasSubstr;
 
 Packet small_packet() {
   Packet packet;
-  packet.tensors["a.weight"] = {2, 3, Stack{Matrix(2, 1, {1.0f, 2.0f}), Matrix(1, 3, {3.0f, 4.0f, 5.0f})}};
+  packet.tensors["a.weight"] = {
+      2, 3, Stack{Matrix(2, 1, {1.0f, 2.0f}), Matrix(1, 3, {3.0f, 4.0f, 5.0f})}};
   packet.tensors["b.weight"] = {3, 1, Dense{Matrix(3, 1, {6.0f, 7.0f, 8.0f})}};
   return packet;
 }
@@ -26,7 +27,8 @@ void put(std::vector<std::byte>& bytes, std::size_t at, Number value) {
   std::memcpy(bytes.data() + at, &value, sizeof value);
 }
 
-// Offsets in small_packet(): header 8; tensor a: length 8, name 12, kind 20, d_out 21, d_in 29, R 37, B 45, A 53; tensor b: 65.
+// Offsets in small_packet(): header 8; tensor a: length 8, name 12, kind 20, d_out 21, d_in 29, R
+// 37, B 45, A 53; tensor b: 65.
 constexpr std::size_t kKindOfA = 20, kRowsOfA = 21, kRankOfA = 37, kValuesOfA = 45, kTensorB = 65;
 
 TEST(Packet, HasTheCanonicalBytesThatItsHeaderDescribes) {
@@ -88,9 +90,12 @@ TEST(Packet, DamageIsRefusedByName) {
   EXPECT_THAT(refusal([](Bytes& b) { put(b, kValuesOfA, 0x7fc00000U); }), HasSubstr("NaN"));
   EXPECT_THAT(refusal([](Bytes& b) { put(b, kTensorB + 4, 'a'); }), HasSubstr("out of order"));
   EXPECT_THAT(refusal([](Bytes& b) { b.push_back(std::byte{0}); }), HasSubstr("1 bytes behind"));
-  // Lengths that no memory could hold are refused by the bytes that are there, not by an allocation.
-  EXPECT_THAT(refusal([](Bytes& b) { put(b, kRankOfA, std::uint64_t{1} << 62U); }), HasSubstr("ends early"));
-  EXPECT_THAT(refusal([](Bytes& b) { put(b, kRankOfA, std::uint64_t{1} << 40U); }), HasSubstr("ends early"));
+  // Lengths that no memory could hold are refused by the bytes that are there, not by an
+  // allocation.
+  EXPECT_THAT(refusal([](Bytes& b) { put(b, kRankOfA, std::uint64_t{1} << 62U); }),
+              HasSubstr("ends early"));
+  EXPECT_THAT(refusal([](Bytes& b) { put(b, kRankOfA, std::uint64_t{1} << 40U); }),
+              HasSubstr("ends early"));
   EXPECT_THAT(refusal([](Bytes& b) { put(b, 8, 0xffffffffU); }), HasSubstr("ends early"));
 }
 

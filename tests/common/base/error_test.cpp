@@ -10,15 +10,19 @@ namespace {
 
 Result<int> reader(bool good) {
   if (good) return 7;
-  return fail({.code = ErrorCode::kConfig, .what = "rank is 0", .where = "job.json: adapter.rank",
-               .rule = "a rank is at least 1", .remedy = "use 8"});
+  return fail({.code = ErrorCode::kConfig,
+               .what = "rank is 0",
+               .where = "job.json: adapter.rank",
+               .rule = "a rank is at least 1",
+               .remedy = "use 8"});
 }
 
 TEST(Error, LineNamesPlaceFactRuleAndRemedyInThatOrder) {
   auto result = reader(false);
   ASSERT_FALSE(result);
   const auto passed = fail(std::move(result).error(), "reading the job");
-  EXPECT_EQ(passed.value().line(), "reading the job: job.json: adapter.rank: rank is 0; a rank is at least 1; use 8");
+  EXPECT_EQ(passed.value().line(),
+            "reading the job: job.json: adapter.rank: rank is 0; a rank is at least 1; use 8");
   EXPECT_EQ(*reader(true), 7);
 }
 
@@ -40,7 +44,8 @@ TEST(Hash, MatchesTheStandardsTestVector) {
   Hasher hasher;
   hasher.add("a");
   hasher.add("bc");  // FIPS 180-4 example "abc"
-  EXPECT_EQ(hex(hasher.finish()), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(hex(hasher.finish()),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 }  // namespace

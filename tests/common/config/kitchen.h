@@ -1,5 +1,6 @@
 #pragma once
-// A small configuration with a field of every kind, described once: what the tests of reading and writing share.
+// A small configuration with a field of every kind, described once: what the tests of reading and
+// writing share.
 #include <array>
 #include <cstdint>
 #include <map>
@@ -61,10 +62,12 @@ inline void describe(Fields& f, Kitchen& k) {
       "who cooks");
 }
 
-inline Result<Kitchen> read_kitchen(std::string_view json, const std::vector<std::string>& overrides = {},
+inline Result<Kitchen> read_kitchen(std::string_view json,
+                                    const std::vector<std::string>& overrides = {},
                                     const std::string& file = "jobs/kitchen.json") {
   Kitchen kitchen;
-  if (auto ok = read(json, file, overrides, [&](Fields& f) { describe(f, kitchen); }); !ok) return fail(std::move(ok).error());
+  if (auto ok = read(json, file, overrides, [&](Fields& f) { describe(f, kitchen); }); !ok)
+    return fail(std::move(ok).error());
   return kitchen;
 }
 

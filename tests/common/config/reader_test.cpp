@@ -31,8 +31,8 @@ TEST(Reader, LeavesDefaultsWhereTheFileIsSilent) {
 }
 
 TEST(Reader, ReadsEveryKindOfField) {
-  const auto kitchen =
-      read_kitchen(R"({"$schema": "schema.json", "version": 1, "ovens": 3, "heat": 1, "open": false, "motto": "Ä",
+  const auto kitchen = read_kitchen(
+      R"({"$schema": "schema.json", "version": 1, "ovens": 3, "heat": 1, "open": false, "motto": "Ä",
       "fuel": "wood", "tools": ["a", "b"], "spoons": {"top": 7}, "weights": {"x": 0.25},
       "cellar": {"shelves": 9, "wine": "red"}, "cooks": [{"name": "Ida"}, {"name": "Bo", "age": 41}]})");
   ASSERT_TRUE(kitchen) << kitchen.error().line();
@@ -50,7 +50,9 @@ TEST(Reader, ReadsEveryKindOfField) {
   EXPECT_EQ(kitchen->cooks[1].name, "Bo");
 }
 
-TEST(Reader, AllowsComments) { EXPECT_TRUE(read_kitchen("{ // two\n \"ovens\": 2 /* really */ }")); }
+TEST(Reader, AllowsComments) {
+  EXPECT_TRUE(read_kitchen("{ // two\n \"ovens\": 2 /* really */ }"));
+}
 
 TEST(Reader, ResolvesRelativePathsFromTheFolderOfTheFile) {
   EXPECT_EQ(read_kitchen(R"({"recipes": "../soups"})")->recipes, "soups");
@@ -65,11 +67,14 @@ TEST(Reader, TakesOneStringForAListOfStrings) {
 }
 
 TEST(Reader, NamesTheFileTheKeyTheValueAndTheRule) {
-  EXPECT_EQ(refusal(R"({"ovens": 12})"), "jobs/kitchen.json: ovens: is 12; must be a whole number at least 1 and at most 9");
+  EXPECT_EQ(refusal(R"({"ovens": 12})"),
+            "jobs/kitchen.json: ovens: is 12; must be a whole number at least 1 and at most 9");
   EXPECT_THAT(refusal(R"({"cooks": [{"name": "Ida"}, {"name": "Bo", "age": 3}]})"),
               StartsWith("jobs/kitchen.json: cooks[1].age: is 3;"));
-  EXPECT_THAT(refusal(R"({"cellar": {"wine": 7}})"), StartsWith("jobs/kitchen.json: cellar.wine: is 7;"));
-  EXPECT_THAT(refusal(R"({"spoons": {"top": 1.5}})"), StartsWith("jobs/kitchen.json: spoons.top: is 1.5;"));
+  EXPECT_THAT(refusal(R"({"cellar": {"wine": 7}})"),
+              StartsWith("jobs/kitchen.json: cellar.wine: is 7;"));
+  EXPECT_THAT(refusal(R"({"spoons": {"top": 1.5}})"),
+              StartsWith("jobs/kitchen.json: spoons.top: is 1.5;"));
 }
 
 class WrongType : public testing::TestWithParam<std::pair<std::string, std::string>> {};
@@ -79,41 +84,49 @@ TEST_P(WrongType, IsRefusedByKey) {
   EXPECT_THAT(refusal(json), StartsWith("jobs/kitchen.json: " + key + ": is "));
 }
 
-INSTANTIATE_TEST_SUITE_P(Reader, WrongType,
-                         testing::Values(std::pair{"ovens", R"({"ovens": 3.0})"}, std::pair{"ovens", R"({"ovens": "3"})"},
-                                         std::pair{"ovens", R"({"ovens": null})"},
-                                         std::pair{"ovens", R"({"ovens": 9223372036854775808})"},
-                                         std::pair{"ovens", R"({"ovens": 99999999999999999999999})"},
-                                         std::pair{"ovens", R"({"ovens": true})"}, std::pair{"heat", R"({"heat": "hot"})"},
-                                         std::pair{"heat", R"({"heat": 0})"}, std::pair{"heat", R"({"heat": 1.0000001})"},
-                                         std::pair{"open", R"({"open": 1})"}, std::pair{"motto", R"({"motto": []})"},
-                                         std::pair{"recipes", R"({"recipes": 1})"}, std::pair{"fuel", R"({"fuel": 1})"},
-                                         std::pair{"tools", R"({"tools": [1]})"}, std::pair{"tools", R"({"tools": {}})"},
-                                         std::pair{"spoons", R"({"spoons": []})"}, std::pair{"cellar", R"({"cellar": 1})"},
-                                         std::pair{"cooks", R"({"cooks": {}})"}, std::pair{"cooks[0]", R"({"cooks": [1]})"},
-                                         std::pair{"version", R"({"version": 2})"}));
+INSTANTIATE_TEST_SUITE_P(
+    Reader, WrongType,
+    testing::Values(
+        std::pair{"ovens", R"({"ovens": 3.0})"}, std::pair{"ovens", R"({"ovens": "3"})"},
+        std::pair{"ovens", R"({"ovens": null})"},
+        std::pair{"ovens", R"({"ovens": 9223372036854775808})"},
+        std::pair{"ovens", R"({"ovens": 99999999999999999999999})"},
+        std::pair{"ovens", R"({"ovens": true})"}, std::pair{"heat", R"({"heat": "hot"})"},
+        std::pair{"heat", R"({"heat": 0})"}, std::pair{"heat", R"({"heat": 1.0000001})"},
+        std::pair{"open", R"({"open": 1})"}, std::pair{"motto", R"({"motto": []})"},
+        std::pair{"recipes", R"({"recipes": 1})"}, std::pair{"fuel", R"({"fuel": 1})"},
+        std::pair{"tools", R"({"tools": [1]})"}, std::pair{"tools", R"({"tools": {}})"},
+        std::pair{"spoons", R"({"spoons": []})"}, std::pair{"cellar", R"({"cellar": 1})"},
+        std::pair{"cooks", R"({"cooks": {}})"}, std::pair{"cooks[0]", R"({"cooks": [1]})"},
+        std::pair{"version", R"({"version": 2})"}));
 
 TEST(Reader, RefusesUnknownKeysWithTheNearestKnown) {
-  EXPECT_THAT(refusal(R"({"ovnes": 3})"), HasSubstr("ovnes: is not a known key; known keys: ovens heat"));
+  EXPECT_THAT(refusal(R"({"ovnes": 3})"),
+              HasSubstr("ovnes: is not a known key; known keys: ovens heat"));
   EXPECT_THAT(refusal(R"({"ovnes": 3})"), HasSubstr("did you mean \"ovens\"?"));
-  EXPECT_THAT(refusal(R"({"cellar": {"wine": "red", "shelfs": 3}})"), HasSubstr("cellar.shelfs: is not a known key"));
+  EXPECT_THAT(refusal(R"({"cellar": {"wine": "red", "shelfs": 3}})"),
+              HasSubstr("cellar.shelfs: is not a known key"));
   EXPECT_THAT(refusal(R"({"temperature_of_the_water": 3})"), Not(HasSubstr("did you mean")));
-  EXPECT_THAT(refusal(R"({"cooks": [{"name": "Ida", "version": 1}]})"), HasSubstr("cooks[0].version: is not a known key"));
+  EXPECT_THAT(refusal(R"({"cooks": [{"name": "Ida", "version": 1}]})"),
+              HasSubstr("cooks[0].version: is not a known key"));
 }
 
 TEST(Reader, RefusesUnknownChoicesWithTheNearestKnown) {
   EXPECT_EQ(refusal(R"({"fuel": "wod"})"),
-            "jobs/kitchen.json: fuel: is \"wod\"; must be one of: gas wood induction; did you mean \"wood\"?");
+            "jobs/kitchen.json: fuel: is \"wod\"; must be one of: gas wood induction; did you mean "
+            "\"wood\"?");
 }
 
 TEST(Reader, AsksForRequiredKeysOnlyOfSectionsThatAreThere) {
   EXPECT_THAT(refusal(R"({"cellar": {}})"), HasSubstr("cellar.wine: is missing"));
-  EXPECT_THAT(refusal(R"({"cooks": [{"name": "Ida"}, {}]})"), HasSubstr("cooks[1].name: is missing"));
+  EXPECT_THAT(refusal(R"({"cooks": [{"name": "Ida"}, {}]})"),
+              HasSubstr("cooks[1].name: is missing"));
   EXPECT_EQ(refusal("{}"), "accepted");
 }
 
 TEST(Reader, RefusesKeysGivenTwiceWhereverTheyStand) {
-  EXPECT_THAT(refusal(R"({"ovens": 1, "ovens": 2})"), StartsWith("jobs/kitchen.json: ovens: is given twice"));
+  EXPECT_THAT(refusal(R"({"ovens": 1, "ovens": 2})"),
+              StartsWith("jobs/kitchen.json: ovens: is given twice"));
   EXPECT_THAT(refusal(R"({"cooks": [{"name": "a"}, {"name": "b", "age": 20, "name": "c"}]})"),
               StartsWith("jobs/kitchen.json: cooks[1].name: is given twice"));
   EXPECT_THAT(refusal(R"({"cellar": {"wine": "a"}, "tools": ["x", ["y"], {"a": 1, "a": 1}]})"),
@@ -121,7 +134,8 @@ TEST(Reader, RefusesKeysGivenTwiceWhereverTheyStand) {
 }
 
 TEST(Reader, SaysWhereTheFileIsNotJson) {
-  EXPECT_THAT(refusal("{\n  \"ovens\": 1,\n}"), StartsWith("jobs/kitchen.json:3:1: is not valid JSON: syntax error"));
+  EXPECT_THAT(refusal("{\n  \"ovens\": 1,\n}"),
+              StartsWith("jobs/kitchen.json:3:1: is not valid JSON: syntax error"));
   EXPECT_THAT(refusal(""), StartsWith("jobs/kitchen.json:1:1: is not valid JSON"));
   EXPECT_THAT(refusal("{\"heat\": 1e999}"), HasSubstr("is not valid JSON: number overflow"));
   EXPECT_THAT(refusal("{\"heat\": NaN}"), HasSubstr("is not valid JSON"));
@@ -135,9 +149,10 @@ TEST(Reader, RefusesDeepNesting) {
 }
 
 TEST(Overrides, WinOverTheFile) {
-  const auto kitchen = read_kitchen(R"({"ovens": 3, "cooks": [{"name": "Ida"}]})",
-                                    {"ovens=4", "motto=two words", "cellar.wine=white", "cooks[0].age=50", "cooks.0.name=Eva",
-                                     "open=false", "tools=[\"pan\"]", "ovens=5"});
+  const auto kitchen =
+      read_kitchen(R"({"ovens": 3, "cooks": [{"name": "Ida"}]})",
+                   {"ovens=4", "motto=two words", "cellar.wine=white", "cooks[0].age=50",
+                    "cooks.0.name=Eva", "open=false", "tools=[\"pan\"]", "ovens=5"});
   ASSERT_TRUE(kitchen) << kitchen.error().line();
   EXPECT_EQ(kitchen->ovens, 5);
   EXPECT_EQ(kitchen->motto, "two words");
@@ -153,19 +168,26 @@ TEST(Overrides, HoldPathsFromTheCurrentFolder) {
 }
 
 TEST(Overrides, AreHeldToTheSameRulesAndNamedInRefusals) {
-  EXPECT_THAT(refusal("{}", {"ovens=many"}), StartsWith("--set ovens: is \"many\"; must be a whole number"));
-  EXPECT_THAT(refusal("{}", {"cellar.whine=red"}), StartsWith("--set cellar.whine: is not a known key"));
+  EXPECT_THAT(refusal("{}", {"ovens=many"}),
+              StartsWith("--set ovens: is \"many\"; must be a whole number"));
+  EXPECT_THAT(refusal("{}", {"cellar.whine=red"}),
+              StartsWith("--set cellar.whine: is not a known key"));
   EXPECT_THAT(refusal("{}", {"cellar={\"wine\": 1}"}), StartsWith("--set cellar.wine: is 1"));
-  EXPECT_THAT(refusal(R"({"ovens": 10})", {"heat=0.5"}), StartsWith("jobs/kitchen.json: ovens: is 10"));
+  EXPECT_THAT(refusal(R"({"ovens": 10})", {"heat=0.5"}),
+              StartsWith("jobs/kitchen.json: ovens: is 10"));
 }
 
 TEST(Overrides, ThatNameNoPlaceAreRefused) {
-  EXPECT_THAT(refusal("{}", {"ovens"}), StartsWith("--set ovens: has no value; write --set section.key=value"));
+  EXPECT_THAT(refusal("{}", {"ovens"}),
+              StartsWith("--set ovens: has no value; write --set section.key=value"));
   EXPECT_THAT(refusal("{}", {"=3"}), HasSubstr("has no value"));
   EXPECT_THAT(refusal("{}", {"cellar..wine=a"}), HasSubstr("has an empty key"));
-  EXPECT_THAT(refusal(R"({"ovens": 2})", {"ovens.big=1"}), HasSubstr("ovens is 2 and holds no keys"));
-  EXPECT_THAT(refusal(R"({"cooks": [{"name": "Ida"}]})", {"cooks[4000000000].age=20"}), HasSubstr("cooks is a list of 1"));
-  EXPECT_THAT(refusal(R"({"cooks": [{"name": "Ida"}]})", {"cooks.first.age=20"}), HasSubstr("it has no element first"));
+  EXPECT_THAT(refusal(R"({"ovens": 2})", {"ovens.big=1"}),
+              HasSubstr("ovens is 2 and holds no keys"));
+  EXPECT_THAT(refusal(R"({"cooks": [{"name": "Ida"}]})", {"cooks[4000000000].age=20"}),
+              HasSubstr("cooks is a list of 1"));
+  EXPECT_THAT(refusal(R"({"cooks": [{"name": "Ida"}]})", {"cooks.first.age=20"}),
+              HasSubstr("it has no element first"));
   EXPECT_THAT(refusal("{}", {"motto=\xff"}), HasSubstr("is not UTF-8"));
 }
 

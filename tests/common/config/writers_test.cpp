@@ -40,15 +40,17 @@ TEST(ResolvedCopy, HoldsEveryKeyAndDefault) {
   const json written = json::parse(resolved({}));
   std::vector<std::string> keys;
   for (const auto& [key, value] : written.items()) keys.push_back(key);
-  EXPECT_THAT(keys, UnorderedElementsAre("ovens", "heat", "open", "motto", "recipes", "fuel", "tools", "spoons", "weights",
-                                         "cellar", "cooks"));
+  EXPECT_THAT(keys, UnorderedElementsAre("ovens", "heat", "open", "motto", "recipes", "fuel",
+                                         "tools", "spoons", "weights", "cellar", "cooks"));
   EXPECT_EQ(written["cellar"]["shelves"], 4);
 }
 
 TEST(Schema, StatesTypesBoundsDefaultsAndHelp) {
   const json fields = schema()["properties"];
-  EXPECT_EQ(fields["ovens"],
-            json::parse(R"({"type": "integer", "default": 2, "description": "how many ovens", "minimum": 1, "maximum": 9})"));
+  EXPECT_EQ(
+      fields["ovens"],
+      json::parse(
+          R"({"type": "integer", "default": 2, "description": "how many ovens", "minimum": 1, "maximum": 9})"));
   EXPECT_EQ(fields["heat"]["exclusiveMinimum"], 0.0);
   EXPECT_EQ(fields["heat"]["maximum"], 1.0);
   EXPECT_EQ(fields["fuel"]["enum"], json::parse(R"(["gas", "wood", "induction"])"));

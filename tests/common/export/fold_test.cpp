@@ -10,8 +10,8 @@ namespace {
 class FoldAdapter : public testing::TestWithParam<std::string> {
  protected:
   [[nodiscard]] static model::Model load(const std::string& name) {
-    auto model =
-        model::Model::load(*sys::make_posix_disk(), support::Golden(name).folder(), tensor::DType::kF32);
+    auto model = model::Model::load(*sys::make_posix_disk(), support::Golden(name).folder(),
+                                    tensor::DType::kF32);
     if (!model) throw std::runtime_error(model.error().line());
     return *std::move(model);
   }
@@ -44,7 +44,8 @@ TEST_P(FoldAdapter, AddsTheProductToEveryAdaptedWeightAndNothingElse) {
     for (std::size_t o = 0; o < weight.d_out(); ++o) {
       for (std::size_t j = 0; j < weight.d_in(); ++j) {
         const std::size_t at = weight.transposed() ? j * weight.d_out() + o : o * weight.d_in() + j;
-        ASSERT_EQ(folded[at], static_cast<float>(values[at] + sum[o * weight.d_in() + j])) << weight.name();
+        ASSERT_EQ(folded[at], static_cast<float>(values[at] + sum[o * weight.d_in() + j]))
+            << weight.name();
       }
     }
   }
@@ -63,7 +64,8 @@ TEST_F(FoldAdapterMisfit, WithALayerThatDoesNotExistIsNamedAndChangesNothing) {
   const auto folded = fold_adapter(model, peft, "some/adapter");
   ASSERT_FALSE(folded);
   EXPECT_EQ(folded.error().code, ErrorCode::kFormat);
-  EXPECT_NE(folded.error().line().find("some/adapter: model.layers.9.self_attn.q_proj"), std::string::npos);
+  EXPECT_NE(folded.error().line().find("some/adapter: model.layers.9.self_attn.q_proj"),
+            std::string::npos);
   EXPECT_EQ(hex(model.state_hash()), hex(before));
 }
 

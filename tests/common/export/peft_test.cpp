@@ -25,8 +25,8 @@ class Expected {
 
   [[nodiscard]] std::size_t count(const std::string& adapter) const {
     const auto names = file_.names();
-    return static_cast<std::size_t>(
-        std::count_if(names.begin(), names.end(), [&](auto& n) { return n.starts_with(adapter + "."); }));
+    return static_cast<std::size_t>(std::count_if(
+        names.begin(), names.end(), [&](auto& n) { return n.starts_with(adapter + "."); }));
   }
   [[nodiscard]] std::vector<double> matrix(const std::string& name) const {
     const auto stored = file_.get(name);
@@ -57,7 +57,8 @@ void expect_equal_to_peft(const adapter::DeltaTerms& delta, const std::string& n
   EXPECT_EQ(delta.size(), expected.count(name));
   for (const auto& [tensor, change] : delta) {
     const std::string module = tensor.substr(0, tensor.rfind(".weight"));
-    EXPECT_LT(support::max_rel_diff(dense(change), expected.matrix(name + "." + module)), 2e-7) << tensor;
+    EXPECT_LT(support::max_rel_diff(dense(change), expected.matrix(name + "." + module)), 2e-7)
+        << tensor;
   }
 }
 
@@ -102,7 +103,8 @@ struct BadConfig {
 class RefusedConfig : public testing::TestWithParam<BadConfig> {};
 
 TEST_P(RefusedConfig, IsNamedByFileAndKey) {
-  Json config = Json::parse(support::read_file(golden_folder() / "adapters/one/adapter_config.json"));
+  Json config =
+      Json::parse(support::read_file(golden_folder() / "adapters/one/adapter_config.json"));
   config[GetParam().key] = GetParam().value;
   const auto parsed = parse_peft_config(config.dump(), "some/adapter_config.json");
   ASSERT_FALSE(parsed);
@@ -114,22 +116,25 @@ TEST_P(RefusedConfig, IsNamedByFileAndKey) {
 
 INSTANTIATE_TEST_SUITE_P(
     Peft, RefusedConfig,
-    testing::Values(
-        BadConfig{"another_method", "peft_type", "IA3", ErrorCode::kUnsupported},
-        BadConfig{"dora", "use_dora", true, ErrorCode::kUnsupported},
-        BadConfig{"trained_biases", "bias", "lora_only", ErrorCode::kUnsupported},
-        BadConfig{"lora_bias", "lora_bias", true, ErrorCode::kUnsupported},
-        BadConfig{"whole_modules", "modules_to_save", Json::array({"lm_head"}), ErrorCode::kUnsupported},
-        BadConfig{"repeated_layers", "layer_replication", Json::parse("[[0,1]]"), ErrorCode::kUnsupported},
-        BadConfig{"pissa", "init_lora_weights", "pissa_niter_4", ErrorCode::kUnsupported},
-        BadConfig{"rank_zero", "r", 0, ErrorCode::kFormat},
-        BadConfig{"rank_text", "r", "8", ErrorCode::kFormat},
-        BadConfig{"rank_missing", "r", nullptr, ErrorCode::kFormat},
-        BadConfig{"alpha_text", "lora_alpha", "x", ErrorCode::kFormat},
-        BadConfig{"rslora_number", "use_rslora", 1, ErrorCode::kFormat},
-        BadConfig{"pattern_list", "rank_pattern", Json::array({1}), ErrorCode::kFormat},
-        BadConfig{"pattern_rank", "rank_pattern", Json::parse(R"({"q_proj": 0})"), ErrorCode::kFormat},
-        BadConfig{"targets_number", "target_modules", 3, ErrorCode::kFormat}),
+    testing::Values(BadConfig{"another_method", "peft_type", "IA3", ErrorCode::kUnsupported},
+                    BadConfig{"dora", "use_dora", true, ErrorCode::kUnsupported},
+                    BadConfig{"trained_biases", "bias", "lora_only", ErrorCode::kUnsupported},
+                    BadConfig{"lora_bias", "lora_bias", true, ErrorCode::kUnsupported},
+                    BadConfig{"whole_modules", "modules_to_save", Json::array({"lm_head"}),
+                              ErrorCode::kUnsupported},
+                    BadConfig{"repeated_layers", "layer_replication", Json::parse("[[0,1]]"),
+                              ErrorCode::kUnsupported},
+                    BadConfig{"pissa", "init_lora_weights", "pissa_niter_4",
+                              ErrorCode::kUnsupported},
+                    BadConfig{"rank_zero", "r", 0, ErrorCode::kFormat},
+                    BadConfig{"rank_text", "r", "8", ErrorCode::kFormat},
+                    BadConfig{"rank_missing", "r", nullptr, ErrorCode::kFormat},
+                    BadConfig{"alpha_text", "lora_alpha", "x", ErrorCode::kFormat},
+                    BadConfig{"rslora_number", "use_rslora", 1, ErrorCode::kFormat},
+                    BadConfig{"pattern_list", "rank_pattern", Json::array({1}), ErrorCode::kFormat},
+                    BadConfig{"pattern_rank", "rank_pattern", Json::parse(R"({"q_proj": 0})"),
+                              ErrorCode::kFormat},
+                    BadConfig{"targets_number", "target_modules", 3, ErrorCode::kFormat}),
     [](const auto& member) { return member.param.name; });
 
 // A copy of adapter `one` that a test may damage.
@@ -147,8 +152,8 @@ class DamagedAdapter : public testing::Test {
     support::write_file(folder() / "adapter_config.json", config.dump());
   }
   void write(const std::vector<formats::TensorToWrite>& tensors) const {
-    ASSERT_TRUE(
-        formats::write_safetensors(*sys::make_posix_disk(), folder() / "adapter_model.safetensors", tensors));
+    ASSERT_TRUE(formats::write_safetensors(*sys::make_posix_disk(),
+                                           folder() / "adapter_model.safetensors", tensors));
   }
   void expect_refused(ErrorCode code, const std::string& part) const {
     const auto adapter = read_peft(*sys::make_posix_disk(), folder());
@@ -163,22 +168,27 @@ class DamagedAdapter : public testing::Test {
 
 TEST_F(DamagedAdapter, WithAnotherRankThanConfiguredIsRefused) {
   set("r", 4);
-  expect_refused(ErrorCode::kFormat, "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
+  expect_refused(ErrorCode::kFormat,
+                 "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
 }
 
 TEST_F(DamagedAdapter, WithNonFiniteValuesIsRefused) {
   const std::vector<float> a(3, std::numeric_limits<float>::quiet_NaN());
   const std::vector<float> b(3, 1.0f);
-  write(
-      {{.name = "base_model.model.x.lora_A.weight", .shape = {3, 1}, .bytes = std::as_bytes(std::span(a))},
-       {.name = "base_model.model.x.lora_B.weight", .shape = {1, 3}, .bytes = std::as_bytes(std::span(b))}});
+  write({{.name = "base_model.model.x.lora_A.weight",
+          .shape = {3, 1},
+          .bytes = std::as_bytes(std::span(a))},
+         {.name = "base_model.model.x.lora_B.weight",
+          .shape = {1, 3},
+          .bytes = std::as_bytes(std::span(b))}});
   expect_refused(ErrorCode::kFormat, "base_model.model.x.lora_A.weight");
 }
 
 TEST_F(DamagedAdapter, WithoutOneOfThePairIsRefused) {
   const std::vector<float> a(3, 1.0f);
-  write(
-      {{.name = "base_model.model.x.lora_A.weight", .shape = {3, 1}, .bytes = std::as_bytes(std::span(a))}});
+  write({{.name = "base_model.model.x.lora_A.weight",
+          .shape = {3, 1},
+          .bytes = std::as_bytes(std::span(a))}});
   expect_refused(ErrorCode::kFormat, "base_model.model.x.lora_B.weight");
 }
 
@@ -217,8 +227,10 @@ adapter::DeltaTerms update() {
   adapter::DeltaTerms out;
   out["model.layers.0.self_attn.q_proj.weight"] = {
       .d_out = 4, .d_in = 5, .terms = {low_rank(4, 1, 5, 1), low_rank(4, 2, 5, 2)}};
-  out["model.layers.0.mlp.down_proj.weight"] = {.d_out = 3, .d_in = 6, .terms = {low_rank(3, 2, 6, 3)}};
-  out["model.layers.1.mlp.down_proj.weight"] = {.d_out = 3, .d_in = 6, .terms = {low_rank(3, 2, 6, 4)}};
+  out["model.layers.0.mlp.down_proj.weight"] = {
+      .d_out = 3, .d_in = 6, .terms = {low_rank(3, 2, 6, 3)}};
+  out["model.layers.1.mlp.down_proj.weight"] = {
+      .d_out = 3, .d_in = 6, .terms = {low_rank(3, 2, 6, 4)}};
   return out;
 }
 
@@ -234,8 +246,8 @@ class WritePeft : public testing::TestWithParam<bool> {};
 TEST_P(WritePeft, ReadsBackAsTheSameProductsWithScaleOne) {
   const ScratchFolder scratch;
   const auto disk = sys::make_posix_disk();
-  const auto summary =
-      write_peft_files(*disk, scratch.path(), update(), {.base_model = "a/b", .uniform_rank = GetParam()});
+  const auto summary = write_peft_files(*disk, scratch.path(), update(),
+                                        {.base_model = "a/b", .uniform_rank = GetParam()});
   ASSERT_TRUE(summary) << summary.error().line();
   const auto adapter = read(scratch.path());
   expect_same_products(delta_terms(adapter), update());
@@ -255,8 +267,8 @@ TEST(WritePeft, WritesEveryKeyThatReadersExpect) {
   ASSERT_TRUE(write_peft_files(*sys::make_posix_disk(), scratch.path(), update(),
                                {.base_model = "a/b", .fan_in_fan_out = true}));
   const Json config = Json::parse(support::read_file(scratch.path() / "adapter_config.json"));
-  const Json expected =
-      Json::parse(R"({"alpha_pattern":{}, "auto_mapping":null, "base_model_name_or_path":"a/b", "bias":"none",
+  const Json expected = Json::parse(
+      R"({"alpha_pattern":{}, "auto_mapping":null, "base_model_name_or_path":"a/b", "bias":"none",
     "exclude_modules":null, "fan_in_fan_out":true, "inference_mode":true, "init_lora_weights":true, "layers_pattern":null,
     "layers_to_transform":null, "lora_alpha":3, "lora_dropout":0.0, "modules_to_save":null, "peft_type":"LORA", "r":3,
     "rank_pattern":{}, "revision":null, "target_modules":["model.layers.0.mlp.down_proj","model.layers.0.self_attn.q_proj",
@@ -266,7 +278,8 @@ TEST(WritePeft, WritesEveryKeyThatReadersExpect) {
 
 TEST(WritePeft, NamesTheBaseInTheModelCard) {
   const ScratchFolder scratch;
-  ASSERT_TRUE(write_peft_files(*sys::make_posix_disk(), scratch.path(), update(), {.base_model = "a/b"}));
+  ASSERT_TRUE(
+      write_peft_files(*sys::make_posix_disk(), scratch.path(), update(), {.base_model = "a/b"}));
   const std::string card = support::read_file(scratch.path() / "README.md");
   EXPECT_TRUE(card.starts_with("---\nbase_model: \"a/b\"\nlibrary_name: peft\n")) << card;
 }
@@ -285,7 +298,8 @@ TEST(WritePeft, RefusesADenseChangeWithAWayOut) {
 
 TEST(WritePeft, RefusesNonFiniteValues) {
   auto delta = update();
-  std::get<adapter::LowRank>(delta.begin()->second.terms[0]).a(0, 0) = std::numeric_limits<float>::infinity();
+  std::get<adapter::LowRank>(delta.begin()->second.terms[0]).a(0, 0) =
+      std::numeric_limits<float>::infinity();
   const ScratchFolder scratch;
   EXPECT_FALSE(write_peft_files(*sys::make_posix_disk(), scratch.path(), delta, {}));
   EXPECT_TRUE(std::filesystem::is_empty(scratch.path()));
@@ -297,8 +311,9 @@ TEST(WritePeft, RefusesAnUpdateOfNothing) {
 }
 
 TEST(ShortTargets, NamesAKindOnlyWhereAllItsLayersAreAdapted) {
-  const std::vector<std::string> linears{"model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj",
-                                         "model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"};
+  const std::vector<std::string> linears{
+      "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj",
+      "model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"};
   EXPECT_EQ(short_targets(update(), linears),
             (std::vector<std::string>{"down_proj", "model.layers.0.self_attn.q_proj"}));
 }

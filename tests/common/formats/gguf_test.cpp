@@ -10,7 +10,9 @@
 namespace strata::formats {
 namespace {
 
-std::filesystem::path golden() { return std::filesystem::path(STRATA_SOURCE_DIR) / "tests/golden/gguf"; }
+std::filesystem::path golden() {
+  return std::filesystem::path(STRATA_SOURCE_DIR) / "tests/golden/gguf";
+}
 
 TEST(Gguf, EveryBlockFormatDequantisesAsTheReferenceDoes) {
   const auto disk = sys::make_posix_disk();

@@ -20,7 +20,8 @@ std::string file_of(const std::string& header, std::size_t data_bytes) {
 std::string refusal(const std::string& content) {
   const support::ScratchFolder scratch;
   support::write_file(scratch.path() / "x.safetensors", content);
-  const auto opened = SafetensorsFile::open(*sys::make_posix_disk(), scratch.path() / "x.safetensors");
+  const auto opened =
+      SafetensorsFile::open(*sys::make_posix_disk(), scratch.path() / "x.safetensors");
   return opened ? "accepted" : opened.error().line();
 }
 
@@ -37,18 +38,28 @@ TEST(Safetensors, BrokenFilesAreRefusedNamingTensorAndRule) {
       {"header longer than the file", file_of("{}", 0).substr(0, 9), "header length 2 is larger"},
       {"no object", file_of("[1]", 0), "does not start with '{'"},
       {"duplicate name", file_of("{" + a + "," + a + "}", 8), "has the key \"a\" twice"},
-      {"truncated data", file_of("{" + a + "}", 7), "tensor a: data_offsets [0, 8] lie outside the 7 data bytes"},
-      {"wrong byte count", file_of(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8), "tensor a: has 8 bytes; shape and dtype need 12"},
-      {"unknown dtype", file_of(R"({"a":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}})", 8), "tensor a: has dtype"},
-      {"overflowing shape", file_of(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}})", 8), "overflows"},
-      {"negative side", file_of(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8), "not negative"},
-      {"overlap", file_of("{" + a + R"(,"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8), "tensor b: overlaps"},
-      {"hole", file_of("{" + a + R"(,"b":{"dtype":"F32","shape":[1],"data_offsets":[12,16]}})", 16), "tensor b: leaves a hole"},
+      {"truncated data", file_of("{" + a + "}", 7),
+       "tensor a: data_offsets [0, 8] lie outside the 7 data bytes"},
+      {"wrong byte count", file_of(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8),
+       "tensor a: has 8 bytes; shape and dtype need 12"},
+      {"unknown dtype", file_of(R"({"a":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}})", 8),
+       "tensor a: has dtype"},
+      {"overflowing shape",
+       file_of(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}})", 8),
+       "overflows"},
+      {"negative side", file_of(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8),
+       "not negative"},
+      {"overlap", file_of("{" + a + R"(,"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8),
+       "tensor b: overlaps"},
+      {"hole", file_of("{" + a + R"(,"b":{"dtype":"F32","shape":[1],"data_offsets":[12,16]}})", 16),
+       "tensor b: leaves a hole"},
       {"bytes of nobody", file_of("{" + a + "}", 12), "4 bytes after the last tensor"},
-      {"metadata not text", file_of(R"({"__metadata__":{"k":1},)" + a + "}", 8), "__metadata__.k is not a string"},
+      {"metadata not text", file_of(R"({"__metadata__":{"k":1},)" + a + "}", 8),
+       "__metadata__.k is not a string"},
   };
   for (const auto& broken : cases) {
-    EXPECT_NE(refusal(broken.content).find(broken.message), std::string::npos) << broken.what << ": " << refusal(broken.content);
+    EXPECT_NE(refusal(broken.content).find(broken.message), std::string::npos)
+        << broken.what << ": " << refusal(broken.content);
   }
 }
 
@@ -60,7 +71,8 @@ TEST(Safetensors, WhatIsWrittenIsReadBack) {
   const std::vector<TensorToWrite> tensors{
       {"odd", tensor::DType::kU8, {3}, std::as_bytes(std::span(bytes))},
       {"m", tensor::DType::kF32, {2, 3}, std::as_bytes(std::span(values))}};
-  ASSERT_TRUE(write_safetensors(*disk, scratch.path() / "t.safetensors", tensors, {{"made", "here"}}));
+  ASSERT_TRUE(
+      write_safetensors(*disk, scratch.path() / "t.safetensors", tensors, {{"made", "here"}}));
   const auto file = SafetensorsFile::open(*disk, scratch.path() / "t.safetensors").value();
   EXPECT_EQ(file.names(), (std::vector<std::string>{"m", "odd"}));
   EXPECT_EQ(file.metadata().at("format"), "pt");

@@ -14,7 +14,8 @@ class DecoderGolden : public testing::TestWithParam<std::string> {};
 TEST_P(DecoderGolden, LogitsEqualTransformers) {
   GoldenRun run(GetParam());
   Decoder decoder(run.model);
-  EXPECT_LT(max_abs_diff(decoder.logits(run.batch, nullptr).values(), run.golden.values("logits")), 2e-4);
+  EXPECT_LT(max_abs_diff(decoder.logits(run.batch, nullptr).values(), run.golden.values("logits")),
+            2e-4);
 }
 
 TEST_P(DecoderGolden, MeanLossEqualsTransformers) {
@@ -23,17 +24,21 @@ TEST_P(DecoderGolden, MeanLossEqualsTransformers) {
   const LossSums sums = decoder.evaluate(run.batch, nullptr);
   const double expected = run.golden.numbers("loss").at(0);
   EXPECT_EQ(sums.total_trained(), run.golden.trained_tokens());
-  EXPECT_NEAR(sums.total_loss() / static_cast<double>(sums.total_trained()), expected, 1e-5 * expected);
+  EXPECT_NEAR(sums.total_loss() / static_cast<double>(sums.total_trained()), expected,
+              1e-5 * expected);
 }
 
 TEST_P(DecoderGolden, LogitsWithAdapterEqualPeft) {
   GoldenRun run(GetParam());
   Decoder decoder(run.model);
   const auto adapters = run.lora();
-  EXPECT_LT(max_abs_diff(decoder.logits(run.batch, &adapters).values(), run.golden.values("lora.logits")), 2e-4);
+  EXPECT_LT(
+      max_abs_diff(decoder.logits(run.batch, &adapters).values(), run.golden.values("lora.logits")),
+      2e-4);
 }
 
-void expect_gradients(const adapter::AdapterSet& adapters, const support::Golden& golden, const std::string& prefix) {
+void expect_gradients(const adapter::AdapterSet& adapters, const support::Golden& golden,
+                      const std::string& prefix) {
   const auto params = adapters.params();
   EXPECT_EQ(params.size(), golden.names(prefix).size());
   for (const auto& param : params) {
@@ -56,7 +61,8 @@ TEST_P(DecoderGolden, RecomputedActivationsGiveTheSameGradientBits) {
   auto again = run.lora();
   const auto weights = run.mean_weights();
   (void)Decoder(run.model).train(run.batch, {.adapters = &kept, .record_weights = weights});
-  (void)Decoder(run.model, {.recompute = true}).train(run.batch, {.adapters = &again, .record_weights = weights});
+  (void)Decoder(run.model, {.recompute = true})
+      .train(run.batch, {.adapters = &again, .record_weights = weights});
   const auto a = kept.params();
   const auto b = again.params();
   for (std::size_t i = 0; i < a.size(); ++i) {
@@ -77,25 +83,33 @@ TEST_P(DecoderGolden, CachedGenerationGivesTheLogitsOfTheWholeSequence) {
       const std::size_t first = t == 3 ? 0 : t - 1;
       const CacheStep step{r, std::span(tokens).subspan(first, t - first)};
       const auto next = decoder.extend(cache, std::span(&step, 1), &adapters);
-      const auto expected = std::span(all.values()).subspan((run.batch.offsets[r] + t - 1) * all.cols(), all.cols());
+      const auto expected =
+          std::span(all.values()).subspan((run.batch.offsets[r] + t - 1) * all.cols(), all.cols());
       EXPECT_LT(max_abs_diff(next.values(), expected), 1e-4) << "record " << r << " step " << t;
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, DecoderGolden,
-                         testing::Values("llama", "llama3_rope", "llama_bf16", "mistral", "qwen2", "qwen3", "gpt2"),
+                         testing::Values("llama", "llama3_rope", "llama_bf16", "mistral", "qwen2",
+                                         "qwen3", "gpt2"),
                          [](const auto& family) { return family.param; });
 
 TEST(DecoderGoldenLlama, PatternAdapterOnTwoModulesEqualsPeft) {
   for (const std::string name : {"llama", "qwen3", "mistral"}) {
     GoldenRun run(name);
     Decoder decoder(run.model);
-    auto adapters = run.adapters({.method = "rslora", .rank = 3, .alpha = 5.0, .targets = {"q_proj", "v_proj"},
-                                  .rank_pattern = {{"layers.1.self_attn.v_proj", 6}},
-                                  .alpha_pattern = {{"layers.0.self_attn.v_proj", 3.0}, {"q_proj", 10.0}}},
-                                 run.golden.pattern_adapter());
-    EXPECT_LT(max_abs_diff(decoder.logits(run.batch, &adapters).values(), run.golden.values("patterns.logits")), 2e-4);
+    auto adapters =
+        run.adapters({.method = "rslora",
+                      .rank = 3,
+                      .alpha = 5.0,
+                      .targets = {"q_proj", "v_proj"},
+                      .rank_pattern = {{"layers.1.self_attn.v_proj", 6}},
+                      .alpha_pattern = {{"layers.0.self_attn.v_proj", 3.0}, {"q_proj", 10.0}}},
+                     run.golden.pattern_adapter());
+    EXPECT_LT(max_abs_diff(decoder.logits(run.batch, &adapters).values(),
+                           run.golden.values("patterns.logits")),
+              2e-4);
     const auto weights = run.mean_weights();
     (void)decoder.train(run.batch, {.adapters = &adapters, .record_weights = weights});
     expect_gradients(adapters, run.golden, "patterns.grad.");
@@ -108,9 +122,11 @@ TEST(DecoderGoldenLlama, EachRecordsOwnGradientEqualsPeft) {
   auto adapters = run.lora();
   const std::size_t width = adapters.trainable_count();
   std::vector<float> own(run.batch.records() * width, 0.0f);
-  const adapter::RecordGradients records{.data = own.data(), .stride = width, .offsets = run.batch.offsets};
+  const adapter::RecordGradients records{
+      .data = own.data(), .stride = width, .offsets = run.batch.offsets};
   const std::vector<float> ones(run.batch.records(), 1.0f);
-  const LossSums sums = decoder.train(run.batch, {.adapters = &adapters, .record_weights = ones, .records = &records});
+  const LossSums sums = decoder.train(
+      run.batch, {.adapters = &adapters, .record_weights = ones, .records = &records});
   for (std::size_t r = 0; r < run.batch.records(); ++r) {
     const std::string prefix = "lora.record." + std::to_string(r) + ".";
     const double expected_loss = run.golden.numbers(prefix + "loss_sum").at(0);
@@ -118,7 +134,9 @@ TEST(DecoderGoldenLlama, EachRecordsOwnGradientEqualsPeft) {
     std::size_t at = r * width;
     for (const auto& param : adapters.params()) {
       const auto expected = run.golden.values(prefix + "grad." + param.name);
-      EXPECT_LT(max_rel_diff(std::span<const float>(own).subspan(at, param.value.size()), expected), 1e-4) << prefix << param.name;
+      EXPECT_LT(max_rel_diff(std::span<const float>(own).subspan(at, param.value.size()), expected),
+                1e-4)
+          << prefix << param.name;
       at += param.value.size();
     }
   }
@@ -135,9 +153,11 @@ TEST_P(DecoderGoldenFull, FullParameterGradientsEqualTransformers) {
   EXPECT_EQ(run.golden.names("full.grad.").size(), run.model.parameters().size());
   for (std::size_t i = 0; i < gradients.values.size(); ++i) {
     const auto& name = run.model.parameters()[i].name();
-    // A bias in front of a softmax over keys has no gradient: there the size of the numbers decides, not their ratio.
+    // A bias in front of a softmax over keys has no gradient: there the size of the numbers
+    // decides, not their ratio.
     const auto expected = run.golden.values("full.grad." + name);
-    const bool ok = max_rel_diff(gradients.values[i], expected) < 1e-4 || max_abs_diff(gradients.values[i], expected) < 1e-7;
+    const bool ok = max_rel_diff(gradients.values[i], expected) < 1e-4 ||
+                    max_abs_diff(gradients.values[i], expected) < 1e-7;
     EXPECT_TRUE(ok) << name << " " << max_rel_diff(gradients.values[i], expected);
   }
 }
@@ -150,9 +170,11 @@ TEST(DecoderBf16, LossAndGradientsStayNearTheFloatOnes) {
   Decoder decoder(run.model);
   auto adapters = run.lora();
   const auto weights = run.mean_weights();
-  const LossSums sums = decoder.train(run.batch, {.adapters = &adapters, .record_weights = weights});
+  const LossSums sums =
+      decoder.train(run.batch, {.adapters = &adapters, .record_weights = weights});
   const double expected = run.golden.numbers("lora.loss").at(0);
-  EXPECT_NEAR(sums.total_loss() / static_cast<double>(sums.total_trained()), expected, 0.02 * expected);
+  EXPECT_NEAR(sums.total_loss() / static_cast<double>(sums.total_trained()), expected,
+              0.02 * expected);
   for (const auto& param : adapters.params()) {
     const auto golden = run.golden.values("lora.grad." + param.name);
     double dot = 0.0, a = 0.0, b = 0.0;

@@ -52,10 +52,12 @@ struct GoldenRun {
     return out;
   }
 
-  adapter::AdapterSet adapters(const adapter::AdapterConfig& config, const std::filesystem::path& folder) const {
+  adapter::AdapterSet adapters(const adapter::AdapterConfig& config,
+                               const std::filesystem::path& folder) const {
     auto set = adapter::AdapterSet::make(config, shapes(), sys::Stream(1));
     if (!set) throw std::runtime_error(set.error().line());
-    if (auto loaded = set->load(factors(folder)); !loaded) throw std::runtime_error(loaded.error().line());
+    if (auto loaded = set->load(factors(folder)); !loaded)
+      throw std::runtime_error(loaded.error().line());
     set->prepare(model.compute());
     return std::move(*set);
   }

@@ -44,7 +44,8 @@ Doubles transpose(const Doubles& m) {
 double distance(const Doubles& x, const Doubles& y) {
   EXPECT_EQ(x.values.size(), y.values.size());
   double sum = 0.0;
-  for (std::size_t i = 0; i < x.values.size(); ++i) sum += (x.values[i] - y.values[i]) * (x.values[i] - y.values[i]);
+  for (std::size_t i = 0; i < x.values.size(); ++i)
+    sum += (x.values[i] - y.values[i]) * (x.values[i] - y.values[i]);
   return std::sqrt(sum);
 }
 
@@ -80,7 +81,8 @@ TEST(Svd, RebuildsTheMatrixAndFixesSigns) {
     EXPECT_LT(distance(product(scaled, transpose(out.v)), m), 1e-12);
     for (std::size_t j = 0; j < out.u.cols; ++j) {
       double largest = 0.0;
-      for (std::size_t i = 0; i < out.u.rows; ++i) largest = std::abs(out.u(i, j)) > std::abs(largest) ? out.u(i, j) : largest;
+      for (std::size_t i = 0; i < out.u.rows; ++i)
+        largest = std::abs(out.u(i, j)) > std::abs(largest) ? out.u(i, j) : largest;
       EXPECT_GT(largest, 0.0);
       EXPECT_GE(out.s[j == 0 ? 0 : j - 1], out.s[j]);
     }
@@ -109,9 +111,11 @@ TEST(Recompress, TakesTheSmallestRankWithinTheAllowedError) {
   for (const double allowed : {0.5, 0.2, 0.05}) {
     const Recompressed relative = recompress({b.view(), a.view()}, {.relative_error = allowed});
     EXPECT_LE(relative.error, allowed * all.norm);
-    const Recompressed smaller = recompress({b.view(), a.view()}, {.max_rank = relative.rank() - 1});
+    const Recompressed smaller =
+        recompress({b.view(), a.view()}, {.max_rank = relative.rank() - 1});
     EXPECT_GT(smaller.error, allowed * all.norm);
-    EXPECT_EQ(recompress({b.view(), a.view()}, {.absolute_error = allowed * all.norm}).rank(), relative.rank());
+    EXPECT_EQ(recompress({b.view(), a.view()}, {.absolute_error = allowed * all.norm}).rank(),
+              relative.rank());
   }
 }
 
@@ -149,7 +153,8 @@ TEST(Recompress, DoesNotDependOnTheGauge) {
     other_a(0, j) = 0.5f * a(0, j);
     other_a(1, j) = 0.125f * a(1, j) - 0.25f * a(0, j);
   }
-  const Recompressed x = recompress({b.view(), a.view()}), y = recompress({other_b.view(), other_a.view()});
+  const Recompressed x = recompress({b.view(), a.view()}),
+                     y = recompress({other_b.view(), other_a.view()});
   EXPECT_LT(distance(x.b, y.b), 1e-5 * norm(x.b));
   EXPECT_LT(distance(x.a, y.a), 1e-5 * norm(x.a));
 }
@@ -172,7 +177,8 @@ TEST(Gram, EqualsInnerProductsOfDenseUpdates) {
   for (std::size_t i = 0; i < 3; ++i) {
     for (std::size_t j = 0; j < 3; ++j) {
       double expected = 0.0;
-      for (std::size_t at = 0; at < dense[i].values.size(); ++at) expected += dense[i].values[at] * dense[j].values[at];
+      for (std::size_t at = 0; at < dense[i].values.size(); ++at)
+        expected += dense[i].values[at] * dense[j].values[at];
       EXPECT_NEAR(g(i, j), expected, 1e-11 * norm(dense[i]) * norm(dense[j]));
     }
     for (std::size_t at = 0; at < sum.values.size(); ++at) sum.values[at] += dense[i].values[at];
@@ -186,7 +192,8 @@ TEST(AddProductRows, AddsTheNamedRowsOfTheWeightedProduct) {
   std::vector<double> out(6 * 11, 1.0);
   add_product_rows(out, {b.view(), a.view(), 0.3}, 7, 6);
   for (std::size_t i = 0; i < 6; ++i) {
-    for (std::size_t j = 0; j < 11; ++j) EXPECT_NEAR(out[i * 11 + j], 1.0 + 0.3 * whole(7 + i, j), 1e-12);
+    for (std::size_t j = 0; j < 11; ++j)
+      EXPECT_NEAR(out[i * 11 + j], 1.0 + 0.3 * whole(7 + i, j), 1e-12);
   }
 }
 

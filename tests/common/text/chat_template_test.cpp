@@ -15,7 +15,9 @@ using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-json golden() { return json::parse(support::read_file(support::golden_folder() / "chat" / "chat.json")); }
+json golden() {
+  return json::parse(support::read_file(support::golden_folder() / "chat" / "chat.json"));
+}
 
 std::vector<Message> messages_of(const json& list) {
   std::vector<Message> out;
@@ -41,12 +43,13 @@ const std::vector<Message> kTwoTurns{
 TEST(ChatTemplate, RecognisesModelsOwnTemplatesAndWritesWhatTransformersWrites) {
   std::size_t compared = 0;
   for (const auto& entry : golden()) {
-    const auto chat =
-        ChatTemplate::recognise(entry["jinja"].get<std::string>(), {entry["bos"], entry["eos"]}, "test");
+    const auto chat = ChatTemplate::recognise(entry["jinja"].get<std::string>(),
+                                              {entry["bos"], entry["eos"]}, "test");
     ASSERT_TRUE(chat) << entry["case"] << " " << chat.error().line();
     EXPECT_EQ(name(chat->name()), entry["name"]) << entry["case"];
     for (const auto& text : entry["texts"]) {
-      const auto pieces = chat->render(messages_of(text["messages"]), text["generation_prompt"].get<bool>());
+      const auto pieces =
+          chat->render(messages_of(text["messages"]), text["generation_prompt"].get<bool>());
       ASSERT_TRUE(pieces) << entry["case"] << " " << pieces.error().line();
       EXPECT_EQ(joined(*pieces), text["text"].get<std::string>()) << entry["case"];
       ++compared;
@@ -62,7 +65,8 @@ TEST(ChatTemplate, NamedTemplatesAreTheCommonForms) {
     const auto chat = ChatTemplate::named(own, {entry["bos"], entry["eos"]});
     ASSERT_TRUE(chat);
     for (const auto& text : entry["texts"]) {
-      const auto pieces = chat->render(messages_of(text["messages"]), text["generation_prompt"].get<bool>());
+      const auto pieces =
+          chat->render(messages_of(text["messages"]), text["generation_prompt"].get<bool>());
       ASSERT_TRUE(pieces);
       EXPECT_EQ(joined(*pieces), text["text"].get<std::string>()) << own;
     }
@@ -72,14 +76,16 @@ TEST(ChatTemplate, NamedTemplatesAreTheCommonForms) {
 TEST(ChatTemplate, TrainsAnswersAndTheEndOfTheirTurnOnly) {
   const auto pieces = named("chatml").render(kTwoTurns, false);
   ASSERT_TRUE(pieces);
-  EXPECT_THAT(*pieces, ElementsAre(Piece{"<|im_start|>user\nq1<|im_end|>\n<|im_start|>assistant\n", false},
-                                   Piece{"a1<|im_end|>", true},
-                                   Piece{"\n<|im_start|>user\nq2<|im_end|>\n<|im_start|>assistant\n", false},
-                                   Piece{"a2<|im_end|>", true}, Piece{"\n", false}));
+  EXPECT_THAT(*pieces,
+              ElementsAre(Piece{"<|im_start|>user\nq1<|im_end|>\n<|im_start|>assistant\n", false},
+                          Piece{"a1<|im_end|>", true},
+                          Piece{"\n<|im_start|>user\nq2<|im_end|>\n<|im_start|>assistant\n", false},
+                          Piece{"a2<|im_end|>", true}, Piece{"\n", false}));
 }
 
 TEST(ChatTemplate, EveryTemplateTrainsExactlyTheAnswersAndTheirEnds) {
-  for (const std::string_view name : {"plain", "chatml", "llama3", "llama2", "mistral", "zephyr", "alpaca"}) {
+  for (const std::string_view name :
+       {"plain", "chatml", "llama3", "llama2", "mistral", "zephyr", "alpaca"}) {
     const auto pieces = named(name).render(kTwoTurns, false);
     ASSERT_TRUE(pieces) << name;
     std::vector<std::string> trained;
@@ -104,7 +110,8 @@ TEST(ChatTemplate, LeavesAnswersBeforeTheFirstTrainedMessageAlone) {
 
 TEST(ChatTemplate, AGenerationPromptIsThePrefixOfTheAnsweredDialogue) {
   const std::vector<Message> asked(kTwoTurns.begin(), kTwoTurns.end() - 1);
-  for (const std::string_view name : {"plain", "chatml", "llama3", "llama2", "mistral", "zephyr", "alpaca"}) {
+  for (const std::string_view name :
+       {"plain", "chatml", "llama3", "llama2", "mistral", "zephyr", "alpaca"}) {
     const auto prompt = named(name).render(asked, true);
     const auto whole = named(name).render(kTwoTurns, false);
     ASSERT_TRUE(prompt && whole);
@@ -117,7 +124,8 @@ TEST(ChatTemplate, SaysWhichDefaultSystemMessageItFound) {
     if (entry["case"] != "smollm2") continue;
     const auto chat = ChatTemplate::recognise(entry["jinja"].get<std::string>(), {}, "test");
     ASSERT_TRUE(chat);
-    EXPECT_EQ(chat->default_system(), "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
+    EXPECT_EQ(chat->default_system(),
+              "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
   }
 }
 
@@ -125,19 +133,20 @@ TEST(ChatTemplate, RefusesUnknownNamesWithTheNearest) {
   const auto chat = ChatTemplate::named("chatlm", {});
   ASSERT_FALSE(chat);
   EXPECT_EQ(chat.error().code, ErrorCode::kConfig);
-  EXPECT_THAT(chat.error().line(), AllOf(HasSubstr("did you mean \"chatml\""), HasSubstr("alpaca")));
+  EXPECT_THAT(chat.error().line(),
+              AllOf(HasSubstr("did you mean \"chatml\""), HasSubstr("alpaca")));
 }
 
 TEST(ChatTemplate, RefusesUnknownJinjaAndSaysHowToChoose) {
-  for (const char* jinja :
-       {"{{ '<start_of_turn>' + message['content'] }}",
-        "{{ '<|user|>\n' + message['content'] + '<|end|>\n' }}",  // Phi-3
-        "{{ ' [INST] ' + message['content'] + ' [/INST]' }}{{ ' ' + message['content'] + eos_token}}"}) {
+  for (const char* jinja : {"{{ '<start_of_turn>' + message['content'] }}",
+                            "{{ '<|user|>\n' + message['content'] + '<|end|>\n' }}",  // Phi-3
+                            "{{ ' [INST] ' + message['content'] + ' [/INST]' }}{{ ' ' + "
+                            "message['content'] + eos_token}}"}) {
     const auto chat = ChatTemplate::recognise(jinja, {}, "m/chat_template.jinja");
     ASSERT_FALSE(chat) << jinja;
     EXPECT_EQ(chat.error().code, ErrorCode::kUnsupported);
-    EXPECT_THAT(chat.error().line(),
-                AllOf(HasSubstr("m/chat_template.jinja"), HasSubstr("chatml"), HasSubstr("data.template")));
+    EXPECT_THAT(chat.error().line(), AllOf(HasSubstr("m/chat_template.jinja"), HasSubstr("chatml"),
+                                           HasSubstr("data.template")));
   }
 }
 
@@ -145,7 +154,8 @@ TEST(ChatTemplate, RefusesTurnsATemplateCannotWrite) {
   const std::vector<Message> two_questions{{"user", "1"}, {"user", "2"}};
   EXPECT_FALSE(named("llama2").render(two_questions, false));
   EXPECT_TRUE(named("chatml").render(two_questions, false));
-  EXPECT_FALSE(named("mistral").render(std::vector<Message>{{"system", "s"}, {"user", "1"}}, false));
+  EXPECT_FALSE(
+      named("mistral").render(std::vector<Message>{{"system", "s"}, {"user", "1"}}, false));
   const auto tool = named("chatml").render(std::vector<Message>{{"tool", "{}"}}, false);
   ASSERT_FALSE(tool);
   EXPECT_EQ(tool.error().code, ErrorCode::kData);

@@ -54,19 +54,23 @@ TEST(ExampleBuilder, WritesPairsAndInstructionsByTheChatTemplate) {
   EXPECT_EQ(marked(model, record(Pair{"q", "a"})),
             "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n[a<|im_end|>]\n");
   EXPECT_EQ(marked(model, record(Instruction{"be", "do", "with", "done"})),
-            "<|im_start|>system\nbe<|im_end|>\n<|im_start|>user\ndo\nwith<|im_end|>\n<|im_start|>assistant\n["
+            "<|im_start|>system\nbe<|im_end|>\n<|im_start|>user\ndo\nwith<|im_end|>\n<|im_start|>"
+            "assistant\n["
             "done<|im_end|>]\n");
 }
 
 TEST(ExampleBuilder, WritesInstructionsAsStanfordAlpacaDid) {
   const auto model = load(tiny_tokenizer_with_start(), "alpaca");
   EXPECT_EQ(marked(model, record(Instruction{"", "Do", "With", "Done"})),
-            "<s>Below is an instruction that describes a task, paired with an input that provides further "
+            "<s>Below is an instruction that describes a task, paired with an input that provides "
+            "further "
             "context. Write a response "
-            "that appropriately completes the request.\n\n### Instruction:\nDo\n\n### Input:\nWith\n\n### "
+            "that appropriately completes the request.\n\n### Instruction:\nDo\n\n### "
+            "Input:\nWith\n\n### "
             "Response:\n[Done</s>]");
   EXPECT_EQ(marked(model, record(Instruction{"", "Do", "", "Done"})),
-            "<s>Below is an instruction that describes a task. Write a response that appropriately completes "
+            "<s>Below is an instruction that describes a task. Write a response that appropriately "
+            "completes "
             "the request.\n\n"
             "### Instruction:\nDo\n\n### Response:\n[Done</s>]");
 }
@@ -89,12 +93,14 @@ TEST(ExampleBuilder, RefusesIdsOutsideTheVocabulary) {
   const auto example = ExampleBuilder(model, {}).build(record(Tokens{{5, 600}, {1, 1}}));
   ASSERT_FALSE(example);
   EXPECT_EQ(example.error().code, ErrorCode::kData);
-  EXPECT_THAT(example.error().line(),
-              AllOf(HasSubstr("f.jsonl:1"), HasSubstr("input_ids[1] is 600"), HasSubstr("0 to 100")));
+  EXPECT_THAT(
+      example.error().line(),
+      AllOf(HasSubstr("f.jsonl:1"), HasSubstr("input_ids[1] is 600"), HasSubstr("0 to 100")));
 }
 
 TEST(ExampleBuilder, IdsAreThoseOfTheWholeTextWhereTheAnswerBeginsBetweenTokens) {
-  // A prefix "_" before each text makes every answer tokenised alone different from its part of the whole.
+  // A prefix "_" before each text makes every answer tokenised alone different from its part of the
+  // whole.
   const auto model = load(tiny_sentencepiece());
   const auto example = ExampleBuilder(model, {}).build(record(Pair{"q ab", " ab!"}));
   ASSERT_TRUE(example) << example.error().line();
@@ -122,7 +128,8 @@ TEST(ExampleBuilder, CountsWhatWasKeptCutAndDropped) {
                                     record(Pair{"pp", "cccccc"}),    // 9, cut to 6: 4 trained
                                     record(Pair{"pppppppp", "cc"}),  // nothing trained within 6
                                     record(Tokens{{5, 6}, {0, 0}})};
-  const auto built = ExampleBuilder(model, {.max_length = 6}).build_all(records, "client north", "f.jsonl");
+  const auto built =
+      ExampleBuilder(model, {.max_length = 6}).build_all(records, "client north", "f.jsonl");
   ASSERT_TRUE(built) << built.error().line();
   EXPECT_EQ(built->report.records, 4u);
   EXPECT_EQ(built->report.examples, 2u);
@@ -131,10 +138,10 @@ TEST(ExampleBuilder, CountsWhatWasKeptCutAndDropped) {
   EXPECT_EQ(built->report.tokens, 11u);
   EXPECT_EQ(built->report.trained_tokens, 7u);
   EXPECT_EQ(built->report.cut_tokens, 8u);
-  EXPECT_EQ(
-      built->report.line(6),
-      "4 records: 2 kept (1 cut at 6 tokens, 8 tokens lost), 2 dropped (nothing to train on), 11 tokens, "
-      "7 trained");
+  EXPECT_EQ(built->report.line(6),
+            "4 records: 2 kept (1 cut at 6 tokens, 8 tokens lost), 2 dropped (nothing to train "
+            "on), 11 tokens, "
+            "7 trained");
 }
 
 TEST(ExampleBuilder, NamesTheClientWithoutATokenToTrainOn) {
@@ -145,7 +152,8 @@ TEST(ExampleBuilder, NamesTheClientWithoutATokenToTrainOn) {
   ASSERT_FALSE(too_long);
   EXPECT_EQ(too_long.error().code, ErrorCode::kData);
   EXPECT_THAT(too_long.error().line(),
-              AllOf(HasSubstr("north.jsonl"), HasSubstr("client north has no token to train on in 1 records"),
+              AllOf(HasSubstr("north.jsonl"),
+                    HasSubstr("client north has no token to train on in 1 records"),
                     HasSubstr("raise max_length above 6")));
   const auto nothing = builder.build_all({}, "client south", "south.jsonl");
   ASSERT_FALSE(nothing);
@@ -160,11 +168,13 @@ TEST(ExampleBuilder, APromptEndsWhereTheAnswerBegins) {
   EXPECT_EQ(plain.tokenizer.decode(pair->tokens, false), "<s>q:");
   EXPECT_EQ(pair->reference, " a");
   const auto chat = load(tiny_tokenizer(), "chatml");
-  const Dialogue dialogue{{{"user", "1"}, {"assistant", "2"}, {"user", "3"}, {"assistant", "4"}}, 0};
+  const Dialogue dialogue{{{"user", "1"}, {"assistant", "2"}, {"user", "3"}, {"assistant", "4"}},
+                          0};
   const auto turn = ExampleBuilder(chat, {}).build_prompt(record(dialogue));
   ASSERT_TRUE(turn);
-  EXPECT_TRUE(chat.tokenizer.decode(turn->tokens, false)
-                  .ends_with("2<|im_end|>\n<|im_start|>user\n3<|im_end|>\n<|im_start|>assistant\n"));
+  EXPECT_TRUE(
+      chat.tokenizer.decode(turn->tokens, false)
+          .ends_with("2<|im_end|>\n<|im_start|>user\n3<|im_end|>\n<|im_start|>assistant\n"));
   EXPECT_EQ(turn->reference, "4");
   EXPECT_EQ(ExampleBuilder(chat, {}).build_prompt(record(Tokens{{1}, {1}})).error().code,
             ErrorCode::kUnsupported);
@@ -172,7 +182,8 @@ TEST(ExampleBuilder, APromptEndsWhereTheAnswerBegins) {
 
 TEST(ExampleBuilder, ErrorsOfATemplateNameTheRecord) {
   const auto model = load(tiny_tokenizer(), "llama2");
-  const auto example = ExampleBuilder(model, {}).build(record(Dialogue{{{"assistant", "first"}}, 0}));
+  const auto example =
+      ExampleBuilder(model, {}).build(record(Dialogue{{{"assistant", "first"}}, 0}));
   ASSERT_FALSE(example);
   EXPECT_THAT(example.error().line(), HasSubstr("f.jsonl:1"));
 }

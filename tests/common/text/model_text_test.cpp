@@ -54,10 +54,9 @@ TEST(ModelText, FindsTheTemplateInItsFileInTheConfigOrInAListOfNamedOnes) {
   TinyModel in_file(tiny_tokenizer());
   in_file.write("chat_template.jinja", kChatMl);
   const TinyModel in_config(tiny_tokenizer(), {{"eos_token", "</s>"}, {"chat_template", kChatMl}});
-  const TinyModel in_list(
-      tiny_tokenizer(),
-      {{"chat_template",
-        {{{"name", "tool_use"}, {"template", "?"}}, {{"name", "default"}, {"template", kChatMl}}}}});
+  const TinyModel in_list(tiny_tokenizer(), {{"chat_template",
+                                              {{{"name", "tool_use"}, {"template", "?"}},
+                                               {{"name", "default"}, {"template", kChatMl}}}}});
   for (const TinyModel* model : {static_cast<const TinyModel*>(&in_file), &in_config, &in_list}) {
     const auto text = model->load();
     ASSERT_TRUE(text) << text.error().line();

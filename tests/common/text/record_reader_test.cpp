@@ -64,17 +64,18 @@ TEST_F(RecordReaderTest, ReadsMessagesAndTheListOfTextPartsSomeToolsWrite) {
 TEST_F(RecordReaderTest, GivesShareGptSpeakersTheirRoles) {
   const auto file = good(
       R"({"system": "be kind", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]})");
-  EXPECT_THAT(dialogue(file.records[0]).messages,
-              ElementsAre(Message{"system", "be kind"}, Message{"user", "q"}, Message{"assistant", "a"}));
+  EXPECT_THAT(
+      dialogue(file.records[0]).messages,
+      ElementsAre(Message{"system", "be kind"}, Message{"user", "q"}, Message{"assistant", "a"}));
 }
 
 TEST_F(RecordReaderTest, ReadsPairsOfStringsAndOfMessageLists) {
   const auto strings = good(R"({"prompt": "p", "completion": " c"})");
   EXPECT_EQ(std::get<Pair>(strings.records[0].content).prompt, "p");
   EXPECT_EQ(std::get<Pair>(strings.records[0].content).completion, " c");
-  const auto lists =
-      good(R"({"prompt": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}, )"
-           R"({"role": "user", "content": "3"}], "completion": [{"role": "assistant", "content": "4"}]})");
+  const auto lists = good(
+      R"({"prompt": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}, )"
+      R"({"role": "user", "content": "3"}], "completion": [{"role": "assistant", "content": "4"}]})");
   EXPECT_EQ(dialogue(lists.records[0]).messages.size(), 4u);
   EXPECT_EQ(dialogue(lists.records[0]).first_trained, 3u);
 }
@@ -145,7 +146,8 @@ TEST_F(RecordReaderTest, NamesLineAndExpectationForWhatIsNotARecord) {
   EXPECT_THAT(refusal(fine + "{\"txet\": \"b\"}\n"),
               AllOf(HasSubstr("data.jsonl:2"), HasSubstr("no key \"text\"")));
   EXPECT_THAT(refusal(fine + "{\"text\": null}\n"), HasSubstr("text is null"));
-  EXPECT_THAT(refusal(fine + "{\"text\": 3}\n"), AllOf(HasSubstr("text is 3"), HasSubstr("it is a string")));
+  EXPECT_THAT(refusal(fine + "{\"text\": 3}\n"),
+              AllOf(HasSubstr("text is 3"), HasSubstr("it is a string")));
   EXPECT_THAT(refusal(fine + "{\"text\": \"\\ud800\"}\n"), HasSubstr("data.jsonl:2"));
   EXPECT_THAT(refusal(fine + "{\"text\": \"b\", \"n\": 1e999}\n"),
               AllOf(HasSubstr("data.jsonl:2"), HasSubstr("1e999")));
@@ -155,15 +157,18 @@ TEST_F(RecordReaderTest, NamesLineAndExpectationForWhatIsNotARecord) {
 
 TEST_F(RecordReaderTest, NamesTheByteThatIsNotUtf8) {
   EXPECT_THAT(refusal("{\"text\": \"a\"}\n{\"text\": \"caf\xE9\"}\n"),
-              AllOf(HasSubstr("data.jsonl:2"), HasSubstr("byte 14 of the record, 0xE9"), HasSubstr("UTF-8")));
+              AllOf(HasSubstr("data.jsonl:2"), HasSubstr("byte 14 of the record, 0xE9"),
+                    HasSubstr("UTF-8")));
   EXPECT_THAT(refusal("\xFF\xFE{\0"), HasSubstr("0xFF"));
-  EXPECT_THAT(refusal("[{\n\"text\": \"\xC0\xAF\"}]"), HasSubstr("data.jsonl:2"));  // an overlong form
+  EXPECT_THAT(refusal("[{\n\"text\": \"\xC0\xAF\"}]"),
+              HasSubstr("data.jsonl:2"));  // an overlong form
 }
 
 TEST_F(RecordReaderTest, RefusesDeepNestingWithoutFollowingIt) {
   const std::string deep =
       "{\"text\": \"a\", \"x\": " + std::string(100000, '[') + std::string(100000, ']') + "}";
-  EXPECT_THAT(refusal(deep + "\n"), AllOf(HasSubstr("nested 100001 levels deep"), HasSubstr("at most 64")));
+  EXPECT_THAT(refusal(deep + "\n"),
+              AllOf(HasSubstr("nested 100001 levels deep"), HasSubstr("at most 64")));
   EXPECT_THAT(refusal("[" + deep + "]"), HasSubstr("nested"));
 }
 
@@ -189,7 +194,8 @@ TEST_F(RecordReaderTest, RefusesFilesWithoutRecords) {
 TEST_F(RecordReaderTest, RefusesMessagesThatAreNone) {
   EXPECT_THAT(refusal(R"({"messages": "hello"})"), HasSubstr("list of messages"));
   EXPECT_THAT(refusal(R"({"messages": []})"), HasSubstr("messages is empty"));
-  EXPECT_THAT(refusal(R"({"messages": [{"role": "user"}]})"), HasSubstr("messages[0] is not a message"));
+  EXPECT_THAT(refusal(R"({"messages": [{"role": "user"}]})"),
+              HasSubstr("messages[0] is not a message"));
   EXPECT_THAT(refusal(R"({"messages": [{"role": "robot", "content": "x"}]})"),
               AllOf(HasSubstr("\"robot\""), HasSubstr("assistant")));
   EXPECT_THAT(refusal(R"({"messages": [{"role": "user", "content": 7}]})"),

@@ -16,7 +16,8 @@ std::vector<Record> labelled(std::initializer_list<std::pair<const char*, int>> 
   std::vector<Record> out;
   for (const auto& [label, count] : counts) {
     for (int i = 0; i < count; ++i)
-      out.push_back({PlainText{"x"}, {{"label", label}}, "f.jsonl:" + std::to_string(out.size() + 1)});
+      out.push_back(
+          {PlainText{"x"}, {{"label", label}}, "f.jsonl:" + std::to_string(out.size() + 1)});
   }
   return out;
 }
@@ -36,14 +37,15 @@ void expect_partition(const std::vector<Share>& shares, std::size_t records) {
   EXPECT_LT(*seen.rbegin(), records);
 }
 
-// Mean over clients of the largest share one label has of a client's records: 1 when each client sees one
-// label.
+// Mean over clients of the largest share one label has of a client's records: 1 when each client
+// sees one label.
 double concentration(const std::vector<Share>& shares, const std::vector<Record>& records) {
   double sum = 0;
   for (const auto& share : shares) {
     std::map<std::string_view, std::size_t> counts;
     std::size_t largest = 0;
-    for (const auto i : share.records) largest = std::max(largest, ++counts[*records[i].field("label")]);
+    for (const auto i : share.records)
+      largest = std::max(largest, ++counts[*records[i].field("label")]);
     sum += static_cast<double>(largest) / static_cast<double>(share.records.size());
   }
   return sum / static_cast<double>(shares.size());
@@ -130,7 +132,8 @@ TEST(Split, DirichletIsTheSameForTheSameSeed) {
 }
 
 TEST(Split, DirichletGivesUpWithAClearErrorWhenAClientStaysEmpty) {
-  const auto shares = split_dirichlet(labelled({{"a", 40}}), "label", 1e-6, client_names(4), sys::Stream(1));
+  const auto shares =
+      split_dirichlet(labelled({{"a", 40}}), "label", 1e-6, client_names(4), sys::Stream(1));
   ASSERT_FALSE(shares);
   EXPECT_EQ(shares.error().code, ErrorCode::kData);
   EXPECT_THAT(shares.error().line(), HasSubstr("raise alpha"));

@@ -10,8 +10,8 @@
 
 namespace strata::text {
 
-/// Printable ASCII characters one by one, "ab" merged; <s> and </s>, <|im_start|> and <|im_end|> are special.
-/// A space is
+/// Printable ASCII characters one by one, "ab" merged; <s> and </s>, <|im_start|> and <|im_end|>
+/// are special. A space is
 /// "\u0120" and a line break "\u010a", as in GPT-2.
 inline nlohmann::json tiny_tokenizer() {
   nlohmann::json vocab;
@@ -35,10 +35,16 @@ inline nlohmann::json tiny_tokenizer() {
           {"added_tokens", added},
           {"normalizer", nullptr},
           {"pre_tokenizer",
-           {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}}},
+           {{"type", "ByteLevel"},
+            {"add_prefix_space", false},
+            {"trim_offsets", true},
+            {"use_regex", true}}},
           {"post_processor", nullptr},
           {"decoder",
-           {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
+           {{"type", "ByteLevel"},
+            {"add_prefix_space", true},
+            {"trim_offsets", true},
+            {"use_regex", true}}},
           {"model",
            {{"type", "BPE"},
             {"dropout", nullptr},
@@ -58,9 +64,11 @@ inline nlohmann::json tiny_tokenizer_with_start() {
   out["post_processor"] = {
       {"type", "TemplateProcessing"},
       {"single",
-       {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+       {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}},
+        {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
       {"pair",
-       {{{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "B"}, {"type_id", 1}}}}}},
+       {{{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
+        {{"Sequence", {{"id", "B"}, {"type_id", 1}}}}}},
       {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {0}}, {"tokens", {"<s>"}}}}}}};
   return out;
 }
@@ -68,10 +76,11 @@ inline nlohmann::json tiny_tokenizer_with_start() {
 /// SentencePiece style: a "\u2581" before the text and for every space, no pre-tokenizer.
 inline nlohmann::json tiny_sentencepiece() {
   auto out = tiny_tokenizer();
-  out["normalizer"] = {{"type", "Sequence"},
-                       {"normalizers",
-                        {{{"type", "Prepend"}, {"prepend", "\u2581"}},
-                         {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}};
+  out["normalizer"] = {
+      {"type", "Sequence"},
+      {"normalizers",
+       {{{"type", "Prepend"}, {"prepend", "\u2581"}},
+        {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}};
   out["pre_tokenizer"] = nullptr;
   out["decoder"] = {{"type", "Sequence"},
                     {"decoders",

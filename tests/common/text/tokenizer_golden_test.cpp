@@ -1,4 +1,5 @@
-// Ids and text against the tokenizers library (tests/golden/tokenizer.py), on sentences in many scripts.
+// Ids and text against the tokenizers library (tests/golden/tokenizer.py), on sentences in many
+// scripts.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -14,10 +15,13 @@ using nlohmann::json;
 class TokenizerGolden : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    const auto path = std::filesystem::path(STRATA_SOURCE_DIR) / "tests/golden/tokenizer" / (GetParam() + ".json");
+    const auto path = std::filesystem::path(STRATA_SOURCE_DIR) / "tests/golden/tokenizer" /
+                      (GetParam() + ".json");
     golden_ = json::parse(sys::make_posix_disk()->read_text(path).value());
   }
-  Tokenizer tokenizer() const { return Tokenizer::parse(golden_["tokenizer"].dump(), GetParam()).value(); }
+  Tokenizer tokenizer() const {
+    return Tokenizer::parse(golden_["tokenizer"].dump(), GetParam()).value();
+  }
   json golden_;
 };
 
@@ -40,7 +44,8 @@ TEST_P(TokenizerGolden, DecodedTextEqualsTheLibrarys) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, TokenizerGolden, testing::Values("gpt2", "smollm2", "llama3", "qwen2", "sentencepiece"),
+INSTANTIATE_TEST_SUITE_P(Shapes, TokenizerGolden,
+                         testing::Values("gpt2", "smollm2", "llama3", "qwen2", "sentencepiece"),
                          [](const auto& shape) { return shape.param; });
 
 std::string refusal(const std::string& json_text) {
@@ -50,24 +55,36 @@ std::string refusal(const std::string& json_text) {
 
 TEST(Tokenizer, UnsupportedAndDamagedFilesAreRefusedWithWhatIsSupported) {
   EXPECT_NE(refusal("[1,2]").find("not a JSON object"), std::string::npos);
-  EXPECT_NE(refusal(R"({"model":{"type":"WordPiece","vocab":{}}})").find("supported: BPE"), std::string::npos);
-  EXPECT_NE(refusal(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}})").find("not in the vocabulary"), std::string::npos);
-  EXPECT_NE(refusal(R"({"model":{"type":"BPE","vocab":{"a":-1},"merges":[]}})").find("token \"a\""), std::string::npos);
-  EXPECT_NE(refusal(R"({"pre_tokenizer":{"type":"Split","pattern":{"Regex":"("}},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})")
-                .find("regular expression"),
+  EXPECT_NE(refusal(R"({"model":{"type":"WordPiece","vocab":{}}})").find("supported: BPE"),
             std::string::npos);
+  EXPECT_NE(refusal(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}})")
+                .find("not in the vocabulary"),
+            std::string::npos);
+  EXPECT_NE(refusal(R"({"model":{"type":"BPE","vocab":{"a":-1},"merges":[]}})").find("token \"a\""),
+            std::string::npos);
+  EXPECT_NE(
+      refusal(
+          R"({"pre_tokenizer":{"type":"Split","pattern":{"Regex":"("}},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})")
+          .find("regular expression"),
+      std::string::npos);
 }
 
 TEST(Tokenizer, TextThatIsNotUtf8IsRefused) {
-  const auto t = Tokenizer::parse(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})", "t").value();
+  const auto t =
+      Tokenizer::parse(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})", "t").value();
   const auto encoded = t.encode("a\xff", false);
   ASSERT_FALSE(encoded);
   EXPECT_EQ(encoded.error().code, ErrorCode::kData);
 }
 
 TEST(Tokenizer, LongWordsMergeInTheSameOrderAsShortOnes) {
-  // "aaaa...": merges (a,a) then (aa,aa); 100 characters go through the heap, pieces of 40 through the scan.
-  const auto t = Tokenizer::parse(R"({"model":{"type":"BPE","vocab":{"a":0,"aa":1,"aaaa":2},"merges":["a a","aa aa"]}})", "t").value();
+  // "aaaa...": merges (a,a) then (aa,aa); 100 characters go through the heap, pieces of 40 through
+  // the scan.
+  const auto t =
+      Tokenizer::parse(
+          R"({"model":{"type":"BPE","vocab":{"a":0,"aa":1,"aaaa":2},"merges":["a a","aa aa"]}})",
+          "t")
+          .value();
   EXPECT_EQ(t.encode(std::string(100, 'a'), false).value(), std::vector<TokenId>(25, 2));
   EXPECT_EQ(t.encode(std::string(40, 'a'), false).value(), std::vector<TokenId>(10, 2));
 }

@@ -67,11 +67,14 @@ TEST(FactorMean, IsExactWhenOneFactorIsCommon) {
   const Matrix a = random_matrix(4, kIn, 9);
   std::vector<Update> updates;
   for (unsigned k = 0; k < 3; ++k) {
-    updates.push_back(client("c" + std::to_string(k), k + 1.0, {.b = random_matrix(kOut, 4, k), .a = a}));
+    updates.push_back(
+        client("c" + std::to_string(k), k + 1.0, {.b = random_matrix(kOut, 4, k), .a = a}));
   }
   const auto out = aggregate("fedavg", updates);
   ASSERT_TRUE(out);
-  EXPECT_LT(support::relative_distance(support::dense(out->mean_factors.at("w")), support::dense_mean(updates, "w")), 1e-6);
+  EXPECT_LT(support::relative_distance(support::dense(out->mean_factors.at("w")),
+                                       support::dense_mean(updates, "w")),
+            1e-6);
 }
 
 TEST(FactorMean, DependsOnTheGaugeWhereStackingDoesNot) {
@@ -80,8 +83,11 @@ TEST(FactorMean, DependsOnTheGaugeWhereStackingDoesNot) {
   for (float& value : same.b.values()) value = -value;
   for (float& value : same.a.values()) value = -value;
   const std::vector<Update> updates{client("x", 1.0, pair), client("y", 1.0, same)};
-  for (const double value : support::dense(aggregate("fedavg", updates)->mean_factors.at("w"))) EXPECT_EQ(value, 0.0);
-  EXPECT_LT(support::relative_distance(support::dense(aggregate("flora", updates)->packet.tensors.at("w")), support::dense(pair)),
+  for (const double value : support::dense(aggregate("fedavg", updates)->mean_factors.at("w")))
+    EXPECT_EQ(value, 0.0);
+  EXPECT_LT(support::relative_distance(
+                support::dense(aggregate("flora", updates)->packet.tensors.at("w")),
+                support::dense(pair)),
             1e-6);
 }
 
@@ -91,49 +97,58 @@ TEST(FactorMean, ZeroPadWidensToTheLargestRank) {
   ASSERT_TRUE(out);
   const LowRank& mean = out->mean_factors.at("w");
   ASSERT_EQ(mean.a.rows(), 3U);
-  EXPECT_EQ(mean.b(4, 0), static_cast<float>(0.25 * static_cast<double>(x.b(4, 0)) + 0.75 * static_cast<double>(y.b(4, 0))));
+  EXPECT_EQ(mean.b(4, 0), static_cast<float>(0.25 * static_cast<double>(x.b(4, 0)) +
+                                             0.75 * static_cast<double>(y.b(4, 0))));
   EXPECT_EQ(mean.b(4, 2), static_cast<float>(0.75 * static_cast<double>(y.b(4, 2))));
   EXPECT_EQ(mean.a(2, 5), static_cast<float>(0.75 * static_cast<double>(y.a(2, 5))));
 }
 
 TEST(FactorMean, UnequalRanksAreAnErrorNamingZeroPadWhoeverComesFirst) {
-  std::vector<Update> updates{client("x", 1.0, random_pair(kOut, kIn, 1, 1)), client("y", 3.0, random_pair(kOut, kIn, 3, 2))};
+  std::vector<Update> updates{client("x", 1.0, random_pair(kOut, kIn, 1, 1)),
+                              client("y", 3.0, random_pair(kOut, kIn, 3, 2))};
   const auto refused = aggregate("fedavg", updates);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kConfig);
-  EXPECT_THAT(refused.error().line(), testing::AllOf(HasSubstr("y has rank 3, x 1"), HasSubstr("zero_pad")));
+  EXPECT_THAT(refused.error().line(),
+              testing::AllOf(HasSubstr("y has rank 3, x 1"), HasSubstr("zero_pad")));
   std::swap(updates[0], updates[1]);
   EXPECT_EQ(aggregate("fedavg", updates).error().line(), refused.error().line());
 }
 
 TEST(FactorMean, OtherTargetsOrMethodsAreAnErrorNamingTheClient) {
-  std::vector<Update> updates{client("x", 1.0, random_pair(kOut, kIn, 2, 1)), client("y", 3.0, random_pair(kOut, kIn, 2, 2))};
+  std::vector<Update> updates{client("x", 1.0, random_pair(kOut, kIn, 2, 1)),
+                              client("y", 3.0, random_pair(kOut, kIn, 2, 2))};
   updates[1].delta["v"] = {kIn, kOut, {random_pair(kIn, kOut, 2, 3)}};
   for (const std::string method : {"fedavg", "zero_pad"}) {
     const auto refused = aggregate(method, updates);
     ASSERT_FALSE(refused);
-    EXPECT_THAT(refused.error().line(), testing::AllOf(HasSubstr("v"), HasSubstr("x does not adapt it")));
+    EXPECT_THAT(refused.error().line(),
+                testing::AllOf(HasSubstr("v"), HasSubstr("x does not adapt it")));
   }
-  const auto mixed =
-      aggregate("zero_pad", {updates[0], update_of("z", 1.0, "w", kOut, kIn, {Dense{random_matrix(kOut, kIn, 4)}})});
+  const auto mixed = aggregate(
+      "zero_pad",
+      {updates[0], update_of("z", 1.0, "w", kOut, kIn, {Dense{random_matrix(kOut, kIn, 4)}})});
   ASSERT_FALSE(mixed);
   EXPECT_THAT(mixed.error().line(), HasSubstr("z"));
 }
 
 TEST(FactorMean, SeveralTermsOfOneClientAreRefused) {
-  const auto refused =
-      aggregate("fedavg", {update_of("x", 1.0, "w", kOut, kIn, {random_pair(kOut, kIn, 2, 1), random_pair(kOut, kIn, 2, 2)})});
+  const auto refused = aggregate(
+      "fedavg", {update_of("x", 1.0, "w", kOut, kIn,
+                           {random_pair(kOut, kIn, 2, 1), random_pair(kOut, kIn, 2, 2)})});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kIncompatibleUpdate);
 }
 
 TEST(FactorMean, FullParametersAreAveragedIntoThePacket) {
-  const std::vector<Update> updates{update_of("x", 1.0, "norm", 5, 1, {Dense{random_matrix(5, 1, 1)}}),
-                                    update_of("y", 3.0, "norm", 5, 1, {Dense{random_matrix(5, 1, 2)}})};
+  const std::vector<Update> updates{
+      update_of("x", 1.0, "norm", 5, 1, {Dense{random_matrix(5, 1, 1)}}),
+      update_of("y", 3.0, "norm", 5, 1, {Dense{random_matrix(5, 1, 2)}})};
   const auto out = aggregate("fedavg", updates);
   ASSERT_TRUE(out);
   EXPECT_TRUE(out->mean_factors.empty());
-  EXPECT_LT(support::relative_distance(support::dense(out->packet.tensors.at("norm")), support::dense_mean(updates, "norm")),
+  EXPECT_LT(support::relative_distance(support::dense(out->packet.tensors.at("norm")),
+                                       support::dense_mean(updates, "norm")),
             1e-6);
 }
 

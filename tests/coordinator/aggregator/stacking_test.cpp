@@ -38,7 +38,8 @@ Aggregate stacked(const std::vector<Update>& updates) {
   return std::move(*out);
 }
 
-// Five clients of a layer that is narrower than the sum of their ranks, with unequal alphas and weights.
+// Five clients of a layer that is narrower than the sum of their ranks, with unequal alphas and
+// weights.
 constexpr std::array<std::size_t, 5> kRanks{64, 32, 16, 8, 4};
 constexpr std::array<double, 5> kAlphas{16.0, 64.0, 8.0, 1.0, 100.0};
 constexpr std::array<double, 5> kWeights{3.0, 1.0, 0.5, 7.25, 2.0};
@@ -60,8 +61,8 @@ TEST(Stacking, EqualsTheDenseMeanForUnequalRanksAlphasAndWeights) {
   EXPECT_EQ(out.packet.max_rank(), 124U);
   const auto merged = support::dense(out.packet.tensors.at("w"));
 
-  // The mean of s_k B_k A_k from unscaled factors, and M = sum p s |B||A|: two roundings to float, of s B and of p A, each
-  // lose at most u32 M.
+  // The mean of s_k B_k A_k from unscaled factors, and M = sum p s |B||A|: two roundings to float,
+  // of s B and of p A, each lose at most u32 M.
   const double sum = std::accumulate(kWeights.begin(), kWeights.end(), 0.0);
   std::vector<double> exact(kOut * kIn, 0.0), size(kOut * kIn, 0.0);
   for (std::size_t k = 0; k < kRanks.size(); ++k) {
@@ -70,14 +71,16 @@ TEST(Stacking, EqualsTheDenseMeanForUnequalRanksAlphasAndWeights) {
     for (std::size_t i = 0; i < kOut; ++i) {
       for (std::size_t j = 0; j < kRanks[k]; ++j) {
         for (std::size_t c = 0; c < kIn; ++c) {
-          const double term = factor * static_cast<double>(pair.b(i, j)) * static_cast<double>(pair.a(j, c));
+          const double term =
+              factor * static_cast<double>(pair.b(i, j)) * static_cast<double>(pair.a(j, c));
           exact[i * kIn + c] += term;
           size[i * kIn + c] += std::abs(term);
         }
       }
     }
   }
-  for (std::size_t i = 0; i < exact.size(); ++i) ASSERT_LE(std::abs(merged[i] - exact[i]), 2.001 * kU32 * size[i]) << i;
+  for (std::size_t i = 0; i < exact.size(); ++i)
+    ASSERT_LE(std::abs(merged[i] - exact[i]), 2.001 * kU32 * size[i]) << i;
   EXPECT_LT(support::relative_distance(merged, exact), 1e-6);
 }
 
@@ -97,13 +100,16 @@ TEST(Stacking, FoldedIntoAWeightStaysWithinTheBound) {
   adapter::merge(folded.values(), false, out.packet.tensors.at("w"));
   for (std::size_t i = 0; i < mean.size(); ++i) {
     const double exact = static_cast<double>(w.values()[i]) + mean[i];
-    ASSERT_LE(std::abs(static_cast<double>(folded.values()[i]) - exact), 1.001 * kU32 * (size[i] + std::abs(exact))) << i;
+    ASSERT_LE(std::abs(static_cast<double>(folded.values()[i]) - exact),
+              1.001 * kU32 * (size[i] + std::abs(exact)))
+        << i;
   }
 }
 
 TEST(Stacking, PutsTheWeightOnOneSideOnly) {
   const LowRank x = random_pair(5, 3, 2, 1), y = random_pair(5, 3, 1, 2);
-  const auto out = stacked({update_of("x", 1.0, "w", 5, 3, {x}), update_of("y", 3.0, "w", 5, 3, {y})});
+  const auto out =
+      stacked({update_of("x", 1.0, "w", 5, 3, {x}), update_of("y", 3.0, "w", 5, 3, {y})});
   const auto& stack = std::get<Stack>(out.packet.tensors.at("w").change);
   EXPECT_EQ(stack.b(4, 0), x.b(4, 0));
   EXPECT_EQ(stack.b(4, 2), y.b(4, 0));
@@ -121,9 +127,9 @@ TEST(Stacking, OneClientIsPassedOnBitForBit) {
 TEST(Stacking, TakesRolesFromTypesWhereWidthsEqualTheRank) {
   const std::vector<Update> updates{update_of("x", 1.0, "w", 4, 4, {random_pair(4, 4, 4, 1)}),
                                     update_of("y", 2.0, "w", 4, 4, {random_pair(4, 4, 4, 2)})};
-  EXPECT_LT(
-      support::relative_distance(support::dense(stacked(updates).packet.tensors.at("w")), support::dense_mean(updates, "w")),
-      1e-6);
+  EXPECT_LT(support::relative_distance(support::dense(stacked(updates).packet.tensors.at("w")),
+                                       support::dense_mean(updates, "w")),
+            1e-6);
 }
 
 TEST(Stacking, ArrivalOrderAndThreadCountChangeNoBit) {
@@ -146,13 +152,15 @@ TEST(Stacking, KeepsTheRankOfAFactorThatClientsShare) {
   const Matrix a = random_matrix(3, 7, 9);
   std::vector<Update> updates;
   for (unsigned k = 0; k < 4; ++k) {
-    updates.push_back(
-        update_of("c" + std::to_string(k), k + 1.0, "w", 11, 7, {LowRank{.b = random_matrix(11, 3, k), .a = a, .id_a = 42}}));
+    updates.push_back(update_of("c" + std::to_string(k), k + 1.0, "w", 11, 7,
+                                {LowRank{.b = random_matrix(11, 3, k), .a = a, .id_a = 42}}));
   }
   const auto out = stacked(updates);
   EXPECT_EQ(out.packet.max_rank(), 3U);
   EXPECT_TRUE(std::get<Stack>(out.packet.tensors.at("w").change).a == a);
-  EXPECT_LT(support::relative_distance(support::dense(out.packet.tensors.at("w")), support::dense_mean(updates, "w")), 1e-6);
+  EXPECT_LT(support::relative_distance(support::dense(out.packet.tensors.at("w")),
+                                       support::dense_mean(updates, "w")),
+            1e-6);
 }
 
 TEST(Stacking, StaysExactWhenAClientBreaksThePromiseOfASharedFactor) {
@@ -164,12 +172,14 @@ TEST(Stacking, StaysExactWhenAClientBreaksThePromiseOfASharedFactor) {
   }
   const auto out = stacked(updates);
   EXPECT_EQ(out.packet.max_rank(), 6U);
-  EXPECT_LT(support::relative_distance(support::dense(out.packet.tensors.at("w")), support::dense_mean(updates, "w")), 1e-6);
+  EXPECT_LT(support::relative_distance(support::dense(out.packet.tensors.at("w")),
+                                       support::dense_mean(updates, "w")),
+            1e-6);
 }
 
 TEST(Stacking, IncrementsOfKeptFactorsTelescope) {
-  // Two clients, three rounds: each round exports [B_t, -B_{t-1}] [A_t; A_{t-1}]; the sum of all packets is the mean of the last
-  // products.
+  // Two clients, three rounds: each round exports [B_t, -B_{t-1}] [A_t; A_{t-1}]; the sum of all
+  // packets is the mean of the last products.
   std::vector<double> total(6 * 9, 0.0);
   std::array<LowRank, 2> previous;
   for (unsigned round = 0; round < 3; ++round) {
@@ -188,8 +198,9 @@ TEST(Stacking, IncrementsOfKeptFactorsTelescope) {
     const auto change = support::dense(stacked(updates).packet.tensors.at("w"));
     for (std::size_t i = 0; i < total.size(); ++i) total[i] += change[i];
   }
-  const auto products =
-      support::dense_mean({update_of("c0", 1.0, "w", 6, 9, {previous[0]}), update_of("c1", 2.0, "w", 6, 9, {previous[1]})}, "w");
+  const auto products = support::dense_mean({update_of("c0", 1.0, "w", 6, 9, {previous[0]}),
+                                             update_of("c1", 2.0, "w", 6, 9, {previous[1]})},
+                                            "w");
   EXPECT_LT(support::relative_distance(total, products), 1e-6);
 }
 
@@ -198,21 +209,25 @@ TEST(Stacking, CountsAClientThatDoesNotAdaptALayerAsZeroThere) {
                               update_of("y", 3.0, "v", 3, 8, {random_pair(3, 8, 1, 2)})};
   const auto out = stacked(updates);
   for (const std::string name : {"w", "v"}) {
-    EXPECT_LT(support::relative_distance(support::dense(out.packet.tensors.at(name)), support::dense_mean(updates, name)), 1e-6);
+    EXPECT_LT(support::relative_distance(support::dense(out.packet.tensors.at(name)),
+                                         support::dense_mean(updates, name)),
+              1e-6);
   }
 }
 
 TEST(Stacking, AveragesDenseChangesAndMixesThemWithPairs) {
   const Dense x{random_matrix(5, 3, 1)}, y{random_matrix(5, 3, 2)};
-  const std::vector<Update> full{update_of("x", 1.0, "w", 5, 3, {x}), update_of("y", 3.0, "w", 5, 3, {y})};
+  const std::vector<Update> full{update_of("x", 1.0, "w", 5, 3, {x}),
+                                 update_of("y", 3.0, "w", 5, 3, {y})};
   const auto mean = stacked(full);
   const auto& values = std::get<Dense>(mean.packet.tensors.at("w").change).values;
-  EXPECT_EQ(values(4, 1),
-            static_cast<float>(0.25 * static_cast<double>(x.values(4, 1)) + 0.75 * static_cast<double>(y.values(4, 1))));
+  EXPECT_EQ(values(4, 1), static_cast<float>(0.25 * static_cast<double>(x.values(4, 1)) +
+                                             0.75 * static_cast<double>(y.values(4, 1))));
 
   auto mixed = full;
   mixed.push_back(update_of("z", 4.0, "w", 5, 3, {random_pair(5, 3, 2, 3)}));
-  EXPECT_LT(support::relative_distance(support::dense(stacked(mixed).packet.tensors.at("w")), support::dense_mean(mixed, "w")),
+  EXPECT_LT(support::relative_distance(support::dense(stacked(mixed).packet.tensors.at("w")),
+                                       support::dense_mean(mixed, "w")),
             1e-6);
 }
 
