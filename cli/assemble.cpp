@@ -162,13 +162,13 @@ adapter::AdapterConfig shaped_by(adapter::AdapterConfig config,
 
 }  // namespace
 
-Result<Federation> assemble(const sys::Disk& disk, const Job& job) {
+Result<Federation> assemble(const sys::Disk& disk, const Job& job, int threads) {
   auto model = model::Model::load(disk, job.model.path, compute_type(job.model.dtype));
   if (!model) return fail(std::move(model).error(), "loading the base model");
-  return assemble(disk, job, std::move(*model));
+  return assemble(disk, job, std::move(*model), threads);
 }
 
-Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model base) {
+Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model base, int threads) {
   auto text = load_text(disk, job.model.path, job.data, base.config().vocab);
   if (!text) return fail(std::move(text).error());
   std::map<std::string, adapter::Factors> initial, initial_scaled;
@@ -227,7 +227,7 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
     if (!examples) return fail(std::move(examples).error());
     held_out = std::move(examples->examples);
   }
-  auto coordinator = coordinator::Coordinator::make(job.aggregation, std::move(base));
+  auto coordinator = coordinator::Coordinator::make(job.aggregation, std::move(base), threads);
   if (!coordinator) return fail(std::move(coordinator).error());
   return Federation{.text = std::move(*text),
                     .coordinator = std::move(*coordinator),

@@ -5,8 +5,8 @@
 #include <numeric>
 
 #include "client/training_step.h"
-#include "tensor/gemm.h"
-#include "tensor/parallel.h"
+#include "tensor/team.h"
+#include "tensor/typed_rows.h"
 
 namespace strata::cli {
 namespace {
@@ -31,51 +31,74 @@ std::vector<text::Example> drawn_examples(std::size_t records, std::size_t lengt
 
 }  // namespace
 
-double gemm_peak_gflops(tensor::DType dtype, const sys::Clock& clock) {
+double gemm_peak_gflops(tensor::DType dtype, const sys::Clock& clock, tensor::Team& team) {
   struct Shape {
     std::size_t m, n, k;
   };
-  constexpr std::array<Shape, 3> kShapes{
-      {{1024, 1024, 1024}, {1024, 1536, 576}, {2048, 2048, 512}}};
-  tensor::Gemm gemm;
+  constexpr std::array<Shape, 3> kShapes{{{512, 1024, 1024}, {512, 1536, 576}, {1024, 2048, 512}}};
+  constexpr float kValue = 0.37f;
+  struct Thread {
+    tensor::Gemm gemm;
+    std::vector<float> a, b, c;
+  };
+  std::vector<Thread> threads(static_cast<std::size_t>(team.size()));
   double best = 0.0;
   for (const auto& [m, n, k] : kShapes) {
-    const std::size_t size = tensor::size_of(dtype);
-    std::vector<float> a(m * k * size / 4, 0.0f), b(n * k * size / 4, 0.0f), c(m * n);
-    const tensor::Operand left(a.data(), dtype, m, k);
-    const tensor::Operand right(b.data(), dtype, k, n);
-    gemm.multiply({c.data(), m, n}, left, right, false);
+    const auto product = [&, m = m, n = n, k = k](int member) {
+      Thread& t = threads[static_cast<std::size_t>(member)];
+      const tensor::TypedRows left(t.a.data(), dtype, m, k);
+      const tensor::TypedRows right(t.b.data(), dtype, k, n);
+      t.gemm.multiply({t.c.data(), m, n}, left, right, false);
+    };
+    for (Thread& t : threads) {
+      t.a.assign(m * k, kValue);
+      t.b.assign(n * k, kValue);
+      t.c.assign(m * n, 0.0f);
+      const std::vector<float> values(std::max(m, n) * k, kValue);
+      tensor::TypedRows(t.a.data(), dtype, m, k).take({values.data(), m, k});
+      tensor::TypedRows(t.b.data(), dtype, k, n).take({values.data(), k, n});
+    }
+    team.run(product);
     for (int i = 0; i < 20; ++i) {
       const double start = clock.seconds();
-      gemm.multiply({c.data(), m, n}, left, right, false);
+      team.run(product);
       const double seconds = clock.seconds() - start;
-      best = std::max(best, 2.0 * static_cast<double>(m) * static_cast<double>(n) *
-                                static_cast<double>(k) / seconds / 1e9);
+      best = std::max(best, 2.0 * static_cast<double>(threads.size() * m * n * k) / seconds / 1e9);
     }
   }
   return best;
 }
 
+namespace {
+
+// How far up its layer a linear site stands; sites of one step share their input.
+int step_of(const model::Model& model, std::size_t site) {
+  const auto& parts = model.layers()[model.linears()[site].layer];
+  if (site == parts.down) return 3;
+  if (site == parts.up || site == parts.gate) return 2;
+  return site == parts.o ? 1 : 0;
+}
+
+}  // namespace
+
 double needed_flops(const model::Model& model, const adapter::AdapterSet& adapters,
                     std::size_t records, std::size_t length, std::size_t trained) {
   const auto& c = model.config();
+  const auto sites = model.linears();
   const double tokens = static_cast<double>(records * length);
-  std::size_t lowest = model.linears().size();
-  for (std::size_t i = model.linears().size(); i-- > 0;)
-    lowest = adapters.at(i) != nullptr ? i : lowest;
+  std::size_t lowest = 0;
+  while (lowest < sites.size() && adapters.at(lowest) == nullptr) ++lowest;
   double total = 0.0;
-  for (std::size_t i = 0; i < model.linears().size(); ++i) {
-    const auto& site = model.linears()[i];
-    const double size = static_cast<double>(site.d_out) * static_cast<double>(site.d_in);
+  for (std::size_t i = 0; i < sites.size(); ++i) {
+    const double size = static_cast<double>(sites[i].d_out) * static_cast<double>(sites[i].d_in);
     const bool input_gradient =
-        i > lowest &&
-        site.layer > model.linears()[std::min(lowest, model.linears().size() - 1)].layer;
-    const bool same_layer_above =
-        i > lowest && site.layer == model.linears()[lowest].layer && site.d_in != c.hidden;
-    total += 2.0 * size * tokens * (input_gradient || same_layer_above ? 2.0 : 1.0);
+        lowest < sites.size() &&
+        (sites[i].layer > sites[lowest].layer ||
+         (sites[i].layer == sites[lowest].layer && step_of(model, i) > step_of(model, lowest)));
+    total += 2.0 * size * tokens * (input_gradient ? 2.0 : 1.0);
     if (const auto* adapter = adapters.at(i)) {
       total += 6.0 * static_cast<double>(adapter->rank()) *
-               static_cast<double>(site.d_out + site.d_in) * tokens;
+               static_cast<double>(sites[i].d_out + sites[i].d_in) * tokens;
     }
   }
   total += 4.0 * static_cast<double>(c.vocab) * static_cast<double>(c.hidden) *
@@ -88,9 +111,9 @@ double needed_flops(const model::Model& model, const adapter::AdapterSet& adapte
 
 Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrainOptions& options,
                                      const sys::Clock& clock) {
-  tensor::set_thread_count(options.threads);
+  model::Workspace workspace(options.threads);
   BenchTrainReport report;
-  report.gemm_peak_gflops = gemm_peak_gflops(model.compute(), clock);
+  report.gemm_peak_gflops = gemm_peak_gflops(model.compute(), clock, workspace.team());
 
   const sys::Stream stream(1);
   auto trainable = client::make_trainable(options.adapter, model, stream, stream);
@@ -105,7 +128,7 @@ Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrain
   const auto examples = drawn_examples(options.records, options.length, model.config().vocab);
   std::vector<std::size_t> records(examples.size());
   std::iota(records.begin(), records.end(), std::size_t{0});
-  model::Decoder decoder((*trainable)->model(), {.recompute = options.recompute});
+  model::Decoder decoder((*trainable)->model(), workspace, {.recompute = options.recompute});
   model::PackedBatch batch;
   std::vector<double> seconds;
   for (int step = 0; step <= options.steps; ++step) {

@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "model/model.h"
 #include "sys/clock.h"
+#include "tensor/team.h"
 
 namespace strata::cli {
 
@@ -33,8 +34,9 @@ struct BenchTrainReport {
   double last_loss = 0.0;
 };
 
-/// Best of several products of the model's own shapes, 2 M N K / time, in GFLOP/s.
-[[nodiscard]] double gemm_peak_gflops(tensor::DType dtype, const sys::Clock& clock);
+/// Best of several large products, one on every thread at a time, 2 M N K / time, in GFLOP/s.
+[[nodiscard]] double gemm_peak_gflops(tensor::DType dtype, const sys::Clock& clock,
+                                      tensor::Team& team);
 
 /// Floating-point operations one training step needs: frozen layers forward and input gradients
 /// (none below the lowest adapter's input), adapters 3 x their forward, the head at trained

@@ -10,7 +10,6 @@
 #include "cli/run_folder.h"
 #include "evaluation/exact_match.h"
 #include "evaluation/generate.h"
-#include "tensor/parallel.h"
 
 namespace strata::cli {
 namespace {
@@ -52,6 +51,7 @@ class Run {
   RunTools& tools_;
   RunFolder folder_;
   RunSummary summary_;
+  std::vector<model::Workspace> workspaces_;  // one a worker, for the whole run
 };
 
 ClientSummary& Run::summary_of(const std::string& client) {
@@ -145,21 +145,21 @@ std::vector<Run::Outcome> Run::train(const client::RoundTask& task) {
   std::vector<Outcome> outcomes(
       trainers.size(), fail(Error{.code = ErrorCode::kInterrupted, .what = "stopped by a signal"}));
   std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    client::RoundTools tools{
-        .clock = tools_.clock, .observer = tools_.observer, .stopped = tools_.stopped};
+  const auto work = [&](model::Workspace& workspace) {
+    client::RoundTools tools{.clock = tools_.clock,
+                             .observer = tools_.observer,
+                             .workspace = workspace,
+                             .stopped = tools_.stopped};
     for (std::size_t i = next++; i < trainers.size() && !tools_.stopped(); i = next++) {
       outcomes[i] = trainers[i].run_round(federation_.coordinator.model(), task, tools);
     }
   };
   const auto count = std::min<std::size_t>(static_cast<std::size_t>(workers()), trainers.size());
-  if (count == 1) {
-    work();  // here: a second team of compute threads beside this thread's own would only get in
-             // its way
-    return outcomes;
-  }
+  while (workspaces_.size() < count)
+    workspaces_.emplace_back(static_cast<int>(job_.training.threads));
   std::vector<std::jthread> threads;
-  for (std::size_t t = 0; t < count; ++t) threads.emplace_back(work);
+  for (std::size_t t = 1; t < count; ++t) threads.emplace_back([&, t] { work(workspaces_[t]); });
+  work(workspaces_.front());
   threads.clear();  // joins
   return outcomes;
 }
@@ -254,7 +254,6 @@ Result<void> Run::round(std::uint32_t number) {
   }
   take(number, outcomes);
   outcomes.clear();
-  tensor::set_thread_count(tools_.threads);
   const double start = tools_.clock.seconds();
   auto report = federation_.coordinator.close();
   if (!report) {

@@ -13,7 +13,7 @@
 #include "cli/version.h"
 #include "config/section.h"
 #include "observe/console.h"
-#include "tensor/parallel.h"
+#include "tensor/team.h"
 
 namespace strata::cli {
 namespace {

@@ -6,7 +6,6 @@
 
 #include "client/training_step.h"
 #include "evaluation/evaluator.h"
-#include "tensor/parallel.h"
 
 namespace strata::client {
 
@@ -135,7 +134,7 @@ const adapter::AdapterSet* LocalTrainer::adapters() const { return impl_->traina
 
 Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& tools,
                                            RoundStats& stats) {
-  model::Decoder decoder(trainable->model(), {.recompute = training.recompute});
+  model::Decoder decoder(trainable->model(), tools.workspace, {.recompute = training.recompute});
   model::PackedBatch batch;
   std::vector<double> losses;
   const std::int64_t planned = std::min(steps_per_round, steps_total - step);
@@ -178,7 +177,6 @@ Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& to
 Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const RoundTask& task,
                                             RoundTools& tools) {
   Impl& c = *impl_;
-  tensor::set_thread_count(static_cast<int>(c.training.threads));
   const double start = tools.clock.seconds();
   RoundResult out;
   c.trainable->begin_round(base);

@@ -52,6 +52,7 @@ struct RoundResult {
 struct RoundTools {
   const sys::Clock& clock;
   observe::Observer& observer;
+  model::Workspace& workspace;  // of training.threads threads; serves one client after the other
   std::function<bool()> stopped = [] { return false; };
 };
 

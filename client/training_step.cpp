@@ -19,8 +19,11 @@ Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& ba
   const auto weight = static_cast<float>(1.0 / static_cast<double>(report.trained_tokens));
 
   const auto params = trainable.params();
-  for (const auto& param : params) std::fill(param.grad.begin(), param.grad.end(), 0.0f);
-  trainable.prepare();
+  {
+    const sys::Span span(decoder.timeline(), "prepare", 0.0);
+    for (const auto& param : params) std::fill(param.grad.begin(), param.grad.end(), 0.0f);
+    trainable.prepare();
+  }
   double loss_sum = 0.0;
   std::uint32_t pass = 0;
   for (std::size_t at = 0; at < records.size(); ++pass) {
@@ -38,7 +41,8 @@ Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& ba
     report.tokens += batch.tokens.size();
   }
   report.loss = loss_sum / static_cast<double>(report.trained_tokens);
-  report.grad_norm = clip_global_norm(params, training.max_grad_norm);
+  const sys::Span span(decoder.timeline(), "optimizer", 0.0);
+  report.grad_norm = clip_global_norm(params, training.max_grad_norm, decoder.team());
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
     return fail({.code = ErrorCode::kNumeric,
                  .what = "loss " + std::to_string(report.loss) + ", gradient norm " +
@@ -46,7 +50,7 @@ Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& ba
                  .rule = "both must be finite",
                  .remedy = "lower training.learning_rate or set training.max_grad_norm"});
   }
-  optimizer.step(params, learning_rate);
+  optimizer.step(params, learning_rate, decoder.team());
   return report;
 }
 

@@ -26,17 +26,19 @@ adapter::Packet as_packet(const MeanFactors& factors) {
 }
 
 Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry& entry,
-                         model::Model base)
+                         model::Model base, int threads)
     : config_(config),
       entry_(&entry),
       restart_(entry.averages_factors ? protocol::Restart::kMean
                                       : (config.restart == "keep" ? protocol::Restart::kKeep
                                                                   : protocol::Restart::kFresh)),
+      team_(threads),
       model_(std::move(base)),
-      chain_(model_.state_hash()),
+      chain_(model_.state_hash(&team_)),
       aggregator_(entry.make()) {}
 
-Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Model base) {
+Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Model base,
+                                      int threads) {
   auto entry = find_aggregator(config.method);
   if (!entry) return fail(std::move(entry).error());
   if ((*entry)->averages_factors && config.restart == "keep") {
@@ -46,7 +48,7 @@ Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Mo
                  .rule = config.method + " restarts every client from the averaged factors",
                  .remedy = "leave restart out, or use method \"flora\""});
   }
-  return Coordinator(config, **entry, std::move(base));
+  return Coordinator(config, **entry, std::move(base), threads);
 }
 
 Result<void> Coordinator::accept(const protocol::Update& update) {
@@ -83,7 +85,7 @@ Result<void> Coordinator::accept(const protocol::Update& update) {
 void Coordinator::fold(const adapter::Packet& packet) {
   for (const auto& [name, change] : packet.tensors) {
     auto& parameter = model_.parameters()[model_.find(name)];
-    adapter::merge(parameter.master(), parameter.transposed(), change);
+    adapter::merge(parameter.master(), parameter.transposed(), change, &team_);
     parameter.refresh();
   }
 }
@@ -104,7 +106,7 @@ Result<RoundReport> Coordinator::close() {
   report.round = round_;
   report.aggregate = std::move(*aggregate);
   for (const auto& [client, update] : updates_.updates()) report.clients.push_back(client);
-  if (config_.measure) report.exactness = measure_exactness(updates_, report.aggregate);
+  if (config_.measure) report.exactness = measure_exactness(updates_, report.aggregate, &team_);
   fold(report.aggregate.packet);
   mean_ = report.aggregate.mean_factors;
   report.packet = round_hash(report.aggregate);

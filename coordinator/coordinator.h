@@ -11,6 +11,7 @@
 #include "coordinator/aggregator/exactness.h"
 #include "model/model.h"
 #include "protocol/messages.h"
+#include "tensor/team.h"
 
 namespace strata::coordinator {
 
@@ -38,8 +39,9 @@ struct RoundReport {
 class Coordinator {
  public:
   /// kConfig for an unknown method, or a restart policy that the method has no use for. `base` is
-  /// folded into from now on.
-  [[nodiscard]] static Result<Coordinator> make(const AggregationConfig& config, model::Model base);
+  /// folded into from now on, by `threads` threads (which change no bit).
+  [[nodiscard]] static Result<Coordinator> make(const AggregationConfig& config, model::Model base,
+                                                int threads = 1);
 
   [[nodiscard]] const model::Model& model() const { return model_; }
   [[nodiscard]] std::uint32_t round() const { return round_; }  // the open round, from 1
@@ -58,12 +60,14 @@ class Coordinator {
   [[nodiscard]] model::Model finish() &&;
 
  private:
-  Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base);
+  Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base,
+              int threads);
   void fold(const adapter::Packet& packet);
 
   AggregationConfig config_;
   const AggregatorEntry* entry_;
   protocol::Restart restart_;
+  tensor::Team team_;
   model::Model model_;
   std::uint32_t round_ = 1;
   Sha256 chain_{};

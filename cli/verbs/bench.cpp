@@ -9,7 +9,7 @@
 #include "cli/table.h"
 #include "cli/verbs/verbs.h"
 #include "tensor/gemm.h"
-#include "tensor/parallel.h"
+#include "tensor/team.h"
 
 namespace strata::cli {
 namespace {
@@ -97,9 +97,9 @@ Verb bench_gemm_verb() {
           .example = "strata bench gemm --format json",
           .declare = [](CLI::App&) -> RunVerb {
             return [](Context& context) -> Result<VerbOutput> {
-              tensor::set_thread_count(context.threads);
-              const double f32 = gemm_peak_gflops(tensor::DType::kF32, context.clock);
-              const double bf16 = gemm_peak_gflops(tensor::DType::kBF16, context.clock);
+              tensor::Team team(context.threads);
+              const double f32 = gemm_peak_gflops(tensor::DType::kF32, context.clock, team);
+              const double bf16 = gemm_peak_gflops(tensor::DType::kBF16, context.clock, team);
               VerbOutput out;
               out.data = {{"f32_gflops", f32},
                           {"bf16_gflops", bf16},

@@ -7,7 +7,7 @@
 #include "export/fold.h"
 #include "export/huggingface.h"
 #include "formats/atomic_folder.h"
-#include "tensor/parallel.h"
+#include "tensor/team.h"
 
 namespace strata::cli {
 namespace {
@@ -26,11 +26,13 @@ tensor::DType stored_type(const std::string& name) {
 }
 
 // One adapter after the other, in the order given, as rounds follow each other.
-Result<void> fold_all(const sys::Disk& disk, const Options& options, model::Model& model) {
+Result<void> fold_all(const sys::Disk& disk, const Options& options, model::Model& model,
+                      tensor::Team& team) {
   for (const auto& folder : options.adapters) {
     auto adapter = exporting::read_peft(disk, folder);
     if (!adapter) return fail(std::move(adapter).error());
-    if (auto folded = exporting::fold_adapter(model, *adapter, folder); !folded) return folded;
+    if (auto folded = exporting::fold_adapter(model, *adapter, folder, &team); !folded)
+      return folded;
   }
   return {};
 }
@@ -38,10 +40,10 @@ Result<void> fold_all(const sys::Disk& disk, const Options& options, model::Mode
 Result<VerbOutput> run(Context& context, const Options& options) {
   if (auto free = formats::check_free(context.disk, options.output, options.force); !free)
     return fail(std::move(free).error());
-  tensor::set_thread_count(context.threads);
+  tensor::Team team(context.threads);
   auto model = model::Model::load(context.disk, options.model, tensor::DType::kF32);
   if (!model) return fail(std::move(model).error(), "loading the base model");
-  if (auto folded = fold_all(context.disk, options, *model); !folded)
+  if (auto folded = fold_all(context.disk, options, *model, team); !folded)
     return fail(std::move(folded).error());
   exporting::CheckpointSummary summary;
   const auto fill = [&](const std::filesystem::path& folder) -> Result<void> {
@@ -53,7 +55,7 @@ Result<VerbOutput> run(Context& context, const Options& options) {
   };
   auto written = formats::write_folder(context.disk, options.output, options.force, fill);
   if (!written) return fail(std::move(written).error());
-  const std::string hash = hex(model->state_hash());
+  const std::string hash = hex(model->state_hash(&team));
   VerbOutput out;
   out.data = {{"model", options.model}, {"adapters", options.adapters}, {"output", options.output},
               {"dtype", options.dtype}, {"tensors", summary.tensors},   {"bytes", summary.bytes},

@@ -8,7 +8,7 @@
 #include "cli/loaded_model.h"
 #include "cli/table.h"
 #include "cli/verbs/verbs.h"
-#include "tensor/parallel.h"
+#include "tensor/team.h"
 #include "text/example_builder.h"
 
 namespace strata::cli {
@@ -50,7 +50,7 @@ Result<VerbOutput> generate(const Options& options, Context& context) {
   const auto& text = *loaded->text.text;
   auto prompt = prompt_tokens(options, text, loaded->text.options);
   if (!prompt) return fail(std::move(prompt).error());
-  tensor::set_thread_count(context.threads);
+  model::Workspace workspace(context.threads);
   // On a terminal the text appears as it comes: what decoding all tokens so far adds to what is
   // shown. Bytes of a character that is not complete yet decode to U+FFFD and wait.
   std::vector<std::int32_t> so_far;
@@ -72,7 +72,8 @@ Result<VerbOutput> generate(const Options& options, Context& context) {
              context.out << decoded.substr(shown) << std::flush;
              shown = decoded.size();
            },
-       .stopped = context.stopped});
+       .stopped = context.stopped},
+      workspace);
   if (!tokens) return fail(std::move(tokens).error());
   const double seconds = context.clock.seconds() - start;
   const std::string decoded = text.tokenizer.decode(tokens->front(), true);

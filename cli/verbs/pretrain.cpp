@@ -60,7 +60,7 @@ Result<VerbOutput> pretrain(const Options& o, Context& context) {
     auto model = model::Model::create(*json, path, compute_type(o.dtype),
                                       sys::Stream(static_cast<std::uint64_t>(o.seed)));
     if (!model) return fail(std::move(model).error());
-    return assemble(context.disk, job, std::move(*model));
+    return assemble(context.disk, job, std::move(*model), context.threads);
   });
 }
 

@@ -22,7 +22,8 @@ Result<VerbOutput> run(const Options& options, Context& context) {
   if (!job) return fail(std::move(job).error());
   if (!options.directory.empty()) job->output.directory = options.directory;
   if (job->output.directory.empty()) job->output.directory = "runs/" + job->name;
-  return start_run(*job, options.force, context, [&] { return assemble(context.disk, *job); });
+  return start_run(*job, options.force, context,
+                   [&] { return assemble(context.disk, *job, context.threads); });
 }
 
 }  // namespace

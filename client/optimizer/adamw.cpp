@@ -6,7 +6,6 @@
 #include "base/simd.h"
 #include "client/optimizer/methods.h"
 #include "client/optimizer/moments.h"
-#include "tensor/parallel.h"
 
 namespace strata::client {
 namespace {
@@ -41,7 +40,8 @@ class AdamW final : public Optimizer {
  public:
   explicit AdamW(const OptimizerConfig& config) : config_(config) {}
 
-  void step(std::span<const adapter::ParamRef> params, double learning_rate) override {
+  void step(std::span<const adapter::ParamRef> params, double learning_rate,
+            tensor::Team& team) override {
     ++step_;
     const auto means = mean_.of(params);
     const auto squares = square_.of(params);
@@ -52,7 +52,7 @@ class AdamW final : public Optimizer {
       coefficients.push_back(at_step(learning_rate * param.lr_multiplier, param.decay));
     }
     const auto pieces = pieces_of(params);
-    tensor::parallel_for(pieces.size(), 1, [&](std::size_t first, std::size_t last) {
+    team.for_range(pieces.size(), 1, [&](std::size_t first, std::size_t last, int) {
       for (std::size_t k = first; k < last; ++k) {
         const auto [i, from, to] = pieces[k];
         update(params[i].value.data() + from, means[i].data() + from, squares[i].data() + from,

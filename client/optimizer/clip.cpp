@@ -4,7 +4,6 @@
 #include "base/simd.h"
 #include "client/optimizer/moments.h"
 #include "client/optimizer/optimizer.h"
-#include "tensor/parallel.h"
 
 namespace strata::client {
 namespace {
@@ -28,10 +27,11 @@ STRATA_SIMD double square_sum(const float* values, std::size_t n) {
 
 }  // namespace
 
-double clip_global_norm(std::span<const adapter::ParamRef> params, double max_norm) {
+double clip_global_norm(std::span<const adapter::ParamRef> params, double max_norm,
+                        tensor::Team& team) {
   const auto pieces = pieces_of(params);
   std::vector<double> sums(pieces.size());
-  tensor::parallel_for(pieces.size(), 1, [&](std::size_t first, std::size_t last) {
+  team.for_range(pieces.size(), 1, [&](std::size_t first, std::size_t last, int) {
     for (std::size_t k = first; k < last; ++k) {
       const auto [i, from, to] = pieces[k];
       sums[k] = square_sum(params[i].grad.data() + from, to - from);
@@ -44,7 +44,7 @@ double clip_global_norm(std::span<const adapter::ParamRef> params, double max_no
   // A norm that is not finite is the caller's to report: scaling by 0 or NaN would only hide where
   // it came from.
   if (max_norm <= 0.0 || !std::isfinite(norm) || factor >= 1.0) return norm;
-  tensor::parallel_for(pieces.size(), 1, [&](std::size_t first, std::size_t last) {
+  team.for_range(pieces.size(), 1, [&](std::size_t first, std::size_t last, int) {
     for (std::size_t k = first; k < last; ++k) {
       const auto [i, from, to] = pieces[k];
       for (float& value : params[i].grad.subspan(from, to - from))

@@ -12,6 +12,7 @@
 
 #include "adapter/param.h"
 #include "base/result.h"
+#include "tensor/team.h"
 
 namespace strata::client {
 
@@ -30,8 +31,9 @@ class Optimizer {
   virtual ~Optimizer() = default;
   /// One update of every parameter from its gradient. `learning_rate` is this step's; each
   /// parameter's own multiplier applies on top. Parameters must be the same (by name and size) in
-  /// every call between two resets.
-  virtual void step(std::span<const adapter::ParamRef> params, double learning_rate) = 0;
+  /// every call between two resets. The same bits for any team.
+  virtual void step(std::span<const adapter::ParamRef> params, double learning_rate,
+                    tensor::Team& team) = 0;
   /// Forgets all moments and the step count.
   virtual void reset() = 0;
   /// State as named vectors, for checkpoints; load() restores bit for bit.
@@ -54,6 +56,7 @@ struct OptimizerEntry {
 /// Scales all gradients so that their joint L2 norm is at most `max_norm` (as torch's
 /// clip_grad_norm_: factor max_norm / (norm + 1e-6), only when below 1). Returns the norm before.
 /// max_norm <= 0: only measures. Sum in double.
-double clip_global_norm(std::span<const adapter::ParamRef> params, double max_norm);
+double clip_global_norm(std::span<const adapter::ParamRef> params, double max_norm,
+                        tensor::Team& team);
 
 }  // namespace strata::client

@@ -3,7 +3,6 @@
 #include "base/simd.h"
 #include "client/optimizer/methods.h"
 #include "client/optimizer/moments.h"
-#include "tensor/parallel.h"
 
 namespace strata::client {
 namespace {
@@ -28,14 +27,15 @@ class Sgd final : public Optimizer {
  public:
   explicit Sgd(const OptimizerConfig& config) : config_(config) {}
 
-  void step(std::span<const adapter::ParamRef> params, double learning_rate) override {
+  void step(std::span<const adapter::ParamRef> params, double learning_rate,
+            tensor::Team& team) override {
     ++step_;
     const auto momentum = static_cast<float>(config_.momentum);
     const bool keeps = momentum != 0.0f;
     // Buffers begin at zero, so the first b = mu 0 + g is torch's b = g.
     const auto buffers = keeps ? buffer_.of(params) : std::vector<std::span<float>>{};
     const auto pieces = pieces_of(params);
-    tensor::parallel_for(pieces.size(), 1, [&](std::size_t first, std::size_t last) {
+    team.for_range(pieces.size(), 1, [&](std::size_t first, std::size_t last, int) {
       for (std::size_t k = first; k < last; ++k) {
         const auto [i, from, to] = pieces[k];
         const auto& param = params[i];

@@ -1,11 +1,13 @@
 #pragma once
-// The seam of adapter methods: what one adapted linear layer y = W x does beside its frozen W. T
-// tokens, r rank.
-//   forward    y += delta(x)             backward   dx += delta^T(dy), gradients of the method's
-//   own tensors
-// Order of calls: reset or load once; per step prepare, then forward and backward of each layer;
-// optimizers write through params(); delta() between steps. One training thread per instance;
-// copies of the base are shared, adapters are not.
+// The seam of adapter methods: what one adapted linear layer y = W x does beside its frozen W.
+// T tokens, r rank.
+//   forward    y += delta(x)
+//   backward   dx += delta^T(dy), then the gradients of the method's own tensors
+// Order of calls: reset or load once; per step prepare, then forward, backward_input and
+// backward_factors of each layer; optimizers write through params(); delta() between steps.
+// Threads: forward and backward_input on disjoint rows, and backward_factors of different parts,
+// run side by side (each with its own AdapterPass); anything else is for one thread. Copies of the
+// base are shared, adapters are not.
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -27,14 +29,21 @@ struct LinearShape {
   std::size_t d_in = 0;
 };
 
-/// What a training thread lends to its adapters: the products, reusable memory, and this step's
+/// Memory that a compute thread lends, reused from call to call; contents undefined between calls.
+struct AdapterScratch {
+  std::vector<float> floats;
+  std::vector<tensor::BFloat16> input;  // a batch's input after dropout
+  std::vector<tensor::BFloat16> inner;  // a product's r-wide operand
+};
+
+/// What a compute thread lends to the adapters it works on: the products, memory, this step's
 /// draws.
 struct AdapterPass {
   tensor::Gemm& gemm;
-  std::vector<float>& floats;             // scratch, contents undefined between calls
-  std::vector<tensor::BFloat16>& halves;  // scratch
-  bool training = false;                  // dropout on
-  sys::Stream dropout{0};                 // of this step; the adapter adds its own item
+  AdapterScratch& scratch;
+  bool training = false;      // dropout on
+  sys::Stream dropout{0};     // of this pass; the adapter adds its own item
+  std::size_t first_row = 0;  // of the given rows within the batch: dropout is drawn by row
 };
 
 /// Where gradients go when each record's own is wanted: record i (rows offsets[i] .. offsets[i+1])
@@ -68,12 +77,18 @@ class Adapter {
   /// y (T x d_out) += delta(x); x: T x d_in in the compute type; saved: T x saved_width().
   virtual void forward(AdapterPass& pass, const tensor::Operand& x, tensor::MatrixView y,
                        tensor::MatrixView saved) const = 0;
-  /// dy: T x d_out in the compute type. dx (T x d_in) accumulates unless its data is null.
-  /// Gradients add to params()' grad, or, when `records` is given, to each record's own vector at
-  /// `offset`.
-  virtual void backward(AdapterPass& pass, const tensor::Operand& x, const tensor::Operand& dy,
-                        tensor::MatrixView dx, tensor::MatrixView saved,
-                        const RecordGradients* records, std::size_t offset) = 0;
+  /// dx (T x d_in) += delta^T(dy), unless its data is null. `through` (T x saved_width(),
+  /// overwritten) gets what backward_factors needs of dy. dy: T x d_out in the compute type.
+  virtual void backward_input(AdapterPass& pass, const tensor::Operand& dy, tensor::MatrixView dx,
+                              tensor::MatrixView through) const = 0;
+  /// Adds the gradient of params()[part] over all rows of the batch to its grad, or, when `records`
+  /// is given, to each record's own vector at `offset`. x, dy, saved, through as above.
+  virtual void backward_factors(AdapterPass& pass, std::size_t part, const tensor::Operand& x,
+                                const tensor::Operand& dy, tensor::ConstMatrixView saved,
+                                tensor::ConstMatrixView through, const RecordGradients* records,
+                                std::size_t offset) = 0;
+  /// Number of params().
+  [[nodiscard]] virtual std::size_t parts() const = 0;
 
   /// Trainable tensors in a fixed order; record gradients lie in the same order.
   [[nodiscard]] virtual std::vector<ParamRef> params() = 0;

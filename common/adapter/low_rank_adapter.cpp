@@ -16,7 +16,7 @@ using tensor::Matrix;
 using tensor::MatrixView;
 using tensor::Operand;
 
-// x as a factor of the compute type, made in `halves` when that is bf16.
+// x in the compute type, rounded in `halves` when that is bf16.
 Operand in_type(ConstMatrixView x, DType type, std::vector<BFloat16>& halves) {
   if (type == DType::kF32) return x;
   halves.resize(std::max(halves.size(), x.rows * x.cols));
@@ -44,50 +44,62 @@ class LowRankAdapter final : public Adapter {
     compute_ = compute;
     const std::size_t r = rank();
     const std::size_t w = width();
-    wide_a_.resize(w * shape_.d_in);
-    wide_b_.resize(w * shape_.d_out);
-    std::copy_n(a_.data(), a_.size(), wide_a_.data());
-    for (std::size_t i = 0; i < shape_.d_out; ++i)
-      std::copy_n(b_.data() + i * r, r, wide_b_.data() + i * w);
     if (w > r) {  // [A; A0] and [B, -B0]
+      wide_a_ = Matrix(w, shape_.d_in);
+      wide_b_ = Matrix(shape_.d_out, w);
+      std::copy_n(a_.data(), a_.size(), wide_a_.data());
       std::copy_n(anchor_a_.data(), anchor_a_.size(), wide_a_.data() + a_.size());
       for (std::size_t i = 0; i < shape_.d_out; ++i) {
-        for (std::size_t j = 0; j < w - r; ++j) wide_b_[i * w + r + j] = -anchor_b_(i, j);
+        for (std::size_t j = 0; j < w; ++j) wide_b_(i, j) = j < r ? b_(i, j) : -anchor_b_(i, j - r);
       }
     }
-    if (compute == DType::kBF16) {
-      half_a_.resize(wide_a_.size());
-      half_b_.resize(wide_b_.size());
-      tensor::to_bf16(half_a_.data(), wide_a_.data(), wide_a_.size());
-      tensor::to_bf16(half_b_.data(), wide_b_.data(), wide_b_.size());
-    }
+    if (compute != DType::kBF16) return;
+    half_a_.resize(w * shape_.d_in);
+    half_b_.resize(w * shape_.d_out);
+    tensor::to_bf16(half_a_.data(), (w > r ? wide_a_ : a_).data(), half_a_.size());
+    tensor::to_bf16(half_b_.data(), (w > r ? wide_b_ : b_).data(), half_b_.size());
   }
 
   void forward(AdapterPass& pass, const Operand& x, MatrixView y, MatrixView saved) const override {
-    const Operand in = dropped(pass, x);
-    pass.gemm.multiply(saved, in, factor_a().t(), false);
-    pass.gemm.multiply(y, in_type(saved, compute_, pass.halves), factor_b().t(), true, factor());
+    pass.gemm.multiply(saved, dropped(pass, x), factor_a().t(), false);
+    pass.gemm.multiply(y, in_type(saved, compute_, pass.scratch.inner), factor_b().t(), true,
+                       factor());
   }
 
-  void backward(AdapterPass& pass, const Operand& x, const Operand& dy, MatrixView dx,
-                MatrixView saved, const RecordGradients* records, std::size_t offset) override {
-    const std::size_t tokens = x.rows;
-    const std::size_t r = rank();
-    v_.resize(std::max(v_.size(), tokens * width()));
-    const MatrixView v(v_.data(), tokens, width());
-    pass.gemm.multiply(v, dy, factor_b(), false, factor());  // V = s dY B
-    // dB = s dY^T U,  dA = V^T X,  dX += V A. The scratch of bf16 copies is used by one of U and V
-    // at a time.
-    const Operand u = in_type(saved.cols_from(0, r), compute_, pass.halves);
-    add_gradient(pass, dy, u, records, offset + grad_a_.size(), grad_b_, factor());
-    if (!options_.train_a && dx.data == nullptr) return;
-    const Operand v_in = in_type(v, compute_, pass.halves);
-    if (options_.train_a) {
-      Operand trained = v_in;
-      trained.cols = r;
-      add_gradient(pass, trained, dropped(pass, x), records, offset, grad_a_, 1.0f);
+  // V = s dY B,  dX += V A
+  void backward_input(AdapterPass& pass, const Operand& dy, MatrixView dx,
+                      MatrixView through) const override {
+    pass.gemm.multiply(through, dy, factor_b(), false, factor());
+    if (dx.data == nullptr) return;
+    const Operand v = in_type(through, compute_, pass.scratch.inner);
+    if (!drops(pass)) {
+      pass.gemm.multiply(dx, v, factor_a(), true);
+      return;
     }
-    if (dx.data != nullptr) input_gradient(pass, v_in, dx);
+    auto& floats = pass.scratch.floats;
+    floats.resize(std::max(floats.size(), dx.rows * dx.cols));
+    const MatrixView before(floats.data(), dx.rows, dx.cols);
+    pass.gemm.multiply(before, v, factor_a(), false);
+    for_mask(pass, dx.rows, [&](std::size_t t, std::size_t i, float keep) {
+      dx.row(t)[i] += before.row(t)[i] * keep;
+    });
+  }
+
+  std::size_t parts() const override { return options_.train_a ? 2 : 1; }
+
+  // dA = V^T X,  dB = s dY^T U
+  void backward_factors(AdapterPass& pass, std::size_t part, const Operand& x, const Operand& dy,
+                        ConstMatrixView saved, ConstMatrixView through,
+                        const RecordGradients* records, std::size_t offset) override {
+    const std::size_t r = rank();
+    auto& inner = pass.scratch.inner;
+    if (options_.train_a && part == 0) {
+      add_gradient(pass, in_type(through.cols_from(0, r), compute_, inner), dropped(pass, x),
+                   records, offset, grad_a_, 1.0f);
+    } else {
+      add_gradient(pass, dy, in_type(saved.cols_from(0, r), compute_, inner), records,
+                   offset + grad_a_.size(), grad_b_, factor());
+    }
   }
 
   std::vector<ParamRef> params() override {
@@ -178,45 +190,51 @@ class LowRankAdapter final : public Adapter {
   }
 
   Operand factor_a() const {
-    return compute_ == DType::kF32 ? Operand(wide_a_.data(), DType::kF32, width(), shape_.d_in)
-                                   : Operand(half_a_.data(), DType::kBF16, width(), shape_.d_in);
+    if (compute_ == DType::kBF16)
+      return Operand(half_a_.data(), DType::kBF16, width(), shape_.d_in);
+    return width() > rank() ? wide_a_.view() : a_.view();
   }
   Operand factor_b() const {
-    return compute_ == DType::kF32 ? Operand(wide_b_.data(), DType::kF32, shape_.d_out, width())
-                                   : Operand(half_b_.data(), DType::kBF16, shape_.d_out, width());
+    if (compute_ == DType::kBF16)
+      return Operand(half_b_.data(), DType::kBF16, shape_.d_out, width());
+    return width() > rank() ? wide_b_.view() : b_.view();
   }
 
   bool drops(const AdapterPass& pass) const { return pass.training && options_.dropout > 0.0; }
 
-  // Keeps value i of the input with probability 1 - p and scales it by 1 / (1 - p); the same draw
-  // in both directions.
+  // Keeps each value of the input with probability 1 - p and scales it by 1 / (1 - p); the same
+  // draw in both directions, whichever rows a call is about.
   template <class Apply>
-  void for_mask(const AdapterPass& pass, std::size_t n, const Apply& apply) const {
+  void for_mask(const AdapterPass& pass, std::size_t rows, const Apply& apply) const {
     const sys::Stream draws =
         pass.dropout.at({.purpose = "dropout", .item = sys::name_hash(shape_.module)});
     const auto limit = static_cast<std::uint32_t>(options_.dropout * 4294967296.0);
     const auto keep = static_cast<float>(1.0 / (1.0 - options_.dropout));
-    for (std::size_t i = 0; i < n; ++i) apply(i, draws.word(i) < limit ? 0.0f : keep);
+    std::size_t draw = pass.first_row * shape_.d_in;
+    for (std::size_t t = 0; t < rows; ++t) {
+      for (std::size_t i = 0; i < shape_.d_in; ++i)
+        apply(t, i, draws.word(draw++) < limit ? 0.0f : keep);
+    }
   }
 
   // The input after dropout; x itself when there is none.
   Operand dropped(AdapterPass& pass, const Operand& x) const {
     if (!drops(pass)) return x;
     const std::size_t n = x.rows * x.cols;
-    pass.floats.resize(std::max(pass.floats.size(), n));
+    auto& floats = pass.scratch.floats;
+    floats.resize(std::max(floats.size(), n));
     for (std::size_t t = 0; t < x.rows; ++t) {
-      float* row = pass.floats.data() + t * x.cols;
+      float* row = floats.data() + t * x.cols;
       if (x.dtype == DType::kF32) {
         std::copy_n(static_cast<const float*>(x.data) + t * x.stride, x.cols, row);
       } else {
         tensor::to_float(row, static_cast<const BFloat16*>(x.data) + t * x.stride, x.cols);
       }
     }
-    for_mask(pass, n, [&](std::size_t i, float factor) { pass.floats[i] *= factor; });
-    if (x.dtype == DType::kF32) return Operand(pass.floats.data(), DType::kF32, x.rows, x.cols);
-    dropped_.resize(std::max(dropped_.size(), n));
-    tensor::to_bf16(dropped_.data(), pass.floats.data(), n);
-    return Operand(dropped_.data(), DType::kBF16, x.rows, x.cols);
+    for_mask(pass, x.rows,
+             [&](std::size_t t, std::size_t i, float keep) { floats[t * x.cols + i] *= keep; });
+    const ConstMatrixView kept(floats.data(), x.rows, x.cols);
+    return in_type(kept, x.dtype, pass.scratch.input);
   }
 
   // out += scale * left^T right over all rows, or per record.
@@ -236,31 +254,14 @@ class LowRankAdapter final : public Adapter {
     }
   }
 
-  // dX += V A, through the dropout mask when there was one.
-  void input_gradient(AdapterPass& pass, const Operand& v, MatrixView dx) const {
-    if (!drops(pass)) {
-      pass.gemm.multiply(dx, v, factor_a(), true);
-      return;
-    }
-    const std::size_t n = dx.rows * dx.cols;
-    pass.floats.resize(std::max(pass.floats.size(), n));
-    const MatrixView through(pass.floats.data(), dx.rows, dx.cols);
-    pass.gemm.multiply(through, v, factor_a(), false);
-    for_mask(pass, n, [&](std::size_t i, float factor) {
-      dx.row(i / dx.cols)[i % dx.cols] += pass.floats[i] * factor;
-    });
-  }
-
   LinearShape shape_;
   LowRankOptions options_;
   Matrix a_, b_;  // f32 master copies
   Matrix grad_a_, grad_b_;
   Matrix anchor_a_, anchor_b_;
   DType compute_ = DType::kF32;
-  std::vector<float> wide_a_, wide_b_;  // [A; A0] and [B, -B0] as the products read them
+  Matrix wide_a_, wide_b_;  // [A; A0] and [B, -B0], when there is an anchor
   std::vector<BFloat16> half_a_, half_b_;
-  mutable std::vector<BFloat16> dropped_;
-  std::vector<float> v_;
 };
 
 }  // namespace

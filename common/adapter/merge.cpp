@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "adapter/packet.h"
-#include "tensor/parallel.h"
+#include "tensor/team.h"
 
 namespace strata::adapter {
 namespace {
@@ -57,13 +57,14 @@ std::size_t ceil_div(std::size_t n, std::size_t by) { return (n + by - 1) / by; 
 // is made whole in one tile, so no cut of the work changes it.
 template <class Load, class Store>
 void for_tiles(const Product& product, std::size_t first, std::size_t count,
-               const ProductKernel& kernel, const Load& load, const Store& store) {
+               const ProductKernel& kernel, tensor::Team& team, const Load& load,
+               const Store& store) {
   const std::size_t rank = product.rank;
   const std::size_t columns = product.right.count;
   const std::size_t panels = ceil_div(columns, kernel.cols);
   const std::size_t panel_size = rank * kernel.cols;
   std::vector<double> right(panels * panel_size);
-  tensor::parallel_for(panels, 1, [&](std::size_t p0, std::size_t p1) {
+  team.for_range(panels, 1, [&](std::size_t p0, std::size_t p1, int) {
     const std::size_t from = p0 * kernel.cols;
     pack(right.data() + p0 * panel_size, product.right, rank, from,
          std::min(columns, p1 * kernel.cols) - from, kernel.cols);
@@ -83,7 +84,7 @@ void for_tiles(const Product& product, std::size_t first, std::size_t count,
       }
     }
   };
-  tensor::parallel_for(ceil_div(count, kRowTask), 1, [&](std::size_t t0, std::size_t t1) {
+  team.for_range(ceil_div(count, kRowTask), 1, [&](std::size_t t0, std::size_t t1, int) {
     std::vector<double> left(kRowTask * rank);
     for (std::size_t t = t0; t < t1; ++t) {
       rows_task(first + t * kRowTask, first + std::min(count, (t + 1) * kRowTask), left);
@@ -92,10 +93,11 @@ void for_tiles(const Product& product, std::size_t first, std::size_t count,
 }
 
 // W(i, j) <- f32(W(i, j) + values(i, j)), walked in the order W is stored in.
-void merge_dense(std::span<float> w, bool transposed, const tensor::Matrix& values) {
+void merge_dense(std::span<float> w, bool transposed, const tensor::Matrix& values,
+                 tensor::Team& team) {
   const std::size_t rows = transposed ? values.cols() : values.rows();
   const std::size_t cols = transposed ? values.rows() : values.cols();
-  tensor::parallel_for(rows, kRowTask, [&](std::size_t first, std::size_t last) {
+  team.for_range(rows, kRowTask, [&](std::size_t first, std::size_t last, int) {
     for (std::size_t i = first; i < last; ++i) {
       for (std::size_t j = 0; j < cols; ++j) {
         float& value = w[i * cols + j];
@@ -109,15 +111,17 @@ void merge_dense(std::span<float> w, bool transposed, const tensor::Matrix& valu
 }  // namespace
 
 void merge(std::span<float> w, bool transposed, const PacketTensor& change,
-           const ProductKernel& kernel) {
+           const ProductKernel& kernel, tensor::Team* team) {
+  tensor::Team alone;
+  tensor::Team& threads = team != nullptr ? *team : alone;
   check(w.size() == change.d_out * change.d_in,
         "merge: the tensor has another size than the change");
   if (const auto* dense = std::get_if<Dense>(&change.change))
-    return merge_dense(w, transposed, dense->values);
+    return merge_dense(w, transposed, dense->values, threads);
   const Product product = product_of(std::get<Stack>(change.change), transposed);
   const std::size_t stride = product.right.count;
   for_tiles(
-      product, 0, product.left.count, kernel,
+      product, 0, product.left.count, kernel, threads,
       [&](std::size_t i, std::size_t j, std::size_t rows, std::size_t cols, double* acc) {
         for (std::size_t r = 0; r < rows; ++r) {
           const float* from = w.data() + (i + r) * stride + j;
@@ -134,8 +138,8 @@ void merge(std::span<float> w, bool transposed, const PacketTensor& change,
       });
 }
 
-void merge(std::span<float> w, bool transposed, const PacketTensor& change) {
-  merge(w, transposed, change, product_kernels().back());
+void merge(std::span<float> w, bool transposed, const PacketTensor& change, tensor::Team* team) {
+  merge(w, transposed, change, product_kernels().back(), team);
 }
 
 void packet_rows(const PacketTensor& change, std::size_t first, std::size_t count,
@@ -148,8 +152,10 @@ void packet_rows(const PacketTensor& change, std::size_t first, std::size_t coun
     return;
   }
   const ProductKernel& kernel = product_kernels().back();
+  tensor::Team alone;
   for_tiles(
-      product_of(std::get<Stack>(change.change), false), first, count, kernel, [](auto...) {},
+      product_of(std::get<Stack>(change.change), false), first, count, kernel, alone,
+      [](auto...) {},
       [&](std::size_t i, std::size_t j, std::size_t rows, std::size_t cols, const double* acc) {
         for (std::size_t r = 0; r < rows; ++r) {
           std::copy_n(acc + r * kernel.cols, cols, out.data() + (i - first + r) * change.d_in + j);

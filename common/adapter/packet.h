@@ -3,7 +3,7 @@
 // change, in one canonical form. Every party applies it with the one merge routine below, so that
 // all hold the same bits (docs/methods/flora.md).
 //   W <- f32( W + sum_j B[:, j] A[j, :] ),  sum in double, j from 0 up
-// Threads: values; merge() uses the calling thread's team and gives the same bits for any team,
+// Threads: values; merge() shares its work out over a team and gives the same bits for any team,
 // instruction set and layout.
 //
 // Canonical bytes, all little-endian: u32 format (1), u32 number of tensors, then per tensor in the
@@ -22,6 +22,7 @@
 #include "adapter/product_kernel.h"
 #include "base/hash.h"
 #include "base/result.h"
+#include "tensor/team.h"
 
 namespace strata::adapter {
 
@@ -74,10 +75,11 @@ struct Packet {
 /// Folds one tensor's change into W, stored d_out x d_in row-major, or d_in x d_out when
 /// `transposed`. Against the exact result W* each element errs by at most  gamma (|W| + |B||A|) +
 /// u32 |W*|,  gamma = (R + 1) u64 / (1 - (R + 1) u64), u32 = 2^-24, u64 = 2^-53.
-void merge(std::span<float> w, bool transposed, const PacketTensor& change);
+void merge(std::span<float> w, bool transposed, const PacketTensor& change,
+           tensor::Team* team = nullptr);
 /// The same bits by a given kernel.
 void merge(std::span<float> w, bool transposed, const PacketTensor& change,
-           const ProductKernel& kernel);
+           const ProductKernel& kernel, tensor::Team* team = nullptr);
 
 /// out (count x d_in, row-major) = rows [first, first + count) of the change itself in double: the
 /// merge's sum without W.

@@ -5,8 +5,6 @@
 #include <limits>
 #include <thread>
 
-#include "tensor/parallel.h"
-
 namespace strata::evaluation {
 namespace {
 
@@ -75,8 +73,8 @@ Result<LossReport> evaluate(const model::Model& model, const adapter::AdapterSet
   std::atomic<std::size_t> next{0};
   std::atomic<bool> stopped{false};
   const auto work = [&] {
-    tensor::set_thread_count(options.threads_per_worker);
-    model::Decoder decoder(model);
+    model::Workspace workspace(options.threads_per_worker);
+    model::Decoder decoder(model, workspace);
     model::PackedBatch batch;
     for (std::size_t i = next++; i < passes.size() && !stopped; i = next++) {
       if (options.stopped()) {
@@ -95,9 +93,7 @@ Result<LossReport> evaluate(const model::Model& model, const adapter::AdapterSet
   const auto workers =
       std::min<std::size_t>(static_cast<std::size_t>(std::max(1, options.workers)), passes.size());
   if (workers <= 1) {
-    const int before = tensor::thread_count();
     work();
-    tensor::set_thread_count(before);
   } else {
     std::vector<std::jthread> threads;
     for (std::size_t w = 0; w < workers; ++w) threads.emplace_back(work);

@@ -8,7 +8,6 @@
 #include <thread>
 
 #include "evaluation/generate.h"
-#include "tensor/parallel.h"
 
 namespace strata::evaluation {
 namespace {
@@ -64,14 +63,15 @@ Result<ExactMatchReport> exact_match(const model::Model& model, const adapter::A
   std::mutex lock;
   std::optional<Error> error;
   const auto work = [&] {
-    tensor::set_thread_count(options.threads_per_worker);
+    model::Workspace workspace(options.threads_per_worker);
     for (std::size_t first = kGroup * next++; first < prompts.size(); first = kGroup * next++) {
       const std::size_t count = std::min(kGroup, prompts.size() - first);
       auto answers = generate(model, adapters, std::span(prompts).subspan(first, count),
                               {.max_new_tokens = options.max_new_tokens,
                                .stops = text.stops,
                                .batch = kGroup,
-                               .stopped = options.stopped});
+                               .stopped = options.stopped},
+                              workspace);
       if (!answers) {
         const std::scoped_lock guard(lock);
         error = answers.error();

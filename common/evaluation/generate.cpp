@@ -61,10 +61,11 @@ Result<void> check_prompts(const model::Model& model,
 
 Result<std::vector<std::vector<std::int32_t>>> generate(
     const model::Model& model, const adapter::AdapterSet* adapters,
-    std::span<const std::vector<std::int32_t>> prompts, const GenerateOptions& options) {
+    std::span<const std::vector<std::int32_t>> prompts, const GenerateOptions& options,
+    model::Workspace& workspace) {
   if (auto ok = check_prompts(model, prompts); !ok) return fail(std::move(ok).error());
   std::vector<std::vector<std::int32_t>> out(prompts.size());
-  model::Decoder decoder(model);
+  model::Decoder decoder(model, workspace);
   for (std::size_t first = 0; first < prompts.size(); first += options.batch) {
     const std::size_t count = std::min(options.batch, prompts.size() - first);
     std::size_t longest = 0;

@@ -29,6 +29,7 @@ struct GenerateOptions {
 /// positions or with unknown ids; kInterrupted when stopped.
 [[nodiscard]] Result<std::vector<std::vector<std::int32_t>>> generate(
     const model::Model& model, const adapter::AdapterSet* adapters,
-    std::span<const std::vector<std::int32_t>> prompts, const GenerateOptions& options);
+    std::span<const std::vector<std::int32_t>> prompts, const GenerateOptions& options,
+    model::Workspace& workspace);
 
 }  // namespace strata::evaluation

@@ -37,7 +37,8 @@ Result<void> check_fits(const model::Model& model, const PeftAdapter& peft,
   return {};
 }
 
-Result<void> fold_adapter(model::Model& model, const PeftAdapter& peft, const std::string& where) {
+Result<void> fold_adapter(model::Model& model, const PeftAdapter& peft, const std::string& where,
+                          tensor::Team* team) {
   if (auto fits = check_fits(model, peft, where); !fits) return fits;
   auto changes = delta_terms(peft);
   for (auto& [name, delta] : changes) {
@@ -45,7 +46,7 @@ Result<void> fold_adapter(model::Model& model, const PeftAdapter& peft, const st
     auto& term = std::get<adapter::LowRank>(delta.terms.front());
     const adapter::PacketTensor change{delta.d_out, delta.d_in,
                                        adapter::Stack{std::move(term.b), std::move(term.a)}};
-    adapter::merge(weight.master(), weight.transposed(), change);
+    adapter::merge(weight.master(), weight.transposed(), change, team);
     weight.refresh();
   }
   return {};

@@ -17,6 +17,6 @@ namespace strata::exporting {
 
 /// W <- f32(W + scale B A) for every adapted layer. Checks everything before it changes anything.
 [[nodiscard]] Result<void> fold_adapter(model::Model& model, const PeftAdapter& peft,
-                                        const std::string& where);
+                                        const std::string& where, tensor::Team* team = nullptr);
 
 }  // namespace strata::exporting

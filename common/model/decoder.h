@@ -2,9 +2,9 @@
 // Forward and backward of a decoder over packed records, with adapters on any of its linear layers.
 // T tokens of a batch, N trained positions, D hidden, F inner width, V vocabulary.
 //   loss of record i = sum over its trained positions n of  -log softmax(h_n W_head^T)[target_n]
-// Logits exist only for trained positions, a chunk of rows at a time. One Decoder is one training
-// thread: it owns the buffers, planned by the largest batch seen and reused; the Model is shared
-// and only read.
+// Logits exist only for trained positions, a chunk of rows at a time. The Model is shared and only
+// read; buffers and compute threads are the Workspace's. The same call on a team of the same size
+// gives the same bits.
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -13,6 +13,7 @@
 #include "adapter/adapter_set.h"
 #include "model/batch.h"
 #include "model/model.h"
+#include "model/workspace.h"
 #include "tensor/matrix.h"
 
 namespace strata::model {
@@ -38,7 +39,8 @@ struct FullGradients {
 struct DecoderOptions {
   bool recompute =
       false;  // keep only each layer's input and run the layer again in the backward pass
-  std::size_t logit_bytes = 16u << 20;  // memory for one chunk of logits
+  std::size_t logit_bytes = 64u << 20;  // memory for the logits under way at a time, all threads
+  std::size_t block_rows = 256;         // tokens a compute thread takes through a layer at a time
 };
 
 /// What to differentiate and how much each record weighs.
@@ -73,8 +75,9 @@ struct CacheStep {
 
 class Decoder {
  public:
-  /// `model` is borrowed and must outlive this; its parameters may change between calls.
-  explicit Decoder(const Model& model, DecoderOptions options = {});
+  /// `model` and `workspace` are borrowed and must outlive this; the model's parameters may change
+  /// between calls, and the workspace may serve others between calls.
+  Decoder(const Model& model, Workspace& workspace, DecoderOptions options = {});
   Decoder(Decoder&&) noexcept;
   ~Decoder();
 
@@ -90,8 +93,10 @@ class Decoder {
   [[nodiscard]] tensor::Matrix extend(KvCache& cache, std::span<const CacheStep> steps,
                                       const adapter::AdapterSet* adapters);
 
-  /// Bytes of all buffers.
-  [[nodiscard]] std::size_t buffer_bytes() const;
+  /// The compute threads it works with, for what comes before and after a pass.
+  [[nodiscard]] tensor::Team& team() const;
+  /// Where the calling thread's time is recorded; null when nobody asked.
+  [[nodiscard]] sys::Timeline* timeline() const;
 
  private:
   struct Impl;

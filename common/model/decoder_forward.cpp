@@ -2,22 +2,32 @@
 
 #include "model/decoder_impl.h"
 #include "model/ops/activation.h"
-#include "tensor/parallel.h"
 
 namespace strata::model {
 
 using tensor::ConstMatrixView;
+using tensor::DType;
 using tensor::MatrixView;
+using tensor::TypedRows;
 
 namespace {
 
 void copy_rows(MatrixView out, ConstMatrixView in) {
-  tensor::parallel_for(in.rows, 32, [&](std::size_t first, std::size_t last) {
-    for (std::size_t t = first; t < last; ++t) std::copy_n(in.row(t), in.cols, out.row(t));
-  });
+  for (std::size_t t = 0; t < in.rows; ++t) std::copy_n(in.row(t), in.cols, out.row(t));
 }
 
 }  // namespace
+
+LayerCache& Decoder::Impl::cache_of(std::size_t layer) {
+  return layer >= pass.first_kept && !options.recompute ? work.caches[layer] : work.scratch;
+}
+
+MatrixView Decoder::Impl::stream_of(std::size_t layer) {
+  const DecoderConfig& c = model.config();
+  if (layer >= pass.first_kept && layer < c.layers)
+    return work.caches[layer].x.matrix(layout.rows(), c.hidden);
+  return (layer % 2 == 0 ? work.hidden : work.hidden2).matrix(layout.rows(), c.hidden);
+}
 
 MatrixView Decoder::Impl::q_of(LayerCache& cache) {
   const DecoderConfig& c = model.config();
@@ -34,159 +44,195 @@ MatrixView Decoder::Impl::v_of(LayerCache& cache) {
   return cache.qkv.matrix(layout.rows(), c.query_width() + 2 * c.kv_width())
       .cols_from(c.query_width() + c.kv_width(), c.kv_width());
 }
-
-std::size_t Decoder::Impl::site_in_layer(std::size_t site) const {
-  return site - model.layers()[model.linears()[site].layer]
-                    .qkv.front();  // sites of a layer stand in one run
+// Where attention leaves its floats.
+MatrixView Decoder::Impl::attended_of(LayerCache& cache) {
+  return (compute() == DType::kF32 ? cache.attended : work.attended)
+      .matrix(layout.rows(), model.config().query_width());
 }
 
-void Decoder::Impl::embed(MatrixView x) {
+std::size_t Decoder::Impl::site_in_layer(std::size_t site) const {
+  // Sites of a layer stand in one run.
+  return site - model.layers()[model.linears()[site].layer].qkv.front();
+}
+
+void Decoder::Impl::embed(Block rows, MatrixView x) {
   const Parameter& table = model.parameters()[model.embedding()];
-  tensor::parallel_for(x.rows, 32, [&](std::size_t first, std::size_t last) {
-    for (std::size_t t = first; t < last; ++t)
-      table.copy_row(static_cast<std::size_t>(layout.tokens[t]), x.row(t));
-  });
+  for (std::size_t t = rows.first; t < rows.first + rows.count; ++t)
+    table.copy_row(static_cast<std::size_t>(layout.tokens[t]), x.row(t));
   if (model.positions() == kNone) return;
   const Parameter& learned = model.parameters()[model.positions()];
   std::vector<float> row(x.cols);
-  for (std::size_t t = 0; t < x.rows; ++t) {
+  for (std::size_t t = rows.first; t < rows.first + rows.count; ++t) {
     learned.copy_row(layout.positions[t], row.data());
     for (std::size_t i = 0; i < x.cols; ++i) x.row(t)[i] += row[i];
   }
 }
 
-void Decoder::Impl::linear(std::size_t site, const tensor::Operand& x, MatrixView y,
-                           bool accumulate, LayerCache& cache, const adapter::AdapterSet* adapters,
-                           adapter::AdapterPass& adapter_pass) {
+void Decoder::Impl::linear(Member& m, std::size_t site, Block rows, const tensor::Operand& x,
+                           MatrixView y, bool accumulate, LayerCache& cache) {
   const LinearSite& where = model.linears()[site];
-  gemm.multiply(y, x, model.parameters()[where.weight].operand().t(), accumulate);
+  product(m, y, x, model.parameters()[where.weight].operand().t(), accumulate, "base product");
   if (where.bias != kNone) add_bias(y, model.parameters()[where.bias].vector().data());
-  const adapter::Adapter* adapter = adapters != nullptr ? adapters->at(site) : nullptr;
-  if (adapter == nullptr) return;
-  adapter->forward(adapter_pass, x, y,
-                   cache.saved[site_in_layer(site)].matrix(y.rows, adapter->saved_width()));
+  if (sites[site] == nullptr) return;
+  const sys::Span span(m.timeline, "adapter",
+                       2.0 * static_cast<double>(y.rows * sites[site]->rank()) *
+                           static_cast<double>(where.d_in + where.d_out));
+  auto lent = adapter_pass(m, rows.first);
+  const MatrixView saved =
+      cache.saved[site_in_layer(site)].matrix(layout.rows(), sites[site]->saved_width());
+  sites[site]->forward(lent, x, y, saved.rows_from(rows.first, rows.count));
 }
 
-void Decoder::Impl::normalise(std::size_t gain, std::size_t bias, ConstMatrixView x, MatrixView y,
-                              Buffer& rstd, Buffer& mean) {
-  const bool layer_norm = model.config().norm == NormKind::kLayer;
-  const NormStats stats{rstd.floats(x.rows), layer_norm ? mean.floats(x.rows) : std::span<float>{}};
-  if (layer_norm) {
-    layer_norm_stats(stats, x, model.config().norm_epsilon);
-  } else {
-    rms_norm_stats(stats, x, model.config().norm_epsilon);
-  }
-  const auto parameters = model.parameters();
-  norm_apply(y, x, stats, parameters[gain].vector(),
-             bias != kNone ? parameters[bias].vector() : std::span<const float>{});
-}
-
-void Decoder::Impl::attend(std::size_t layer, LayerCache& cache, KvCache* kv) {
+void Decoder::Impl::norm_and_turn(Member& m, std::size_t layer, Block rows, LayerCache& cache) {
   const DecoderConfig& c = model.config();
-  const MatrixView q = q_of(cache);
-  const MatrixView k = k_of(cache);
-  const MatrixView v = v_of(cache);
-  const std::size_t rows = layout.rows();
+  const MatrixView q = q_of(cache).rows_from(rows.first, rows.count);
+  const MatrixView k = k_of(cache).rows_from(rows.first, rows.count);
   if (c.qk_norm) {
-    // Each head of q and k is a row of width d: T * (H + H_kv) rows, gathered so that the raw
-    // values stay for backward.
+    // Each head of q and k is a row of width d. The raw values stay for the backward pass.
     const std::size_t both = c.heads + c.kv_heads;
     const LayerParts& parts = model.layers()[layer];
-    const MatrixView raw = cache.qk_raw.matrix(rows, both * c.head_dim);
+    const MatrixView raw =
+        cache.qk_raw.matrix(layout.rows(), both * c.head_dim).rows_from(rows.first, rows.count);
+    const auto rstd = cache.qk_rstd.floats(layout.rows() * both).subspan(rows.first * both);
     copy_rows(raw.cols_from(0, q.cols), q);
     copy_rows(raw.cols_from(q.cols, k.cols), k);
-    const auto rstd = cache.qk_rstd.floats(rows * both);
-    const ConstMatrixView per_head(raw.data, rows * both, c.head_dim);
-    rms_norm_stats({rstd, {}}, per_head, c.norm_epsilon);
-    for (std::size_t t = 0; t < rows; ++t) {
+    for (std::size_t t = 0; t < rows.count; ++t) {
       const auto part = [&](MatrixView out, std::size_t first, std::size_t heads,
                             std::size_t gain) {
-        norm_apply(
-            MatrixView(out.row(t), heads, c.head_dim), per_head.rows_from(t * both + first, heads),
-            {rstd.subspan(t * both + first, heads), {}}, model.parameters()[gain].vector(), {});
+        norm_forward(MatrixView(out.row(t), heads, c.head_dim),
+                     {rstd.subspan(t * both + first, heads), {}},
+                     ConstMatrixView(raw.row(t) + first * c.head_dim, heads, c.head_dim),
+                     norm_weights(gain, kNone), m.rows.floats(c.head_dim).data());
       };
       part(q, 0, c.heads, parts.q_norm);
       part(k, c.heads, c.kv_heads, parts.k_norm);
     }
   }
-  if (c.position == PositionKind::kRotary) {
-    rope_apply(q, c.head_dim, layout.positions, rope, false);
-    rope_apply(k, c.head_dim, layout.positions, rope, false);
-  }
-  const MatrixView out = cache.attended.matrix(rows, c.query_width());
-  if (kv == nullptr) {
-    attention_forward(out, cache.lse.matrix(rows, c.heads), q, k, v, layout.segments,
-                      attention_shape(layer));
-    return;
-  }
-  for (const AttentionSegment& s : layout.segments) {
-    const std::size_t first = s.k_first + s.k_count - s.q_count;
-    copy_rows(kv->k_[layer].view().rows_from(first, s.q_count), k.rows_from(s.q_first, s.q_count));
-    copy_rows(kv->v_[layer].view().rows_from(first, s.q_count), v.rows_from(s.q_first, s.q_count));
-  }
-  attention_forward(out, MatrixView(), q, kv->k_[layer].view(), kv->v_[layer].view(),
-                    layout.segments, attention_shape(layer));
+  if (c.position != PositionKind::kRotary) return;
+  const auto positions = std::span<const std::uint32_t>(layout.positions).subspan(rows.first);
+  rope_apply(q, c.head_dim, positions, rope, false);
+  rope_apply(k, c.head_dim, positions, rope, false);
 }
 
-void Decoder::Impl::forward_layer(std::size_t layer, ConstMatrixView x, MatrixView out,
-                                  LayerCache& cache, const adapter::AdapterSet* adapters,
-                                  adapter::AdapterPass& adapter_pass, KvCache* kv) {
+// The first half of a layer up to attention: norm, q, k, v.
+void Decoder::Impl::attention_input(Member& m, std::size_t layer, Block rows) {
   const DecoderConfig& c = model.config();
   const LayerParts& parts = model.layers()[layer];
-  const std::size_t rows = layout.rows();
-  const MatrixView h = normed.matrix(rows, c.hidden);
-
-  normalise(parts.norm1, parts.norm1_bias, x, h, cache.rstd1, cache.mean1);
+  LayerCache& cache = cache_of(layer);
+  const MatrixView x = stream_of(layer).rows_from(rows.first, rows.count);
+  const TypedRows h = m.normed.typed(rows.count, c.hidden, compute());
   {
-    const auto in = as_operand(h, x_half);
-    const MatrixView qkv = cache.qkv.matrix(rows, c.query_width() + 2 * c.kv_width());
-    std::size_t column = 0;
-    for (const std::size_t site : parts.qkv) {
-      const std::size_t width = model.linears()[site].d_out;
-      linear(site, in, qkv.cols_from(column, width), false, cache, adapters, adapter_pass);
-      column += width;
-    }
+    const sys::Span span(m.timeline, "norm", 0.0);
+    norm_forward(h, norm_stats(cache.rstd1, cache.mean1, rows), x,
+                 norm_weights(parts.norm1, parts.norm1_bias), m.rows.floats(c.hidden).data());
   }
-  attend(layer, cache, kv);
-  const MatrixView mid = cache.mid.matrix(rows, c.hidden);
-  copy_rows(mid, x);
-  linear(parts.o, as_operand(cache.attended.matrix(rows, c.query_width()), x_half), mid, true,
-         cache, adapters, adapter_pass);
-
-  normalise(parts.norm2, parts.norm2_bias, mid, h, cache.rstd2, cache.mean2);
-  const MatrixView up = cache.up.matrix(rows, c.intermediate);
-  const MatrixView act = inner.matrix(rows, c.intermediate);
-  {
-    const auto in = as_operand(h, x_half);
-    linear(parts.up, in, up, false, cache, adapters, adapter_pass);
-    if (c.mlp == MlpKind::kSwiGlu) {
-      const MatrixView gate = cache.gate.matrix(rows, c.intermediate);
-      linear(parts.gate, in, gate, false, cache, adapters, adapter_pass);
-      swiglu_forward(act, gate, up);
-    } else {
-      gelu_forward(act, up);
-    }
+  const MatrixView qkv = cache.qkv.matrix(layout.rows(), c.query_width() + 2 * c.kv_width())
+                             .rows_from(rows.first, rows.count);
+  std::size_t column = 0;
+  for (const std::size_t site : parts.qkv) {
+    const std::size_t width = model.linears()[site].d_out;
+    linear(m, site, rows, h, qkv.cols_from(column, width), false, cache);
+    column += width;
   }
-  copy_rows(out, mid);
-  linear(parts.down, as_operand(act, x_half), out, true, cache, adapters, adapter_pass);
+  const sys::Span span(m.timeline, "rotary", 0.0);
+  norm_and_turn(m, layer, rows, cache);
 }
 
-MatrixView Decoder::Impl::forward(const adapter::AdapterSet* adapters,
-                                  adapter::AdapterPass& adapter_pass, std::size_t first_kept,
-                                  KvCache* kv) {
+void Decoder::Impl::attend(std::size_t layer) {
   const DecoderConfig& c = model.config();
-  const std::size_t rows = layout.rows();
-  const auto stream_of = [&](std::size_t layer) {  // where the input of `layer` lives
-    if (layer >= first_kept && layer < c.layers) return caches[layer].x.matrix(rows, c.hidden);
-    return (layer % 2 == 0 ? hidden : hidden2).matrix(rows, c.hidden);
-  };
-  embed(stream_of(0));
-  for (std::size_t layer = 0; layer < c.layers; ++layer) {
-    const bool keep = layer >= first_kept && !options.recompute;
-    forward_layer(layer, stream_of(layer), stream_of(layer + 1),
-                  keep ? caches[layer] : caches.back(), adapters, adapter_pass, kv);
+  LayerCache& cache = cache_of(layer);
+  const AttentionShape shape = attention_shape(layer);
+  AttentionInput in{q_of(cache), k_of(cache), v_of(cache),
+                    cache.lse.matrix(layout.rows(), c.heads)};
+  if (pass.kv != nullptr) {
+    const MatrixView k = pass.kv->k_[layer].view();
+    const MatrixView v = pass.kv->v_[layer].view();
+    for (const AttentionSegment& s : layout.segments) {
+      const std::size_t first = s.k_first + s.k_count - s.q_count;
+      copy_rows(k.rows_from(first, s.q_count), k_of(cache).rows_from(s.q_first, s.q_count));
+      copy_rows(v.rows_from(first, s.q_count), v_of(cache).rows_from(s.q_first, s.q_count));
+    }
+    in.k = k;
+    in.v = v;
+    in.lse = MatrixView();
   }
-  return stream_of(c.layers);
+  const MatrixView out = attended_of(cache);
+  work.team.for_tasks(layout.attention.size(), [&](std::size_t i, int member) {
+    Member& m = work.members[static_cast<std::size_t>(member)];
+    const AttentionTask& task = layout.attention[i];
+    const sys::Span span(m.timeline, "attention", 0.0);
+    attention_forward(out, in, layout.segments[task.segment], task, shape, m.attention);
+  });
+}
+
+// The rest of the layer: attention's output layer, then the MLP. out: the block's rows of the next
+// layer's input.
+void Decoder::Impl::attention_output(Member& m, std::size_t layer, Block rows, MatrixView out) {
+  const DecoderConfig& c = model.config();
+  const LayerParts& parts = model.layers()[layer];
+  LayerCache& cache = cache_of(layer);
+  const std::size_t n = layout.rows();
+  const bool f32 = compute() == DType::kF32;
+  const TypedRows attended =
+      cache.attended.typed(n, c.query_width(), compute()).rows_from(rows.first, rows.count);
+  const MatrixView mid = cache.mid.matrix(n, c.hidden).rows_from(rows.first, rows.count);
+  {
+    const sys::Span span(m.timeline, "copy", 0.0);
+    if (!f32) attended.take(attended_of(cache).rows_from(rows.first, rows.count));
+    copy_rows(mid, stream_of(layer).rows_from(rows.first, rows.count));
+  }
+  linear(m, parts.o, rows, attended, mid, true, cache);
+
+  const TypedRows h = m.normed.typed(rows.count, c.hidden, compute());
+  {
+    const sys::Span span(m.timeline, "norm", 0.0);
+    norm_forward(h, norm_stats(cache.rstd2, cache.mean2, rows), mid,
+                 norm_weights(parts.norm2, parts.norm2_bias), m.rows.floats(c.hidden).data());
+  }
+  // Products leave floats: in f32 where they are kept, else beside, rounded when both are there.
+  const auto floats_of = [&](Buffer& kept, Buffer& own) {
+    return f32 ? kept.matrix(n, c.intermediate).rows_from(rows.first, rows.count)
+               : own.matrix(rows.count, c.intermediate);
+  };
+  const auto keep = [&](Buffer& kept, ConstMatrixView values) {
+    if (f32 || layer < pass.first_kept) return;
+    kept.typed(n, c.intermediate, compute()).rows_from(rows.first, rows.count).take(values);
+  };
+  const bool gated = c.mlp == MlpKind::kSwiGlu;
+  const MatrixView up = floats_of(cache.up, m.up);
+  const MatrixView gate = gated ? floats_of(cache.gate, m.gate) : MatrixView();
+  const TypedRows act = m.act.typed(rows.count, c.intermediate, compute());
+  if (gated) linear(m, parts.gate, rows, h, gate, false, cache);
+  linear(m, parts.up, rows, h, up, false, cache);
+  {
+    const sys::Span span(m.timeline, "activation", 0.0);
+    float* scratch = m.rows.floats(kActivationScratch * c.intermediate).data();
+    if (gated) {
+      swiglu_forward(act, gate, up, scratch);
+      keep(cache.gate, gate);
+    } else {
+      gelu_forward(act, up, scratch);
+    }
+    keep(cache.up, up);
+    copy_rows(out, mid);
+  }
+  linear(m, parts.down, rows, act, out, true, cache);
+}
+
+MatrixView Decoder::Impl::forward() {
+  const std::size_t layers = model.config().layers;
+  over_blocks([&](Block rows, Member& m) {
+    embed(rows, stream_of(0));
+    attention_input(m, 0, rows);
+  });
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    attend(layer);
+    over_blocks([&](Block rows, Member& m) {
+      attention_output(m, layer, rows, stream_of(layer + 1).rows_from(rows.first, rows.count));
+      if (layer + 1 < layers) attention_input(m, layer + 1, rows);
+    });
+  }
+  return stream_of(layers);
 }
 
 }  // namespace strata::model

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "tensor/parallel.h"
-
 namespace strata::model {
 
 /// Walks the decoder's parts in one fixed order and asks `source` for each tensor, so that loading
@@ -190,15 +188,17 @@ std::size_t Model::parameter_count() const {
   return n;
 }
 
-Sha256 Model::state_hash() const {
+Sha256 Model::state_hash(tensor::Team* team) const {
   std::vector<std::size_t> order(parameters_.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     return parameters_[a].name() < parameters_[b].name();
   });
   std::vector<Sha256> hashes(parameters_.size());
-  tensor::parallel_tasks(order.size(),
-                         [&](std::size_t i) { hashes[order[i]] = parameters_[order[i]].hash(); });
+  tensor::Team alone;
+  (team != nullptr ? *team : alone).for_tasks(order.size(), [&](std::size_t i, int) {
+    hashes[order[i]] = parameters_[order[i]].hash();
+  });
   Hasher root;
   for (const std::size_t i : order) {
     root.add(parameters_[i].name());

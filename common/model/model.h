@@ -18,6 +18,7 @@
 #include "model/parameter.h"
 #include "sys/disk.h"
 #include "sys/random.h"
+#include "tensor/team.h"
 
 namespace strata::model {
 
@@ -73,7 +74,7 @@ class Model {
 
   /// SHA-256 over (name, SHA-256 of the f32 values) of all tensors in name order: the same for
   /// every party that holds the same model, however it is stored.
-  [[nodiscard]] Sha256 state_hash() const;
+  [[nodiscard]] Sha256 state_hash(tensor::Team* team = nullptr) const;
   [[nodiscard]] std::size_t owned_bytes() const;
 
  private:

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "tensor/convert.h"
-#include "tensor/parallel.h"
 
 namespace strata::model {
 namespace {

@@ -1,7 +1,9 @@
 #include "tensor/gemm.h"
 
 #include <dnnl.h>
+#include <omp.h>
 
+#include <algorithm>
 #include <map>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <tuple>
@@ -14,8 +16,8 @@
 namespace strata::tensor {
 namespace {
 
-std::size_t logical_rows(const Operand& x) { return x.transposed ? x.cols : x.rows; }
-std::size_t logical_cols(const Operand& x) { return x.transposed ? x.rows : x.cols; }
+// oneDNN asks OpenMP how many threads the calling one may use: itself, always.
+void stay_on_this_thread() { omp_set_num_threads(1); }
 
 void zero(MatrixView out) {
   for (std::size_t i = 0; i < out.rows; ++i) std::fill_n(out.row(i), out.cols, 0.0f);
@@ -25,8 +27,8 @@ using Key = std::tuple<std::size_t, std::size_t, std::size_t, std::size_t, std::
                        int, float>;
 
 dnnl::memory::desc operand_desc(const Operand& x) {
-  const auto rows = static_cast<dnnl::memory::dim>(logical_rows(x));
-  const auto cols = static_cast<dnnl::memory::dim>(logical_cols(x));
+  const auto rows = static_cast<dnnl::memory::dim>(x.logical_rows());
+  const auto cols = static_cast<dnnl::memory::dim>(x.logical_cols());
   const auto stride = static_cast<dnnl::memory::dim>(x.stride);
   const dnnl::memory::dims strides =
       x.transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1};
@@ -37,17 +39,18 @@ dnnl::memory::desc operand_desc(const Operand& x) {
 
 }  // namespace
 
-void small_gemm(MatrixView out, const Operand& a, const Operand& b, bool accumulate, float scale) {
+void float_gemm(MatrixView out, const Operand& a, const Operand& b, bool accumulate, float scale) {
   const std::size_t m = out.rows;
   const std::size_t n = out.cols;
-  const std::size_t k = logical_cols(a);
-  check(logical_rows(a) == m && logical_cols(b) == n && logical_rows(b) == k,
+  const std::size_t k = a.logical_cols();
+  check(a.logical_rows() == m && b.logical_cols() == n && b.logical_rows() == k,
         "matrix product: shapes do not agree");
   if (m == 0 || n == 0) return;
   if (k == 0) {
     if (!accumulate) zero(out);
     return;
   }
+  stay_on_this_thread();
   const auto status =
       dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', static_cast<dnnl_dim_t>(m),
                  static_cast<dnnl_dim_t>(n), static_cast<dnnl_dim_t>(k), scale,
@@ -91,13 +94,13 @@ struct Gemm::State {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
   std::map<Key, dnnl::matmul> primitives;
-  std::vector<float> wide_a, wide_b;  // portable path: operands widened to float
+  std::vector<float> wide_a, wide_b;  // portable path: tiles widened to float
 
   const dnnl::matmul& primitive(MatrixView out, const Operand& a, const Operand& b, bool accumulate,
                                 float scale) {
     const int flags = (a.transposed ? 1 : 0) | (b.transposed ? 2 : 0) | (accumulate ? 4 : 0);
-    const Key key{out.rows, out.cols,   logical_cols(a), a.stride,
-                  b.stride, out.stride, flags,           scale};
+    const Key key{out.rows, out.cols, a.logical_cols(), a.stride, b.stride, out.stride,
+                  flags,    scale};
     const auto found = primitives.find(key);
     if (found != primitives.end()) return found->second;
     dnnl::primitive_attr attributes;
@@ -116,6 +119,7 @@ struct Gemm::State {
   }
 
   void run(MatrixView out, const Operand& a, const Operand& b, bool accumulate, float scale) {
+    stay_on_this_thread();
     const dnnl::matmul& product = primitive(out, a, b, accumulate, scale);
     const dnnl::memory src(operand_desc(a), engine, const_cast<void*>(a.data));
     const dnnl::memory weights(operand_desc(b), engine, const_cast<void*>(b.data));
@@ -124,11 +128,24 @@ struct Gemm::State {
                     {{DNNL_ARG_SRC, src}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, dst}});
     stream.wait();
   }
+
+  void multiply(MatrixView out, const Operand& a, const Operand& b, bool accumulate, float scale);
+  void multiply_widened(MatrixView out, const Operand& a, const Operand& b, bool accumulate,
+                        float scale);
 };
 
 namespace {
+
+// Rows [first, first + count) of op(x), and columns likewise.
+Operand logical_rows_of(const Operand& x, std::size_t first, std::size_t count) {
+  return x.transposed ? x.cols_from(first, count) : x.rows_from(first, count);
+}
+Operand logical_cols_of(const Operand& x, std::size_t first, std::size_t count) {
+  return x.transposed ? x.rows_from(first, count) : x.cols_from(first, count);
+}
+
 Operand widen(const Operand& x, std::vector<float>& buffer) {
-  buffer.resize(x.rows * x.cols);
+  buffer.resize(std::max(buffer.size(), x.rows * x.cols));
   for (std::size_t i = 0; i < x.rows; ++i) {
     to_float(buffer.data() + i * x.cols, static_cast<const BFloat16*>(x.data) + i * x.stride,
              x.cols);
@@ -137,7 +154,51 @@ Operand widen(const Operand& x, std::vector<float>& buffer) {
   wide.transposed = x.transposed;
   return wide;
 }
+
+// Calls piece(first, count) on a long multiple-of-`step` head of [0, n) and on the rest. Numbers of
+// tokens differ from batch to batch, and every new shape costs oneDNN a new kernel: cut like this,
+// a whole run needs only a few dozen.
+template <class Piece>
+void in_known_lengths(std::size_t n, std::size_t step, const Piece& piece) {
+  const std::size_t head = n - n % step;
+  if (head > 0) piece(std::size_t{0}, head);
+  if (head < n) piece(head, n - head);
+}
+
 }  // namespace
+
+// Tokens are the rows of the result (forward, input gradients) or what is summed over (gradients of
+// weights, where the left operand is transposed).
+void Gemm::State::multiply(MatrixView out, const Operand& a, const Operand& b, bool accumulate,
+                           float scale) {
+  if (a.transposed) {
+    in_known_lengths(a.logical_cols(), 32, [&](std::size_t first, std::size_t count) {
+      run(out, logical_cols_of(a, first, count), logical_rows_of(b, first, count),
+          accumulate || first > 0, scale);
+    });
+    return;
+  }
+  in_known_lengths(out.rows, 16, [&](std::size_t first, std::size_t count) {
+    run(out.rows_from(first, count), a.rows_from(first, count), b, accumulate, scale);
+  });
+}
+
+// Tile by tile, so that a large weight is never held in float as a whole.
+void Gemm::State::multiply_widened(MatrixView out, const Operand& a, const Operand& b,
+                                   bool accumulate, float scale) {
+  constexpr std::size_t kTile = 2048;
+  const std::size_t inner = a.logical_cols();
+  for (std::size_t k = 0; k < inner; k += kTile) {
+    const std::size_t depth = std::min(kTile, inner - k);
+    const Operand left = widen(logical_cols_of(a, k, depth), wide_a);
+    const Operand right = logical_rows_of(b, k, depth);
+    for (std::size_t n = 0; n < out.cols; n += kTile) {
+      const std::size_t width = std::min(kTile, out.cols - n);
+      float_gemm(out.cols_from(n, width), left, widen(logical_cols_of(right, n, width), wide_b),
+                 accumulate || k > 0, scale);
+    }
+  }
+}
 
 Gemm::Gemm() : state_(std::make_unique<State>()) {}
 Gemm::Gemm(Gemm&&) noexcept = default;
@@ -147,20 +208,17 @@ Gemm::~Gemm() = default;
 void Gemm::multiply(MatrixView out, const Operand& a, const Operand& b, bool accumulate,
                     float scale) {
   check(a.dtype == b.dtype, "matrix product: operand types differ");
-  if (a.dtype == DType::kF32) return small_gemm(out, a, b, accumulate, scale);
-  check(logical_rows(a) == out.rows && logical_cols(b) == out.cols &&
-            logical_rows(b) == logical_cols(a),
+  if (a.dtype == DType::kF32) return float_gemm(out, a, b, accumulate, scale);
+  check(a.logical_rows() == out.rows && b.logical_cols() == out.cols &&
+            b.logical_rows() == a.logical_cols(),
         "matrix product: shapes do not agree");
   if (out.rows == 0 || out.cols == 0) return;
-  if (logical_cols(a) == 0) {
+  if (a.logical_cols() == 0) {
     if (!accumulate) zero(out);
     return;
   }
-  if (has_fast_bf16()) {
-    state_->run(out, a, b, accumulate, scale);
-  } else {
-    small_gemm(out, widen(a, state_->wide_a), widen(b, state_->wide_b), accumulate, scale);
-  }
+  if (has_fast_bf16()) return state_->multiply(out, a, b, accumulate, scale);
+  state_->multiply_widened(out, a, b, accumulate, scale);
 }
 
 }  // namespace strata::tensor

@@ -39,11 +39,20 @@ struct Operand {
     other.rows = count;
     return other;
   }
+  /// Columns [first, first + count) as stored.
+  [[nodiscard]] Operand cols_from(std::size_t first, std::size_t count) const {
+    Operand other = *this;
+    other.data = static_cast<const std::byte*>(data) + first * size_of(dtype);
+    other.cols = count;
+    return other;
+  }
+  [[nodiscard]] std::size_t logical_rows() const { return transposed ? cols : rows; }
+  [[nodiscard]] std::size_t logical_cols() const { return transposed ? rows : cols; }
 };
 
-/// The products of one thread of training: oneDNN engine, stream and the primitives made so far, by
-/// shape. Not thread-safe; threads inside a product are those of set_thread_count(). Same operands,
-/// same thread count: same bits.
+/// The products of one thread: oneDNN engine, stream and the bf16 primitives made so far, by shape.
+/// Not thread-safe: each member of a team has its own. A product runs on the calling thread alone
+/// (tensor/team.h shares work out), so its bits depend on its operands only.
 class Gemm {
  public:
   Gemm();
@@ -61,9 +70,8 @@ class Gemm {
   std::unique_ptr<State> state_;
 };
 
-/// out = scale * op(a) op(b) [+ out] in float on the calling thread's team: for small products
-/// inside parallel loops.
-void small_gemm(MatrixView out, const Operand& a, const Operand& b, bool accumulate,
+/// The float product alone, without a state to keep.
+void float_gemm(MatrixView out, const Operand& a, const Operand& b, bool accumulate,
                 float scale = 1.0f);
 
 /// Whether this CPU multiplies bf16 natively or by oneDNN's emulation; otherwise Gemm widens to

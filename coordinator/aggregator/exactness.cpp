@@ -7,7 +7,7 @@
 
 #include "coordinator/aggregator/factor_mean.h"
 #include "tensor/linalg.h"
-#include "tensor/parallel.h"
+#include "tensor/team.h"
 
 namespace strata::coordinator {
 namespace {
@@ -122,12 +122,13 @@ double ratio(double part2, double whole2) {
 
 }  // namespace
 
-Exactness measure_exactness(const UpdateSet& set, const Aggregate& merged) {
+Exactness measure_exactness(const UpdateSet& set, const Aggregate& merged, tensor::Team* team) {
   const auto& shapes = set.tensors();
   const bool averages = can_average(set);
   const std::vector<adapter::TensorShapes::value_type> tensors(shapes.begin(), shapes.end());
   std::vector<TensorSums> sums(tensors.size());
-  tensor::parallel_tasks(tensors.size(), [&](std::size_t i) {
+  tensor::Team alone;
+  (team != nullptr ? *team : alone).for_tasks(tensors.size(), [&](std::size_t i, int) {
     const auto& [name, shape] = tensors[i];
     sums[i] = measure_tensor(name, shape.first, shape.second, set, merged, averages);
   });

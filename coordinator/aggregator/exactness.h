@@ -17,8 +17,9 @@ struct Exactness {
   double update_norm = 0.0;  // ||mean||_F
 };
 
-/// `merged` is what was applied: the packet's terms, or the mean factors. Uses the calling thread's
-/// team; fixed order of sums.
-[[nodiscard]] Exactness measure_exactness(const UpdateSet& set, const Aggregate& merged);
+/// `merged` is what was applied: the packet's terms, or the mean factors. Fixed order of
+/// sums, for any team.
+[[nodiscard]] Exactness measure_exactness(const UpdateSet& set, const Aggregate& merged,
+                                          tensor::Team* team = nullptr);
 
 }  // namespace strata::coordinator

@@ -30,7 +30,8 @@ std::vector<double> losses(GoldenRun& run, const adapter::AdapterConfig& config,
   auto optimizer = make_optimizer(training.optimizer).value();
   auto schedule = Schedule::make(training.schedule, static_cast<std::int64_t>(steps)).value();
   trainable->begin_round(run.model);
-  model::Decoder decoder(trainable->model());
+  model::Workspace workspace(2);
+  model::Decoder decoder(trainable->model(), workspace);
   model::PackedBatch batch;
   const auto examples = examples_of(run.golden);
   const std::vector<std::size_t> records{0, 1, 2};
@@ -138,7 +139,8 @@ TEST(LocalTrainer, SameSeedGivesTheSameUpdateBits) {
             .value();
     observe::NullObserver nobody;
     const auto clock = sys::make_posix_clock();
-    RoundTools tools{.clock = *clock, .observer = nobody};
+    model::Workspace workspace(2);
+    RoundTools tools{.clock = *clock, .observer = nobody, .workspace = workspace};
     return trainer.run_round(run.model, {.round = 1}, tools).value().update;
   };
   const auto first = update();
@@ -167,7 +169,8 @@ TEST(LocalTrainer, ADivergingClientIsAnErrorThatNamesItAndTheStep) {
           .value();
   observe::NullObserver nobody;
   const auto clock = sys::make_posix_clock();
-  RoundTools tools{.clock = *clock, .observer = nobody};
+  model::Workspace workspace(2);
+  RoundTools tools{.clock = *clock, .observer = nobody, .workspace = workspace};
   const auto result = trainer.run_round(run.model, {.round = 1}, tools);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ErrorCode::kNumeric);

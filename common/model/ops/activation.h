@@ -1,27 +1,34 @@
 #pragma once
-// The MLP's element-wise halves. T tokens, F inner width; all T x F.
-//   SwiGLU  act = silu(gate) * up,  silu(z) = z sigmoid(z) Shazeer 2020 GELU    act = up/2 (1 +
-//   tanh(sqrt(2/pi) (up + 0.044715 up^3)))                                     Hendrycks & Gimpel
-//   2016
+// The MLP's element-wise halves, on the calling thread. T tokens, F inner width; all T x F.
+//   SwiGLU  act = silu(gate) * up,  silu(z) = z sigmoid(z)                        Shazeer 2020
+//   GELU    act = up/2 (1 + tanh(sqrt(2/pi) (up + 0.044715 up^3)))
+//                                                               Hendrycks & Gimpel 2016
+// `scratch`: kActivationScratch rows of F floats.
 #include "tensor/matrix.h"
+#include "tensor/typed_rows.h"
 
 namespace strata::model {
 
-void swiglu_forward(tensor::MatrixView act, tensor::ConstMatrixView gate,
-                    tensor::ConstMatrixView up);
-/// dgate and dup overwritten; either may be the memory of dact.
-void swiglu_backward(tensor::MatrixView dgate, tensor::MatrixView dup, tensor::ConstMatrixView dact,
-                     tensor::ConstMatrixView gate, tensor::ConstMatrixView up);
+inline constexpr std::size_t kActivationScratch = 5;
 
-void gelu_forward(tensor::MatrixView act, tensor::ConstMatrixView up);
-/// dup overwritten; may be the memory of dact.
-void gelu_backward(tensor::MatrixView dup, tensor::ConstMatrixView dact,
-                   tensor::ConstMatrixView up);
+void swiglu_forward(tensor::TypedRows act, tensor::ConstMatrixView gate, tensor::ConstMatrixView up,
+                    float* scratch);
+/// act (again), dgate and dup from dact: all overwritten.
+void swiglu_backward(tensor::TypedRows act, tensor::TypedRows dgate, tensor::TypedRows dup,
+                     tensor::ConstMatrixView dact, tensor::TypedRows gate, tensor::TypedRows up,
+                     float* scratch);
+/// act alone, again.
+void swiglu_again(tensor::TypedRows act, tensor::TypedRows gate, tensor::TypedRows up,
+                  float* scratch);
+
+void gelu_forward(tensor::TypedRows act, tensor::ConstMatrixView up, float* scratch);
+/// act (again) and dup from dact: both overwritten.
+void gelu_backward(tensor::TypedRows act, tensor::TypedRows dup, tensor::ConstMatrixView dact,
+                   tensor::TypedRows up, float* scratch);
+void gelu_again(tensor::TypedRows act, tensor::TypedRows up, float* scratch);
 
 /// x[t] += bias for every row; db += column sums of dy.
 void add_bias(tensor::MatrixView x, const float* bias);
 void bias_backward(float* db, tensor::ConstMatrixView dy);
-/// y += x.
-void add_rows(tensor::MatrixView y, tensor::ConstMatrixView x);
 
 }  // namespace strata::model

@@ -1,7 +1,7 @@
 #pragma once
 // Causal attention over packed records: block-diagonal, grouped-query, optional sliding window,
-// computed block by block of queries, so that no more than a block of one head's scores exists at a
-// time.
+// computed block by block of queries for all heads that share a key head, so that no more than a
+// block of their scores exists at a time. Each call works on the calling thread.
 //   O = softmax(Q K^T / sqrt(d) + mask) V;  query i of a segment sees keys max(0, i - window + 1)
 //   .. i       (window 0: all)
 // Rows are tokens. Q, O: T x H*d; K, V: T_k x H_kv*d; head h uses key/value head h / (H / H_kv).
@@ -30,17 +30,39 @@ struct AttentionSegment {
   std::size_t k_count = 0;
 };
 
-/// o overwritten; lse (T x H) gets log sum exp of each row's scores, for the backward pass (empty
-/// view: not kept).
-void attention_forward(tensor::MatrixView o, tensor::MatrixView lse, tensor::ConstMatrixView q,
-                       tensor::ConstMatrixView k, tensor::ConstMatrixView v,
-                       std::span<const AttentionSegment> segments, const AttentionShape& shape);
+/// A piece of the forward work: some queries of one record for the heads that share one key head.
+struct AttentionTask {
+  std::size_t segment = 0;
+  std::size_t kv_head = 0;
+  std::size_t first = 0;  // query within the segment
+  std::size_t count = 0;
+};
 
-/// dq, dk, dv overwritten for the rows of the segments (which must have q_count == k_count).
+/// All pieces of at most `queries` queries, the dearest first, so that threads finish together.
+[[nodiscard]] std::vector<AttentionTask> attention_tasks(std::span<const AttentionSegment> segments,
+                                                         const AttentionShape& shape,
+                                                         std::size_t queries);
+
+/// What the operations read. `lse` (T x H) is the log sum exp of each row's scores: kept by the
+/// forward pass for the backward one (empty view: not kept).
+struct AttentionInput {
+  tensor::ConstMatrixView q, k, v;
+  tensor::MatrixView lse;
+};
+
+/// Rows of o for one piece, overwritten. `scratch` grows as needed.
+void attention_forward(tensor::MatrixView o, const AttentionInput& in, const AttentionSegment& s,
+                       const AttentionTask& task, const AttentionShape& shape,
+                       std::vector<float>& scratch);
+
+/// dots[t,h] = dO[t,h] . O[t,h], which the backward pass needs of each row.
+void attention_dots(float* dots, const float* d_o, const float* o, const AttentionShape& shape);
+
+/// dq, dk, dv for one record and key head: overwritten for the record's rows (q_count == k_count).
+/// dots: T x H.
 void attention_backward(tensor::MatrixView dq, tensor::MatrixView dk, tensor::MatrixView dv,
-                        tensor::ConstMatrixView d_o, tensor::ConstMatrixView o,
-                        tensor::ConstMatrixView lse, tensor::ConstMatrixView q,
-                        tensor::ConstMatrixView k, tensor::ConstMatrixView v,
-                        std::span<const AttentionSegment> segments, const AttentionShape& shape);
+                        tensor::ConstMatrixView d_o, tensor::ConstMatrixView dots,
+                        const AttentionInput& in, const AttentionSegment& s, std::size_t kv_head,
+                        const AttentionShape& shape, std::vector<float>& scratch);
 
 }  // namespace strata::model

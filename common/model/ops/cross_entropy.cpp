@@ -6,7 +6,6 @@
 
 #include "base/simd.h"
 #include "model/ops/fast_math.h"
-#include "tensor/parallel.h"
 
 namespace strata::model {
 namespace {
@@ -18,7 +17,8 @@ STRATA_SIMD float max_of(const float* z, std::size_t n) {
   return top;
 }
 
-// Partial sums of 1024 in float, added in double: a vocabulary of 10^5 keeps its digits.
+// Sums of e^(z - top) in float parts of 1024, added in double: a vocabulary of 10^5 keeps its
+// digits.
 STRATA_SIMD double sum_of_exp(const float* z, std::size_t n, float top) {
   double total = 0.0;
   for (std::size_t first = 0; first < n; first += 1024) {
@@ -31,9 +31,25 @@ STRATA_SIMD double sum_of_exp(const float* z, std::size_t n, float top) {
   return total;
 }
 
-STRATA_SIMD void softmax_scaled(float* z, std::size_t n, float top, float scale) {
+// The same sum; z becomes the powers.
+STRATA_SIMD double exp_in_place(float* z, std::size_t n, float top) {
+  double total = 0.0;
+  for (std::size_t first = 0; first < n; first += 1024) {
+    const std::size_t last = std::min(n, first + 1024);
+    float part = 0.0f;
+#pragma omp simd reduction(+ : part)
+    for (std::size_t i = first; i < last; ++i) {
+      z[i] = exp_fast(z[i] - top);
+      part += z[i];
+    }
+    total += part;
+  }
+  return total;
+}
+
+STRATA_SIMD void scale(float* z, std::size_t n, float factor) {
 #pragma omp simd
-  for (std::size_t i = 0; i < n; ++i) z[i] = exp_fast(z[i] - top) * scale;
+  for (std::size_t i = 0; i < n; ++i) z[i] *= factor;
 }
 
 }  // namespace
@@ -41,20 +57,20 @@ STRATA_SIMD void softmax_scaled(float* z, std::size_t n, float top, float scale)
 void cross_entropy(std::span<float> loss, tensor::MatrixView logits,
                    std::span<const std::int32_t> targets, std::span<const float> weights,
                    std::span<std::uint8_t> correct) {
-  tensor::parallel_for(logits.rows, 1, [&](std::size_t first, std::size_t last) {
-    for (std::size_t n = first; n < last; ++n) {
-      float* z = logits.row(n);
-      const auto target = static_cast<std::size_t>(targets[n]);
-      const float top = max_of(z, logits.cols);
-      const double sum = sum_of_exp(z, logits.cols, top);
-      loss[n] = static_cast<float>(static_cast<double>(top) + std::log(sum) -
-                                   static_cast<double>(z[target]));
-      if (!correct.empty()) correct[n] = z[target] >= top ? 1 : 0;
-      if (weights.empty()) continue;
-      softmax_scaled(z, logits.cols, top, weights[n] / static_cast<float>(sum));
-      z[target] -= weights[n];
-    }
-  });
+  for (std::size_t n = 0; n < logits.rows; ++n) {
+    float* z = logits.row(n);
+    const auto target = static_cast<std::size_t>(targets[n]);
+    const float top = max_of(z, logits.cols);
+    const float at_target = z[target];
+    const double sum =
+        weights.empty() ? sum_of_exp(z, logits.cols, top) : exp_in_place(z, logits.cols, top);
+    loss[n] = static_cast<float>(static_cast<double>(top) + std::log(sum) -
+                                 static_cast<double>(at_target));
+    if (!correct.empty()) correct[n] = at_target >= top ? 1 : 0;
+    if (weights.empty()) continue;
+    scale(z, logits.cols, weights[n] / static_cast<float>(sum));
+    z[target] -= weights[n];
+  }
 }
 
 }  // namespace strata::model

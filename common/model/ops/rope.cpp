@@ -4,7 +4,6 @@
 #include <numbers>
 
 #include "base/simd.h"
-#include "tensor/parallel.h"
 
 namespace strata::model {
 
@@ -62,16 +61,14 @@ void rope_apply(tensor::MatrixView x, std::size_t head_dim,
                 std::span<const std::uint32_t> positions, const RopeTable& table, bool inverse) {
   const std::size_t half = head_dim / 2;
   const std::size_t heads = x.cols / head_dim;
-  tensor::parallel_for(x.rows, 16, [&](std::size_t first, std::size_t last) {
-    for (std::size_t t = first; t < last; ++t) {
-      const float* c = table.cosine(positions[t]).data();
-      const float* sn = table.sine(positions[t]).data();
-      for (std::size_t h = 0; h < heads; ++h) {
-        float* low = x.row(t) + h * head_dim;
-        turn(low, low + half, c, sn, inverse ? -1.0f : 1.0f, half);
-      }
+  for (std::size_t t = 0; t < x.rows; ++t) {
+    const float* c = table.cosine(positions[t]).data();
+    const float* sn = table.sine(positions[t]).data();
+    for (std::size_t h = 0; h < heads; ++h) {
+      float* low = x.row(t) + h * head_dim;
+      turn(low, low + half, c, sn, inverse ? -1.0f : 1.0f, half);
     }
-  });
+  }
 }
 
 }  // namespace strata::model

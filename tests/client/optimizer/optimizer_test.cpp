@@ -7,7 +7,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "tensor/parallel.h"
+#include "tensor/team.h"
 
 namespace strata::client {
 namespace {
@@ -59,7 +59,7 @@ void follow(const nlohmann::json& run, const OptimizerConfig& config) {
   Parameters params{.values = run["values"][0], .grads = run["grads"][0]};
   for (std::size_t step = 0; step < run["grads"].size(); ++step) {
     params.grads = run["grads"][step].get<Vectors>();
-    optimizer->step(params.refs(), 0.03 * (1.0 - static_cast<double>(step) / 10.0));
+    optimizer->step(params.refs(), 0.03 * (1.0 - static_cast<double>(step) / 10.0), team);
     expect_near(params.values, run["values"][step + 1].get<Vectors>(),
                 "step " + std::to_string(step));
   }
@@ -96,30 +96,27 @@ class EveryOptimizer : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(EveryOptimizer, GivesTheSameBitsForAnyThreadCount) {
-  const int before = tensor::thread_count();
   Parameters one = large();
   Parameters three = large();
   auto alone = made(config());
   auto together = made(config());
+  tensor::Team serial(1), team(3);
   for (int step = 0; step < 3; ++step) {
-    tensor::set_thread_count(1);
-    alone->step(one.refs(), 0.01);
-    tensor::set_thread_count(3);
-    together->step(three.refs(), 0.01);
+    alone->step(one.refs(), 0.01, serial);
+    together->step(three.refs(), 0.01, team);
   }
-  tensor::set_thread_count(before);
   EXPECT_EQ(one.values, three.values);
 }
 
 TEST_P(EveryOptimizer, ContinuesBitForBitFromASavedState) {
   Parameters params = large();
   auto optimizer = made(config());
-  for (int step = 0; step < 3; ++step) optimizer->step(params.refs(), 0.01);
+  for (int step = 0; step < 3; ++step) optimizer->step(params.refs(), 0.01, team);
   Parameters copy = params;
   auto other = made(config());
   ASSERT_TRUE(other->load(optimizer->state()));
-  optimizer->step(params.refs(), 0.01);
-  other->step(copy.refs(), 0.01);
+  optimizer->step(params.refs(), 0.01, team);
+  other->step(copy.refs(), 0.01, team);
   EXPECT_EQ(params.values, copy.values);
 }
 
@@ -127,19 +124,19 @@ TEST_P(EveryOptimizer, StartsAgainAfterReset) {
   Parameters params = large();
   Parameters copy = params;
   auto optimizer = made(config());
-  optimizer->step(copy.refs(), 0.5);
+  optimizer->step(copy.refs(), 0.5, team);
   optimizer->reset();
   auto fresh = made(config());
   copy = params;
-  optimizer->step(copy.refs(), 0.01);
-  fresh->step(params.refs(), 0.01);
+  optimizer->step(copy.refs(), 0.01, team);
+  fresh->step(params.refs(), 0.01, team);
   EXPECT_EQ(params.values, copy.values);
 }
 
 TEST_P(EveryOptimizer, RefusesTheStateOfAnother) {
   Parameters params = large();
   auto optimizer = made(config());
-  optimizer->step(params.refs(), 0.01);
+  optimizer->step(params.refs(), 0.01, team);
   auto state = optimizer->state();
   state["p0.unknown"] = {1.0f};
   const auto foreign = optimizer->load(state);
@@ -185,7 +182,7 @@ TEST(ClipGlobalNorm, FollowsTorch) {
   ASSERT_EQ(expected["clip"].size(), 2u);
   for (const auto& item : expected["clip"]) {
     Parameters params{.values = item["before"], .grads = item["before"]};
-    const double norm = clip_global_norm(params.refs(), item["max_norm"]);
+    const double norm = clip_global_norm(params.refs(), item["max_norm"], team);
     EXPECT_NEAR(norm, item["norm"].get<double>(), 1e-6);
     expect_near(params.grads, item["after"].get<Vectors>(), "clipped");
   }
@@ -193,14 +190,14 @@ TEST(ClipGlobalNorm, FollowsTorch) {
 
 TEST(ClipGlobalNorm, OnlyMeasuresWithoutALimit) {
   Parameters params{.values = {{0.0f, 0.0f}}, .grads = {{3.0f, 4.0f}}};
-  EXPECT_EQ(clip_global_norm(params.refs(), 0.0), 5.0);
+  EXPECT_EQ(clip_global_norm(params.refs(), 0.0, team), 5.0);
   EXPECT_EQ(params.grads, (Vectors{{3.0f, 4.0f}}));
 }
 
 TEST(ClipGlobalNorm, LeavesNonFiniteGradientsForTheCallerToReport) {
   const float infinity = std::numeric_limits<float>::infinity();
   Parameters params{.values = {{0.0f, 0.0f}}, .grads = {{infinity, 4.0f}}};
-  EXPECT_FALSE(std::isfinite(clip_global_norm(params.refs(), 1.0)));
+  EXPECT_FALSE(std::isfinite(clip_global_norm(params.refs(), 1.0, team)));
   EXPECT_EQ(params.grads, (Vectors{{infinity, 4.0f}}));
 }
 

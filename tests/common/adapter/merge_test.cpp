@@ -4,7 +4,7 @@
 #include <random>
 
 #include "adapter/packet.h"
-#include "tensor/parallel.h"
+#include "tensor/team.h"
 
 namespace strata::adapter {
 namespace {
@@ -56,8 +56,6 @@ Matrix merged_plainly(const Matrix& w, const Stack& stack) {
 
 class Merge : public testing::TestWithParam<std::tuple<std::size_t, std::size_t, std::size_t>> {
  protected:
-  void TearDown() override { tensor::set_thread_count(tensor::hardware_threads()); }
-
   std::size_t d_out = std::get<0>(GetParam());
   std::size_t d_in = std::get<1>(GetParam());
   PacketTensor change = random_stack(d_out, d_in, std::get<2>(GetParam()));
@@ -97,13 +95,13 @@ TEST_P(Merge, HasTheBitsOfThePlainLoopOnEachInstructionSet) {
 }
 
 TEST_P(Merge, HasTheSameBitsForAnyThreadCount) {
-  tensor::set_thread_count(1);
   const Matrix one = merged(w, change);
   for (const int threads : {2, 3, 8}) {
-    tensor::set_thread_count(threads);
-    EXPECT_TRUE(merged(w, change) == one) << threads;
-    Matrix turned = transpose(w);
-    merge(turned.values(), true, change);
+    tensor::Team team(threads);
+    Matrix plain = w, turned = transpose(w);
+    merge(plain.values(), false, change, &team);
+    EXPECT_TRUE(plain == one) << threads;
+    merge(turned.values(), true, change, &team);
     EXPECT_TRUE(transpose(turned) == one) << threads;
   }
 }

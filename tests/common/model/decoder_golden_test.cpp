@@ -13,14 +13,14 @@ class DecoderGolden : public testing::TestWithParam<std::string> {};
 
 TEST_P(DecoderGolden, LogitsEqualTransformers) {
   GoldenRun run(GetParam());
-  Decoder decoder(run.model);
+  Decoder decoder(run.model, run.workspace);
   EXPECT_LT(max_abs_diff(decoder.logits(run.batch, nullptr).values(), run.golden.values("logits")),
             2e-4);
 }
 
 TEST_P(DecoderGolden, MeanLossEqualsTransformers) {
   GoldenRun run(GetParam());
-  Decoder decoder(run.model);
+  Decoder decoder(run.model, run.workspace);
   const LossSums sums = decoder.evaluate(run.batch, nullptr);
   const double expected = run.golden.numbers("loss").at(0);
   EXPECT_EQ(sums.total_trained(), run.golden.trained_tokens());
@@ -30,7 +30,7 @@ TEST_P(DecoderGolden, MeanLossEqualsTransformers) {
 
 TEST_P(DecoderGolden, LogitsWithAdapterEqualPeft) {
   GoldenRun run(GetParam());
-  Decoder decoder(run.model);
+  Decoder decoder(run.model, run.workspace);
   const auto adapters = run.lora();
   EXPECT_LT(
       max_abs_diff(decoder.logits(run.batch, &adapters).values(), run.golden.values("lora.logits")),
@@ -48,7 +48,7 @@ void expect_gradients(const adapter::AdapterSet& adapters, const support::Golden
 
 TEST_P(DecoderGolden, AdapterGradientsEqualPeft) {
   GoldenRun run(GetParam());
-  Decoder decoder(run.model);
+  Decoder decoder(run.model, run.workspace);
   auto adapters = run.lora();
   const auto weights = run.mean_weights();
   (void)decoder.train(run.batch, {.adapters = &adapters, .record_weights = weights});
@@ -60,8 +60,9 @@ TEST_P(DecoderGolden, RecomputedActivationsGiveTheSameGradientBits) {
   auto kept = run.lora();
   auto again = run.lora();
   const auto weights = run.mean_weights();
-  (void)Decoder(run.model).train(run.batch, {.adapters = &kept, .record_weights = weights});
-  (void)Decoder(run.model, {.recompute = true})
+  (void)Decoder(run.model, run.workspace)
+      .train(run.batch, {.adapters = &kept, .record_weights = weights});
+  (void)Decoder(run.model, run.workspace, {.recompute = true})
       .train(run.batch, {.adapters = &again, .record_weights = weights});
   const auto a = kept.params();
   const auto b = again.params();
@@ -72,7 +73,7 @@ TEST_P(DecoderGolden, RecomputedActivationsGiveTheSameGradientBits) {
 
 TEST_P(DecoderGolden, CachedGenerationGivesTheLogitsOfTheWholeSequence) {
   GoldenRun run(GetParam());
-  Decoder decoder(run.model);
+  Decoder decoder(run.model, run.workspace);
   const auto adapters = run.lora();
   const auto all = decoder.logits(run.batch, &adapters);
   KvCache cache(run.model, run.batch.records(), 64);
@@ -98,7 +99,7 @@ INSTANTIATE_TEST_SUITE_P(Families, DecoderGolden,
 TEST(DecoderGoldenLlama, PatternAdapterOnTwoModulesEqualsPeft) {
   for (const std::string name : {"llama", "qwen3", "mistral"}) {
     GoldenRun run(name);
-    Decoder decoder(run.model);
+    Decoder decoder(run.model, run.workspace);
     auto adapters =
         run.adapters({.method = "rslora",
                       .rank = 3,
@@ -118,7 +119,7 @@ TEST(DecoderGoldenLlama, PatternAdapterOnTwoModulesEqualsPeft) {
 
 TEST(DecoderGoldenLlama, EachRecordsOwnGradientEqualsPeft) {
   GoldenRun run("llama");
-  Decoder decoder(run.model);
+  Decoder decoder(run.model, run.workspace);
   auto adapters = run.lora();
   const std::size_t width = adapters.trainable_count();
   std::vector<float> own(run.batch.records() * width, 0.0f);
@@ -146,7 +147,7 @@ class DecoderGoldenFull : public testing::TestWithParam<std::string> {};
 
 TEST_P(DecoderGoldenFull, FullParameterGradientsEqualTransformers) {
   GoldenRun run(GetParam());
-  Decoder decoder(run.model);
+  Decoder decoder(run.model, run.workspace);
   auto gradients = FullGradients::zeros(run.model);
   const auto weights = run.mean_weights();
   (void)decoder.train(run.batch, {.full = &gradients, .record_weights = weights});
@@ -167,7 +168,7 @@ INSTANTIATE_TEST_SUITE_P(Families, DecoderGoldenFull, testing::Values("llama", "
 
 TEST(DecoderBf16, LossAndGradientsStayNearTheFloatOnes) {
   GoldenRun run("llama", tensor::DType::kBF16);
-  Decoder decoder(run.model);
+  Decoder decoder(run.model, run.workspace);
   auto adapters = run.lora();
   const auto weights = run.mean_weights();
   const LossSums sums =

@@ -17,6 +17,7 @@ struct GoldenRun {
   std::unique_ptr<sys::Disk> disk = sys::make_posix_disk();
   Model model;
   PackedBatch batch;
+  Workspace workspace{2};
 
   explicit GoldenRun(const std::string& name, tensor::DType compute = tensor::DType::kF32)
       : golden(name), model(load(*disk, golden, compute)) {

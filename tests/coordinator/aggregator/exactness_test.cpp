@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "support/updates.h"
-#include "tensor/parallel.h"
+#include "tensor/team.h"
 
 namespace strata::coordinator {
 namespace {
@@ -118,11 +118,9 @@ TEST(Exactness, OfFullParametersHasNoFactorsToAverage) {
 
 TEST(Exactness, HasTheSameBitsForAnyThreadCount) {
   const Round round = round_by("flora");
-  tensor::set_thread_count(1);
   const Exactness one = measure_exactness(round.set, round.aggregate);
-  tensor::set_thread_count(4);
-  const Exactness four = measure_exactness(round.set, round.aggregate);
-  tensor::set_thread_count(tensor::hardware_threads());
+  tensor::Team team(4);
+  const Exactness four = measure_exactness(round.set, round.aggregate, &team);
   EXPECT_EQ(one.relative_error, four.relative_error);
   EXPECT_EQ(one.factor_averaging_error, four.factor_averaging_error);
   EXPECT_EQ(one.update_norm, four.update_norm);

@@ -8,7 +8,7 @@
 
 #include "coordinator/aggregator/aggregator.h"
 #include "support/updates.h"
-#include "tensor/parallel.h"
+#include "tensor/team.h"
 
 namespace strata::coordinator {
 namespace {
@@ -132,7 +132,7 @@ TEST(Stacking, TakesRolesFromTypesWhereWidthsEqualTheRank) {
             1e-6);
 }
 
-TEST(Stacking, ArrivalOrderAndThreadCountChangeNoBit) {
+TEST(Stacking, ArrivalOrderChangesNoBit) {
   const auto updates = five_clients();
   const Sha256 expected = stacked(updates).packet.hash();
   std::array<std::size_t, 5> order{0, 1, 2, 3, 4};
@@ -141,11 +141,6 @@ TEST(Stacking, ArrivalOrderAndThreadCountChangeNoBit) {
     for (const std::size_t k : order) arrived.push_back(updates[k]);
     ASSERT_EQ(hex(stacked(arrived).packet.hash()), hex(expected));
   } while (std::next_permutation(order.begin(), order.end()));
-  for (const int threads : {1, 2, 8}) {
-    tensor::set_thread_count(threads);
-    EXPECT_EQ(stacked(updates).packet.hash(), expected) << threads;
-  }
-  tensor::set_thread_count(tensor::hardware_threads());
 }
 
 TEST(Stacking, KeepsTheRankOfAFactorThatClientsShare) {
