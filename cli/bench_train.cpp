@@ -131,13 +131,21 @@ Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrain
   model::Decoder decoder((*trainable)->model(), workspace, {.recompute = options.recompute});
   model::PackedBatch batch;
   std::vector<double> seconds;
+  sys::Profile profile(clock, options.threads);
   for (int step = 0; step <= options.steps; ++step) {
+    if (options.profile && step == 1) workspace.set_profile(&profile);
     const double start = clock.seconds();
     auto done = client::training_step(decoder, batch, **trainable, **optimizer, examples, records,
                                       training, 1e-4, stream);
     if (!done) return fail(std::move(done).error());
     if (step > 0) seconds.push_back(clock.seconds() - start);
     (step == 0 ? report.first_loss : report.last_loss) = done->loss;
+  }
+  if (options.profile) {
+    report.profile = profile.rows();
+    report.profiled_seconds =
+        std::accumulate(seconds.begin(), seconds.end(), 0.0) * options.threads;
+    report.trace = profile.chrome_trace();
   }
   for (const auto& param : (*trainable)->params()) report.trainable += param.value.size();
   report.step_seconds = median(seconds);

@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "model/model.h"
 #include "sys/clock.h"
+#include "sys/profile.h"
 #include "tensor/team.h"
 
 namespace strata::cli {
@@ -20,6 +21,7 @@ struct BenchTrainOptions {
   int threads = 1;
   int steps = 5;  // timed, after one that warms up
   bool recompute = false;
+  bool profile = false;  // record where the time of the timed steps goes
 };
 
 struct BenchTrainReport {
@@ -32,6 +34,9 @@ struct BenchTrainReport {
   std::size_t trainable = 0;
   double first_loss = 0.0;
   double last_loss = 0.0;
+  std::vector<sys::Profile::Row> profile;
+  double profiled_seconds = 0.0;  // of the timed steps, times the threads
+  std::string trace;              // for a trace viewer; empty unless profiled
 };
 
 /// Best of several large products, one on every thread at a time, 2 M N K / time, in GFLOP/s.

@@ -18,8 +18,29 @@ struct Options {
   std::string model;
   std::string dtype = "f32";
   std::string targets = "all-linear";
+  std::string trace;
   BenchTrainOptions bench;
 };
+
+// One row a kind of work; what no span covers (waiting for the other threads, mostly) comes last.
+VerbOutput& add_profile(VerbOutput& out, const BenchTrainReport& report) {
+  std::vector<std::vector<std::string>> rows{{"work", "share", "seconds", "calls", "GFLOP/s"}};
+  double rest = report.profiled_seconds;
+  for (const auto& row : report.profile) {
+    rest -= row.seconds;
+    rows.push_back({row.name,
+                    fmt::format("{:.1f} %", 100.0 * row.seconds / report.profiled_seconds),
+                    fmt::format("{:.3f}", row.seconds), std::to_string(row.calls),
+                    row.flops > 0.0 ? fmt::format("{:.1f}", row.flops / row.seconds / 1e9) : "-"});
+    out.data["profile"].push_back(
+        {{"name", row.name}, {"seconds", row.seconds}, {"calls", row.calls}, {"flops", row.flops}});
+  }
+  rows.push_back({"between", fmt::format("{:.1f} %", 100.0 * rest / report.profiled_seconds),
+                  fmt::format("{:.3f}", rest), "-", "-"});
+  out.data["profile"].push_back({{"name", "between"}, {"seconds", rest}});
+  out.text += "\n" + table(rows);
+  return out;
+}
 
 Result<VerbOutput> train(Options& options, Context& context) {
   auto model = model::Model::load(context.disk, options.model, compute_type(options.dtype));
@@ -57,6 +78,11 @@ Result<VerbOutput> train(Options& options, Context& context) {
               fmt::format("{:.0f} GFLOP/s", report->gemm_peak_gflops),
               fmt::format("{:.0f} %", 100.0 * report->flop_utilization),
               bytes_text(static_cast<double>(report->peak_rss_bytes))}});
+  if (options.bench.profile) add_profile(out, *report);
+  if (!options.trace.empty()) {
+    if (auto written = context.disk.write_atomic(options.trace, report->trace); !written)
+      return fail(std::move(written).error());
+  }
   return out;
 }
 
@@ -87,7 +113,13 @@ Verb bench_train_verb() {
                 ->check(CLI::PositiveNumber);
             command.add_flag("--recompute", options->bench.recompute,
                              "compute activations again in the backward pass");
-            return [options](Context& context) { return train(*options, context); };
+            command.add_flag("--profile", options->bench.profile, "show where the time goes");
+            command.add_option("--trace", options->trace,
+                               "also write it for chrome://tracing or Perfetto; implies --profile");
+            return [options](Context& context) {
+              options->bench.profile = options->bench.profile || !options->trace.empty();
+              return train(*options, context);
+            };
           }};
 }
 

@@ -56,14 +56,14 @@ void Decoder::Impl::lay_out(const PackedBatch& batch) {
 // products occur.
 void Decoder::Impl::lay_out_blocks() {
   constexpr std::size_t kUnit = 16;
-  constexpr std::size_t kRowsMin = 32;
   constexpr std::size_t kQueriesPerTask = 256;
   const std::size_t rows = layout.rows();
   const auto threads = static_cast<std::size_t>(work.team.size());
+  const std::size_t rows_min = std::min<std::size_t>(32, options.block_rows);
   const std::size_t each =
       (rows + threads * options.block_rows - 1) / (threads * options.block_rows);
   const std::size_t count =
-      std::clamp<std::size_t>(threads * each, 1, std::max<std::size_t>(1, rows / kRowsMin));
+      std::clamp<std::size_t>(threads * each, 1, std::max<std::size_t>(1, rows / rows_min));
   const std::size_t units = (rows + kUnit - 1) / kUnit;
   layout.blocks.clear();
   for (std::size_t i = 0; i < count; ++i) {
