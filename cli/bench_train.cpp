@@ -82,10 +82,16 @@ int step_of(const model::Model& model, std::size_t site) {
 }  // namespace
 
 double needed_flops(const model::Model& model, const adapter::AdapterSet& adapters,
-                    std::size_t records, std::size_t length, std::size_t trained) {
+                    std::span<const text::Example> records) {
   const auto& c = model.config();
   const auto sites = model.linears();
-  const double tokens = static_cast<double>(records * length);
+  double tokens = 0.0, trained = 0.0, pairs = 0.0;
+  for (const auto& record : records) {
+    const auto length = static_cast<double>(record.tokens.size());
+    tokens += length;
+    trained += static_cast<double>(record.trained_tokens());
+    pairs += length * (length + 1.0) / 2.0;
+  }
   std::size_t lowest = 0;
   while (lowest < sites.size() && adapters.at(lowest) == nullptr) ++lowest;
   double total = 0.0;
@@ -101,62 +107,75 @@ double needed_flops(const model::Model& model, const adapter::AdapterSet& adapte
                static_cast<double>(sites[i].d_out + sites[i].d_in) * tokens;
     }
   }
-  total += 4.0 * static_cast<double>(c.vocab) * static_cast<double>(c.hidden) *
-           static_cast<double>(trained);
-  const double pairs = static_cast<double>(length) * static_cast<double>(length + 1) / 2.0 *
-                       static_cast<double>(records);
+  total += 4.0 * static_cast<double>(c.vocab) * static_cast<double>(c.hidden) * trained;
   total += 3.0 * 4.0 * pairs * static_cast<double>(c.query_width()) * static_cast<double>(c.layers);
   return total;
 }
 
 Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrainOptions& options,
                                      const sys::Clock& clock) {
-  model::Workspace workspace(options.threads);
   BenchTrainReport report;
-  report.gemm_peak_gflops = gemm_peak_gflops(model.compute(), clock, workspace.team());
-
+  const double begin = clock.seconds();
+  model::Workspace workspace(options.threads);
   const sys::Stream stream(1);
   auto trainable = client::make_trainable(options.adapter, model, stream, stream);
   if (!trainable) return fail(std::move(trainable).error());
+  if (!options.initial.empty()) {
+    if (auto loaded = (*trainable)->load(options.initial); !loaded)
+      return fail(std::move(loaded).error());
+  }
   client::TrainingConfig training;
-  training.pass_tokens = static_cast<std::int64_t>(options.records * options.length);
+  if (options.pass_tokens > 0)
+    training.pass_tokens = static_cast<std::int64_t>(options.pass_tokens);
   training.recompute = options.recompute;
-  training.optimizer.learning_rate = 1e-4;
+  training.record_max_norm = options.record_max_norm;
+  training.optimizer.learning_rate = options.learning_rate;
   auto optimizer = client::make_optimizer(training.optimizer);
   if (!optimizer) return fail(std::move(optimizer).error());
   (*trainable)->begin_round(model);
-  const auto examples = drawn_examples(options.records, options.length, model.config().vocab);
-  std::vector<std::size_t> records(examples.size());
-  std::iota(records.begin(), records.end(), std::size_t{0});
+  const auto examples = options.examples.empty()
+                            ? drawn_examples(options.records, options.length, model.config().vocab)
+                            : options.examples;
   model::Decoder decoder((*trainable)->model(), workspace, {.recompute = options.recompute});
-  model::PackedBatch batch;
-  std::vector<double> seconds;
+  const auto* adapters = (*trainable)->adapters();
+  if (adapters != nullptr) report.initial = adapters->delta();
+  report.start_seconds = clock.seconds() - begin;
+  report.gemm_peak_gflops = gemm_peak_gflops(model.compute(), clock, workspace.team());
+
+  client::StepMemory memory;
   sys::Profile profile(clock, options.threads);
-  for (int step = 0; step <= options.steps; ++step) {
-    if (options.profile && step == 1) workspace.set_profile(&profile);
+  std::vector<double> seconds;
+  double tokens = 0.0, flops = 0.0;
+  std::size_t at = 0;
+  for (int step = 0; step < options.warmup + options.steps; ++step) {
+    const bool timed = step >= options.warmup;
+    if (options.profile && step == options.warmup) workspace.set_profile(&profile);
+    std::vector<std::size_t> records(options.records);
+    for (auto& record : records) record = at++ % examples.size();
     const double start = clock.seconds();
-    auto done = client::training_step(decoder, batch, **trainable, **optimizer, examples, records,
-                                      training, 1e-4, stream);
+    auto done = client::training_step(decoder, memory, **trainable, **optimizer, examples, records,
+                                      training, options.learning_rate, stream);
     if (!done) return fail(std::move(done).error());
-    if (step > 0) seconds.push_back(clock.seconds() - start);
-    (step == 0 ? report.first_loss : report.last_loss) = done->loss;
+    report.losses.push_back(done->loss);
+    if (!timed) continue;
+    seconds.push_back(clock.seconds() - start);
+    tokens += static_cast<double>(done->tokens);
+    if (adapters == nullptr) continue;
+    std::vector<text::Example> batch;
+    for (const std::size_t i : records) batch.push_back(examples[i]);
+    flops += needed_flops(model, *adapters, batch);
   }
+  const double total = std::accumulate(seconds.begin(), seconds.end(), 0.0);
   if (options.profile) {
     report.profile = profile.rows();
-    report.profiled_seconds =
-        std::accumulate(seconds.begin(), seconds.end(), 0.0) * options.threads;
+    report.profiled_seconds = total * options.threads;
     report.trace = profile.chrome_trace();
   }
   for (const auto& param : (*trainable)->params()) report.trainable += param.value.size();
   report.step_seconds = median(seconds);
-  report.tokens_per_second =
-      static_cast<double>(options.records * options.length) / report.step_seconds;
-  if (const auto* adapters = (*trainable)->adapters()) {
-    report.flops_per_step = needed_flops(model, *adapters, options.records, options.length,
-                                         options.records * (options.length - 1));
-    report.flop_utilization =
-        report.flops_per_step / report.step_seconds / 1e9 / report.gemm_peak_gflops;
-  }
+  report.tokens_per_second = tokens / total;
+  report.flops_per_step = flops / options.steps;
+  report.flop_utilization = flops / total / 1e9 / report.gemm_peak_gflops;
   report.peak_rss_bytes = sys::peak_memory_bytes();
   return report;
 }

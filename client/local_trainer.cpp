@@ -135,7 +135,7 @@ const adapter::AdapterSet* LocalTrainer::adapters() const { return impl_->traina
 Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& tools,
                                            RoundStats& stats) {
   model::Decoder decoder(trainable->model(), tools.workspace, {.recompute = training.recompute});
-  model::PackedBatch batch;
+  StepMemory memory;
   std::vector<double> losses;
   const std::int64_t planned = std::min(steps_per_round, steps_total - step);
   for (std::int64_t i = 0; i < planned; ++i, ++step) {
@@ -145,7 +145,7 @@ Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& to
     const double rate = training.optimizer.learning_rate * schedule.factor(step, restarted_at);
     const auto dropout = stream.at(
         {.round = task.round, .step = static_cast<std::uint32_t>(step), .purpose = "dropout"});
-    auto report = training_step(decoder, batch, *trainable, *optimizer, spec.examples,
+    auto report = training_step(decoder, memory, *trainable, *optimizer, spec.examples,
                                 next_records(), training, rate, dropout);
     if (!report) {
       return fail(std::move(report).error(), "client " + spec.name + ", round " +

@@ -20,11 +20,13 @@ struct TrainingConfig {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   double max_grad_norm = 1.0;  // 0: no clipping
+  /// Clip each record's own gradient to this norm and average them (adapters only); 0: the gradient
+  /// of the mean token loss. Not a key of job files: a private mechanism sets it.
+  double record_max_norm = 0.0;
   bool shuffle = true;
   bool recompute = false;
-  std::int64_t pass_tokens =
-      2048;                  // tokens computed at once; a larger batch is cut into several passes
-  std::int64_t threads = 1;  // compute threads of one client: part of what decides the bits
+  std::int64_t pass_tokens = 1024;  // tokens computed at once; a larger batch is cut into passes
+  std::int64_t threads = 1;         // compute threads of one client: part of what decides the bits
   std::int64_t seed = 0;
 };
 

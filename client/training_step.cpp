@@ -2,21 +2,24 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+
+#include "client/passes.h"
+#include "client/record_clipping.h"
 
 namespace strata::client {
 
-Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& batch,
-                                 Trainable& trainable, Optimizer& optimizer,
-                                 std::span<const text::Example> examples,
+Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory, Trainable& trainable,
+                                 Optimizer& optimizer, std::span<const text::Example> examples,
                                  std::span<const std::size_t> records,
                                  const TrainingConfig& training, double learning_rate,
                                  const sys::Stream& dropout) {
   StepReport report;
   for (const std::size_t i : records) report.trained_tokens += examples[i].trained_tokens();
   if (report.trained_tokens == 0) return report;  // nothing to learn from these records
-  // Every record weighs 1 / trained tokens of the whole step, so that cutting the batch into passes
-  // changes nothing.
-  const auto weight = static_cast<float>(1.0 / static_cast<double>(report.trained_tokens));
+  std::optional<RecordClipping> clipping;
+  if (training.record_max_norm > 0.0)
+    clipping.emplace(training.record_max_norm, *trainable.adapters(), memory.record_gradients);
 
   const auto params = trainable.params();
   {
@@ -25,20 +28,28 @@ Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& ba
     trainable.prepare();
   }
   double loss_sum = 0.0;
-  std::uint32_t pass = 0;
-  for (std::size_t at = 0; at < records.size(); ++pass) {
-    batch.clear();
-    do {
-      const text::Example& example = examples[records[at++]];
-      batch.add(example.tokens, example.trained);
-    } while (at < records.size() && batch.tokens.size() + examples[records[at]].tokens.size() <=
-                                        static_cast<std::size_t>(training.pass_tokens));
-    const std::vector<float> weights(batch.records(), weight);
+  std::uint32_t number = 0;
+  for (const PassRange& pass :
+       plan_passes(examples, records, static_cast<std::size_t>(training.pass_tokens),
+                   clipping ? clipping->records_max() : records.size())) {
+    memory.batch.clear();
+    std::vector<float> weights;
+    for (const std::size_t i : records.subspan(pass.first, pass.count)) {
+      memory.batch.add(examples[i].tokens, examples[i].trained);
+      // Every record weighs 1 / trained tokens of the whole step, so that cutting the batch into
+      // passes changes nothing; one that is clipped alone, 1 / its own.
+      const std::size_t own = clipping ? examples[i].trained_tokens() : report.trained_tokens;
+      weights.push_back(own > 0 ? static_cast<float>(1.0 / static_cast<double>(own)) : 0.0f);
+    }
     model::TrainRequest request{.record_weights = weights,
-                                .dropout = dropout.at({.step = pass, .purpose = "pass"})};
+                                .dropout = dropout.at({.step = number++, .purpose = "pass"})};
     trainable.aim(request);
-    loss_sum += decoder.train(batch, request).total_loss();
-    report.tokens += batch.tokens.size();
+    if (clipping) request.records = &clipping->begin_pass(memory.batch.offsets);
+    loss_sum += decoder.train(memory.batch, request).total_loss();
+    report.tokens += memory.batch.tokens.size();
+    if (!clipping) continue;
+    const sys::Span span(decoder.timeline(), "record clipping", 0.0);
+    clipping->end_pass(1.0 / static_cast<double>(records.size()), decoder.team());
   }
   report.loss = loss_sum / static_cast<double>(report.trained_tokens);
   const sys::Span span(decoder.timeline(), "optimizer", 0.0);

@@ -1,6 +1,6 @@
 #pragma once
 // One optimizer step, to be read beside the papers' algorithm: gradient of the mean token loss over
-// a batch of records, clipping, update.
+// a batch of records (or mean of the records' own gradients, each clipped), clipping, update.
 #include <span>
 #include <vector>
 
@@ -19,9 +19,15 @@ struct StepReport {
   std::uint64_t trained_tokens = 0;
 };
 
+/// Memory that steps of one thread reuse.
+struct StepMemory {
+  model::PackedBatch batch;
+  std::vector<float> record_gradients;
+};
+
 /// Runs one step on `records` (indices into `examples`). kNumeric when loss or norm is not finite;
 /// nothing is changed then.
-[[nodiscard]] Result<StepReport> training_step(model::Decoder& decoder, model::PackedBatch& batch,
+[[nodiscard]] Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory,
                                                Trainable& trainable, Optimizer& optimizer,
                                                std::span<const text::Example> examples,
                                                std::span<const std::size_t> records,

@@ -6,10 +6,15 @@
 
 #include "cli/assemble.h"
 #include "cli/bench_train.h"
+#include "cli/data_preview.h"
 #include "cli/table.h"
 #include "cli/verbs/verbs.h"
+#include "evaluation/evaluator.h"
+#include "export/peft.h"
+#include "formats/atomic_folder.h"
 #include "tensor/gemm.h"
 #include "tensor/team.h"
+#include "text/record_reader.h"
 
 namespace strata::cli {
 namespace {
@@ -19,8 +24,35 @@ struct Options {
   std::string dtype = "f32";
   std::string targets = "all-linear";
   std::string trace;
+  std::string data;
+  std::string initial;
+  std::string save_initial;
+  DataSection data_section;
+  std::vector<std::string> fields;
   BenchTrainOptions bench;
 };
+
+// The records of --data, as training would see them.
+Result<std::vector<text::Example>> examples_of(Options& options, const model::Model& model,
+                                               const sys::Disk& disk) {
+  auto fields = field_map(options.fields);
+  if (!fields) return fail(std::move(fields).error());
+  auto text = load_text(disk, options.model, options.data_section, model.config().vocab);
+  if (!text) return fail(std::move(text).error());
+  auto file = text::read_records(disk, options.data, *fields);
+  if (!file) return fail(std::move(file).error());
+  auto examples = text->examples(file->records, "", options.data);
+  if (!examples) return fail(std::move(examples).error());
+  if (auto ok = evaluation::check_examples(model, examples->examples); !ok)
+    return fail(std::move(ok).error());
+  if (examples->examples.empty()) {
+    return fail({.code = ErrorCode::kData,
+                 .what = "has no record to train on",
+                 .where = options.data,
+                 .remedy = "check it with `strata data preview`"});
+  }
+  return std::move(examples->examples);
+}
 
 // One row a kind of work; what no span covers (waiting for the other threads, mostly) comes last.
 VerbOutput& add_profile(VerbOutput& out, const BenchTrainReport& report) {
@@ -57,8 +89,29 @@ Result<VerbOutput> train(Options& options, Context& context) {
     options.bench.adapter.targets.push_back(name);
   options.bench.adapter.alpha = 2.0 * static_cast<double>(options.bench.adapter.rank);
   options.bench.threads = context.threads;
+  if (!options.data.empty()) {
+    auto examples = examples_of(options, *model, context.disk);
+    if (!examples) return fail(std::move(examples).error());
+    options.bench.examples = std::move(*examples);
+  }
+  if (!options.initial.empty()) {
+    auto peft = exporting::read_peft(context.disk, options.initial);
+    if (!peft) return fail(std::move(peft).error());
+    options.bench.initial = exporting::factors(*peft);
+  }
   auto report = bench_train(*model, options.bench, context.clock);
   if (!report) return fail(std::move(report).error());
+  if (!options.save_initial.empty()) {
+    const auto fill = [&](const std::filesystem::path& folder) -> Result<void> {
+      auto written = exporting::write_peft_files(context.disk, folder, report->initial,
+                                                 {.base_model = options.model});
+      if (!written) return fail(std::move(written).error());
+      return {};
+    };
+    if (auto written = formats::write_folder(context.disk, options.save_initial, true, fill);
+        !written)
+      return fail(std::move(written).error());
+  }
   VerbOutput out;
   out.data = {{"tokens_per_second", report->tokens_per_second},
               {"step_seconds", report->step_seconds},
@@ -67,8 +120,8 @@ Result<VerbOutput> train(Options& options, Context& context) {
               {"flop_utilization", report->flop_utilization},
               {"peak_rss_bytes", report->peak_rss_bytes},
               {"trainable", report->trainable},
-              {"first_loss", report->first_loss},
-              {"last_loss", report->last_loss},
+              {"losses", report->losses},
+              {"start_seconds", report->start_seconds},
               {"threads", context.threads},
               {"dtype", options.dtype},
               {"instruction_set", tensor::instruction_set()}};
@@ -109,8 +162,30 @@ Verb bench_train_verb() {
                 ->check(CLI::PositiveNumber);
             command.add_option("--targets", options->targets,
                                "adapted layers, separated by commas");
+            command.add_option("--data", options->data,
+                               "records to train on, in order, instead of drawn token ids");
+            command.add_option("--field", options->fields, "NAME=KEY: names of the records' keys");
+            command
+                .add_option("--max-length", options->data_section.max_length,
+                            "tokens of a record; longer ones lose their end")
+                ->check(CLI::Range(2, 1 << 24));
             command.add_option("--steps", options->bench.steps, "timed steps")
                 ->check(CLI::PositiveNumber);
+            command.add_option("--warmup", options->bench.warmup, "steps before them")
+                ->check(CLI::NonNegativeNumber);
+            command.add_option("--learning-rate", options->bench.learning_rate, "of AdamW")
+                ->check(CLI::PositiveNumber);
+            command
+                .add_option("--record-clip", options->bench.record_max_norm,
+                            "clip each record's own gradient to this norm")
+                ->check(CLI::NonNegativeNumber);
+            command
+                .add_option("--pass-tokens", options->bench.pass_tokens,
+                            "tokens computed at once; 0: as training does")
+                ->check(CLI::NonNegativeNumber);
+            command.add_option("--init", options->initial, "PEFT folder of the adapters' start");
+            command.add_option("--save-init", options->save_initial,
+                               "write the adapters' start as a PEFT folder");
             command.add_flag("--recompute", options->bench.recompute,
                              "compute activations again in the backward pass");
             command.add_flag("--profile", options->bench.profile, "show where the time goes");

@@ -47,7 +47,7 @@ struct AdapterPass {
 };
 
 /// Where gradients go when each record's own is wanted: record i (rows offsets[i] .. offsets[i+1])
-/// adds its gradient of the whole adapter set at data + i * stride; an adapter's part starts at its
+/// overwrites data + i * stride with its gradient of the whole adapter set; an adapter's part starts at its
 /// offset in AdapterSet order.
 struct RecordGradients {
   float* data = nullptr;
@@ -82,7 +82,7 @@ class Adapter {
   virtual void backward_input(AdapterPass& pass, const tensor::Operand& dy, tensor::MatrixView dx,
                               tensor::MatrixView through) const = 0;
   /// Adds the gradient of params()[part] over all rows of the batch to its grad, or, when `records`
-  /// is given, to each record's own vector at `offset`. x, dy, saved, through as above.
+  /// is given, writes each record's to its own vector at `offset`. x, dy, saved, through as above.
   virtual void backward_factors(AdapterPass& pass, std::size_t part, const tensor::Operand& x,
                                 const tensor::Operand& dy, tensor::ConstMatrixView saved,
                                 tensor::ConstMatrixView through, const RecordGradients* records,

@@ -237,7 +237,7 @@ class LowRankAdapter final : public Adapter {
     return in_type(kept, x.dtype, pass.scratch.input);
   }
 
-  // out += scale * left^T right over all rows, or per record.
+  // out += scale * left^T right over all rows, or that of each record to its own place.
   void add_gradient(AdapterPass& pass, const Operand& left, const Operand& right,
                     const RecordGradients* records, std::size_t offset, Matrix& out,
                     float weight) const {
@@ -249,8 +249,8 @@ class LowRankAdapter final : public Adapter {
       const std::size_t first = records->offsets[i];
       const std::size_t count = records->offsets[i + 1] - first;
       const MatrixView own(records->data + i * records->stride + offset, out.rows(), out.cols());
-      pass.gemm.multiply(own, left.rows_from(first, count).t(), right.rows_from(first, count), true,
-                         weight);
+      pass.gemm.multiply(own, left.rows_from(first, count).t(), right.rows_from(first, count),
+                         false, weight);
     }
   }
 

@@ -32,14 +32,14 @@ std::vector<double> losses(GoldenRun& run, const adapter::AdapterConfig& config,
   trainable->begin_round(run.model);
   model::Workspace workspace(2);
   model::Decoder decoder(trainable->model(), workspace);
-  model::PackedBatch batch;
+  StepMemory memory;
   const auto examples = examples_of(run.golden);
   const std::vector<std::size_t> records{0, 1, 2};
   std::vector<double> out;
   for (std::size_t step = 0; step < steps; ++step) {
     const double rate =
         training.optimizer.learning_rate * schedule.factor(static_cast<std::int64_t>(step));
-    auto report = training_step(decoder, batch, *trainable, *optimizer, examples, records, training,
+    auto report = training_step(decoder, memory, *trainable, *optimizer, examples, records, training,
                                 rate, stream);
     if (!report) throw std::runtime_error(report.error().line());
     out.push_back(report->loss);
