@@ -29,6 +29,11 @@ def furthest(one, two, records):
         return max(float((harness.logits(one, r) - harness.logits(two, r)).abs().max()) for r in records)
 
 
+def largest(model, records):
+    with torch.no_grad():
+        return max(float(harness.logits(model, r).abs().max()) for r in records)
+
+
 def mean_loss(model, records):
     with torch.no_grad():
         sums = [harness.loss_sum(model, r) for r in records]
@@ -58,7 +63,10 @@ def compare(args, report, folder, work):
         args.strata.run("export", "--model", folder, "--adapter", adapter, "-o", exported)
         merged = harness.load(exported)
         far = furthest(harness.load_adapter(folder, adapter), merged, records)
-        report.check(far < 2e-4, f"{name}: merged checkpoint of round {index + 1}: logits", f"off by {far:.1e}")
+        # Two float sums of another order: 2e-4 for logits of usual size, more where training blew them up.
+        allowed = 2e-4 * max(1.0, largest(merged, records) / 20)
+        report.check(far < allowed, f"{name}: merged checkpoint of round {index + 1}: logits",
+                     f"off by {far:.1e}, allowed {allowed:.1e}")
         loss = args.strata.data("eval", "--model", exported, "--data", data, "--threads", args.threads)["loss"]
         report.close(loss, mean_loss(merged, records), 1e-5, f"{name}: strata's loss of the merged checkpoint")
         loss = args.strata.data("eval", "--model", folder, "--adapter", adapter, "--data", data,
