@@ -246,7 +246,8 @@ Result<void> Run::restart(const RoundReport& report) {
 Result<void> Run::round(std::uint32_t number) {
   auto outcomes = train({.round = number,
                          .rounds = static_cast<std::uint32_t>(job_.aggregation.rounds),
-                         .base = federation_.coordinator.chain()});
+                         .base = federation_.coordinator.chain(),
+                         .restart = federation_.coordinator.restart()});
   if (tools_.stopped()) {
     return fail({.code = ErrorCode::kInterrupted,
                  .what = "stopped by a signal in round " + std::to_string(number),

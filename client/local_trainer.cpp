@@ -12,7 +12,9 @@ namespace strata::client {
 struct LocalTrainer::Impl {
   ClientSpec spec;
   TrainingConfig training;
-  std::unique_ptr<Trainable> trainable;
+  std::unique_ptr<Trainable> trainable;  // null while nothing has been trained since fresh_since
+  std::size_t rank = 0;
+  std::uint32_t fresh_since = 0;  // the round after which its factors were, or will be, drawn
   std::unique_ptr<Optimizer> optimizer;
   Schedule schedule;
   sys::Stream stream;  // this client's draws
@@ -24,11 +26,9 @@ struct LocalTrainer::Impl {
   std::size_t cursor = 0;
   std::uint32_t epoch = 0;
 
-  Impl(ClientSpec s, const TrainingConfig& t, std::unique_ptr<Trainable> tr,
-       std::unique_ptr<Optimizer> o, Schedule sch)
+  Impl(ClientSpec s, const TrainingConfig& t, std::unique_ptr<Optimizer> o, Schedule sch)
       : spec(std::move(s)),
         training(t),
-        trainable(std::move(tr)),
         optimizer(std::move(o)),
         schedule(std::move(sch)),
         stream(sys::Stream(static_cast<std::uint64_t>(t.seed))
@@ -58,6 +58,7 @@ struct LocalTrainer::Impl {
     return out;
   }
 
+  Result<void> ensure_trainable(const model::Model& base);
   Result<void> run_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
 };
 
@@ -97,15 +98,6 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   }
   if (auto ok = evaluation::check_examples(base, spec.examples); !ok)
     return fail(std::move(ok).error(), doing);
-  const sys::Stream root(static_cast<std::uint64_t>(training.seed));
-  const auto own = root.at({.client = sys::name_hash(spec.name), .purpose = "client"});
-  auto trainable = make_trainable(spec.adapter, base, own.at({.purpose = "init"}),
-                                  root.at({.purpose = "shared"}));
-  if (!trainable) return fail(std::move(trainable).error(), doing);
-  if (!spec.initial.empty()) {
-    if (auto loaded = (*trainable)->load(spec.initial); !loaded)
-      return fail(std::move(loaded).error(), doing);
-  }
   auto optimizer = make_optimizer(training.optimizer);
   if (!optimizer) return fail(std::move(optimizer).error());
   const std::int64_t per_round = steps_of(training, spec.examples.size(), rounds);
@@ -114,8 +106,12 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   auto schedule = Schedule::make(training.schedule, total);
   if (!schedule) return fail(std::move(schedule).error());
   if (spec.weight <= 0.0) spec.weight = static_cast<double>(trained);
-  auto impl = std::make_unique<Impl>(std::move(spec), training, std::move(*trainable),
-                                     std::move(*optimizer), std::move(*schedule));
+  auto impl = std::make_unique<Impl>(std::move(spec), training, std::move(*optimizer),
+                                     std::move(*schedule));
+  // Made once to see that it fits the model; made again when the client's first round comes.
+  if (auto made = impl->ensure_trainable(base); !made) return fail(std::move(made).error(), doing);
+  impl->rank = impl->trainable->rank();
+  impl->trainable.reset();
   impl->steps_per_round = per_round;
   impl->steps_total = total;
   return LocalTrainer(std::move(impl));
@@ -127,10 +123,38 @@ LocalTrainer& LocalTrainer::operator=(LocalTrainer&&) noexcept = default;
 LocalTrainer::~LocalTrainer() = default;
 
 const std::string& LocalTrainer::name() const { return impl_->spec.name; }
-std::size_t LocalTrainer::rank() const { return impl_->trainable->rank(); }
+std::size_t LocalTrainer::rank() const { return impl_->rank; }
 std::span<const text::Example> LocalTrainer::examples() const { return impl_->spec.examples; }
 std::int64_t LocalTrainer::steps_per_round() const { return impl_->steps_per_round; }
-const adapter::AdapterSet* LocalTrainer::adapters() const { return impl_->trainable->adapters(); }
+
+std::size_t LocalTrainer::idle_bytes() const {
+  const Impl& c = *impl_;
+  std::size_t n = c.order.capacity() * sizeof(std::size_t);
+  for (const auto& example : c.spec.examples) {
+    n += sizeof(example) + example.tokens.capacity() * sizeof(text::TokenId) +
+         example.trained.capacity() + example.source.capacity();
+  }
+  if (c.trainable) {
+    for (const auto& param : c.trainable->params())
+      n += (param.value.size() + param.grad.size()) * sizeof(float);
+  }
+  for (const auto& [name, values] : c.optimizer->state()) n += values.size() * sizeof(float);
+  return n;
+}
+
+Result<void> LocalTrainer::Impl::ensure_trainable(const model::Model& base) {
+  if (trainable) return {};
+  const sys::Stream root(static_cast<std::uint64_t>(training.seed));
+  auto made =
+      make_trainable(spec.adapter, base, stream.at({.round = fresh_since, .purpose = "init"}),
+                     root.at({.purpose = "shared"}));
+  if (!made) return fail(std::move(made).error());
+  if (fresh_since == 0 && !spec.initial.empty()) {
+    if (auto loaded = (*made)->load(spec.initial); !loaded) return loaded;
+  }
+  trainable = std::move(*made);
+  return {};
+}
 
 Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& tools,
                                            RoundStats& stats) {
@@ -179,6 +203,8 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
   Impl& c = *impl_;
   const double start = tools.clock.seconds();
   RoundResult out;
+  if (auto made = c.ensure_trainable(base); !made)
+    return fail(std::move(made).error(), "client " + c.spec.name);
   c.trainable->begin_round(base);
   if (auto done = c.run_steps(task, tools, out.stats); !done) return fail(std::move(done).error());
   c.trainable->prepare();
@@ -187,6 +213,7 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
                 .base = task.base,
                 .weight = c.spec.weight,
                 .delta = c.trainable->delta()};
+  if (task.restart == protocol::Restart::kFresh) c.trainable.reset();
   out.stats.seconds = tools.clock.seconds() - start;
   return out;
 }
@@ -195,11 +222,12 @@ Result<void> LocalTrainer::restart(
     protocol::Restart policy, std::uint32_t round,
     const std::map<std::string, adapter::LowRank, std::less<>>& mean) {
   Impl& c = *impl_;
-  if (policy == protocol::Restart::kFresh) {
-    c.optimizer->reset();
-    c.restarted_at = c.step;
-  }
-  return c.trainable->restart(policy, c.stream.at({.round = round, .purpose = "init"}), mean);
+  if (policy != protocol::Restart::kFresh) return c.trainable->restart(policy, mean);
+  c.trainable.reset();
+  c.fresh_since = round;
+  c.optimizer->reset();
+  c.restarted_at = c.step;
+  return {};
 }
 
 }  // namespace strata::client

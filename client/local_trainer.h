@@ -1,8 +1,9 @@
 #pragma once
-// One client's training: its own records, factors and optimizer; what a round does to them. Buffers
-// of the size of a batch live only while a round runs, so that a thousand idle clients cost only
-// their factors and moments. Threads: one call at a time per trainer; different trainers in
-// different threads share only the (read-only) base.
+// One client's training: its own records, factors and optimizer; what a round does to them. Between
+// rounds a client keeps its records and, unless it starts afresh anyway, its factors and moments;
+// memory of the size of a batch is the workspace's. So a thousand idle clients cost little.
+// Threads: one call at a time per trainer; different trainers in different threads share only the
+// (read-only) base.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -32,6 +33,8 @@ struct RoundTask {
   std::uint32_t round = 0;  // from 1
   std::uint32_t rounds = 1;
   Sha256 base{};  // chain hash of the model trained on
+  /// How the next round starts: with kFresh nothing trained is kept once the update is made.
+  protocol::Restart restart = protocol::Restart::kKeep;
 };
 
 struct RoundStats {
@@ -79,8 +82,8 @@ class LocalTrainer {
   [[nodiscard]] Result<void> restart(
       protocol::Restart policy, std::uint32_t round,
       const std::map<std::string, adapter::LowRank, std::less<>>& mean);
-  /// Adapters as they are now (null for full training): for evaluating this client's own model.
-  [[nodiscard]] const adapter::AdapterSet* adapters() const;
+  /// Bytes this client keeps between rounds, apart from names and bookkeeping.
+  [[nodiscard]] std::size_t idle_bytes() const;
 
  private:
   struct Impl;

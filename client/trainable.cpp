@@ -40,18 +40,10 @@ class AdapterTrainable final : public Trainable {
     return set_.load(factors);
   }
 
-  Result<void> restart(protocol::Restart policy, const sys::Stream& stream,
+  Result<void> restart(protocol::Restart policy,
                        const std::map<std::string, LowRank, std::less<>>& mean) override {
-    switch (policy) {
-      case protocol::Restart::kFresh:
-        set_.reset(stream);
-        return {};
-      case protocol::Restart::kKeep:
-        set_.anchor();
-        return {};
-      case protocol::Restart::kMean:
-        return restart_from_mean(mean);
-    }
+    if (policy == protocol::Restart::kMean) return restart_from_mean(mean);
+    set_.anchor();
     return {};
   }
 
@@ -134,7 +126,7 @@ class FullTrainable final : public Trainable {
     return out;
   }
 
-  Result<void> restart(protocol::Restart, const sys::Stream&,
+  Result<void> restart(protocol::Restart,
                        const std::map<std::string, LowRank, std::less<>>&) override {
     return {};  // every round starts from the merged base
   }

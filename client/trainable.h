@@ -25,10 +25,10 @@ class Trainable {
   virtual void aim(model::TrainRequest& request) = 0;
   /// The change against the base.
   [[nodiscard]] virtual adapter::DeltaTerms delta() const = 0;
-  /// Applies a restart policy after a round. `stream` draws fresh factors; `mean` are the averaged
-  /// ones (kMean).
+  /// Goes on after a round by kKeep or kMean, whose averaged factors are `mean`; a fresh start is
+  /// another object.
   [[nodiscard]] virtual Result<void> restart(
-      protocol::Restart policy, const sys::Stream& stream,
+      protocol::Restart policy,
       const std::map<std::string, adapter::LowRank, std::less<>>& mean) = 0;
   /// Factors to start from (a PEFT adapter's, by module). kConfig for full training.
   [[nodiscard]] virtual Result<void> load(
