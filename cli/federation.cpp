@@ -169,8 +169,14 @@ std::vector<Run::Outcome> Run::train(const client::RoundTask& task) {
 void Run::take(std::uint32_t number, std::vector<Outcome>& outcomes) {
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
     const std::string& name = federation_.trainers[i].name();
-    Result<void> accepted = outcomes[i] ? federation_.coordinator.accept(outcomes[i]->update)
-                                        : Result<void>(fail(outcomes[i].error()));
+    std::size_t bytes = 0;
+    if (outcomes[i]) {
+      for (const auto& [tensor, delta] : outcomes[i]->update.delta)
+        bytes += delta.value_count() * sizeof(float);
+    }
+    Result<void> accepted = outcomes[i]
+                                ? federation_.coordinator.accept(std::move(outcomes[i]->update))
+                                : Result<void>(fail(outcomes[i].error()));
     if (!accepted) {
       summary_.refused.push_back("round " + std::to_string(number) + ": client " + name + ": " +
                                  accepted.error().line());
@@ -182,9 +188,6 @@ void Run::take(std::uint32_t number, std::vector<Outcome>& outcomes) {
     }
     const auto& result = *outcomes[i];
     auto& summary = summary_of(name);
-    std::size_t bytes = 0;
-    for (const auto& [tensor, delta] : result.update.delta)
-      bytes += delta.value_count() * sizeof(float);
     summary.bytes_up += bytes;
     ++summary.rounds;
     summary_.tokens += result.stats.tokens;
@@ -244,6 +247,7 @@ Result<void> Run::restart(const RoundReport& report) {
 }
 
 Result<void> Run::round(std::uint32_t number) {
+  const double begin = tools_.clock.seconds();
   auto outcomes = train({.round = number,
                          .rounds = static_cast<std::uint32_t>(job_.aggregation.rounds),
                          .base = federation_.coordinator.chain(),
@@ -268,6 +272,12 @@ Result<void> Run::round(std::uint32_t number) {
   report->aggregate.packet = {};
   report->aggregate.mean_factors.clear();
   summary_.rounds.push_back(std::move(*report));
+  std::size_t idle = 0;
+  for (const auto& trainer : federation_.trainers) idle += trainer.idle_bytes();
+  tools_.observer.on({.name = "round",
+                      .fields = {{"round", static_cast<std::int64_t>(number)},
+                                 {"seconds", tools_.clock.seconds() - begin},
+                                 {"idle_bytes", static_cast<std::int64_t>(idle)}}});
   if (number % static_cast<std::uint32_t>(job_.evaluation.every) == 0 ||
       number == static_cast<std::uint32_t>(job_.aggregation.rounds)) {
     return evaluate(number);

@@ -51,7 +51,7 @@ Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Mo
   return Coordinator(config, **entry, std::move(base), threads);
 }
 
-Result<void> Coordinator::accept(const protocol::Update& update) {
+Result<void> Coordinator::accept(protocol::Update update) {
   const auto refuse = [&](std::string what, std::string rule) {
     return fail({.code = ErrorCode::kIncompatibleUpdate,
                  .what = std::move(what),
@@ -77,7 +77,7 @@ Result<void> Coordinator::accept(const protocol::Update& update) {
     }
   }
   const auto shared =
-      std::make_shared<const protocol::Update>(update);  // one copy for the fold and its report
+      std::make_shared<const protocol::Update>(std::move(update));  // one copy for the fold and its report
   if (auto taken = aggregator_->accumulate(shared); !taken) return taken;
   return updates_.add(shared);
 }

@@ -52,7 +52,7 @@ class Coordinator {
 
   /// Checks an update against the model and the round and keeps it; a refusal (kIncompatibleUpdate)
   /// changes nothing.
-  [[nodiscard]] Result<void> accept(const protocol::Update& update);
+  [[nodiscard]] Result<void> accept(protocol::Update update);
   /// Aggregates what was accepted, folds it, opens the next round. kQuorum when there are too few.
   [[nodiscard]] Result<RoundReport> close();
   /// Ends the federation: the averaged factors, if any, are folded into the base. Returns the final

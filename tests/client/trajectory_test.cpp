@@ -39,8 +39,8 @@ std::vector<double> losses(GoldenRun& run, const adapter::AdapterConfig& config,
   for (std::size_t step = 0; step < steps; ++step) {
     const double rate =
         training.optimizer.learning_rate * schedule.factor(static_cast<std::int64_t>(step));
-    auto report = training_step(decoder, memory, *trainable, *optimizer, examples, records, training,
-                                rate, stream);
+    auto report = training_step(decoder, memory, *trainable, *optimizer, examples, records,
+                                training, rate, stream);
     if (!report) throw std::runtime_error(report.error().line());
     out.push_back(report->loss);
   }

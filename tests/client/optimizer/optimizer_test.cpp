@@ -55,6 +55,7 @@ std::unique_ptr<Optimizer> made(const OptimizerConfig& config) {
 }
 
 void follow(const nlohmann::json& run, const OptimizerConfig& config) {
+  tensor::Team team(2);
   auto optimizer = made(config);
   Parameters params{.values = run["values"][0], .grads = run["grads"][0]};
   for (std::size_t step = 0; step < run["grads"].size(); ++step) {
@@ -109,6 +110,7 @@ TEST_P(EveryOptimizer, GivesTheSameBitsForAnyThreadCount) {
 }
 
 TEST_P(EveryOptimizer, ContinuesBitForBitFromASavedState) {
+  tensor::Team team(2);
   Parameters params = large();
   auto optimizer = made(config());
   for (int step = 0; step < 3; ++step) optimizer->step(params.refs(), 0.01, team);
@@ -121,6 +123,7 @@ TEST_P(EveryOptimizer, ContinuesBitForBitFromASavedState) {
 }
 
 TEST_P(EveryOptimizer, StartsAgainAfterReset) {
+  tensor::Team team(2);
   Parameters params = large();
   Parameters copy = params;
   auto optimizer = made(config());
@@ -134,6 +137,7 @@ TEST_P(EveryOptimizer, StartsAgainAfterReset) {
 }
 
 TEST_P(EveryOptimizer, RefusesTheStateOfAnother) {
+  tensor::Team team(2);
   Parameters params = large();
   auto optimizer = made(config());
   optimizer->step(params.refs(), 0.01, team);
@@ -178,6 +182,7 @@ TEST(MakeOptimizer, RefusesValuesOutOfRangeByName) {
 }
 
 TEST(ClipGlobalNorm, FollowsTorch) {
+  tensor::Team team(2);
   const auto expected = golden();
   ASSERT_EQ(expected["clip"].size(), 2u);
   for (const auto& item : expected["clip"]) {
@@ -189,12 +194,14 @@ TEST(ClipGlobalNorm, FollowsTorch) {
 }
 
 TEST(ClipGlobalNorm, OnlyMeasuresWithoutALimit) {
+  tensor::Team team(2);
   Parameters params{.values = {{0.0f, 0.0f}}, .grads = {{3.0f, 4.0f}}};
   EXPECT_EQ(clip_global_norm(params.refs(), 0.0, team), 5.0);
   EXPECT_EQ(params.grads, (Vectors{{3.0f, 4.0f}}));
 }
 
 TEST(ClipGlobalNorm, LeavesNonFiniteGradientsForTheCallerToReport) {
+  tensor::Team team(2);
   const float infinity = std::numeric_limits<float>::infinity();
   Parameters params{.values = {{0.0f, 0.0f}}, .grads = {{infinity, 4.0f}}};
   EXPECT_FALSE(std::isfinite(clip_global_norm(params.refs(), 1.0, team)));
