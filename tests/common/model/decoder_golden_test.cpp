@@ -55,6 +55,39 @@ TEST_P(DecoderGolden, AdapterGradientsEqualPeft) {
   expect_gradients(adapters, run.golden, "lora.grad.");
 }
 
+TEST_P(DecoderGolden, CutIntoBlocksOnThreeThreadsStillEqualsPeft) {
+  GoldenRun run(GetParam());
+  Workspace workspace(3);
+  Decoder decoder(run.model, workspace, {.logit_bytes = 1, .block_rows = 16});
+  auto adapters = run.lora();
+  const auto weights = run.mean_weights();
+  EXPECT_LT(
+      max_abs_diff(decoder.logits(run.batch, &adapters).values(), run.golden.values("lora.logits")),
+      2e-4);
+  (void)decoder.train(run.batch, {.adapters = &adapters, .record_weights = weights});
+  expect_gradients(adapters, run.golden, "lora.grad.");
+}
+
+TEST_P(DecoderGolden, TheSameCallGivesTheSameBits) {
+  GoldenRun run(GetParam());
+  const auto weights = run.mean_weights();
+  const auto gradients = [&] {
+    Workspace workspace(2);
+    Decoder decoder(run.model, workspace, {.block_rows = 16});
+    auto adapters = run.lora();
+    // A larger batch first, so that buffers hold what the second call must not read.
+    PackedBatch twice = run.batch;
+    for (const auto& record : run.golden.records()) twice.add(record.tokens, record.trained);
+    (void)decoder.evaluate(twice, &adapters);
+    (void)decoder.train(run.batch, {.adapters = &adapters, .record_weights = weights});
+    std::vector<float> out;
+    for (const auto& param : adapters.params())
+      out.insert(out.end(), param.grad.begin(), param.grad.end());
+    return out;
+  };
+  EXPECT_EQ(gradients(), gradients());
+}
+
 TEST_P(DecoderGolden, RecomputedActivationsGiveTheSameGradientBits) {
   GoldenRun run(GetParam());
   auto kept = run.lora();
@@ -147,7 +180,8 @@ class DecoderGoldenFull : public testing::TestWithParam<std::string> {};
 
 TEST_P(DecoderGoldenFull, FullParameterGradientsEqualTransformers) {
   GoldenRun run(GetParam());
-  Decoder decoder(run.model, run.workspace);
+  // Blocks and chunks of the head far smaller than the batch: their sums must meet.
+  Decoder decoder(run.model, run.workspace, {.logit_bytes = 1, .block_rows = 16});
   auto gradients = FullGradients::zeros(run.model);
   const auto weights = run.mean_weights();
   (void)decoder.train(run.batch, {.full = &gradients, .record_weights = weights});
