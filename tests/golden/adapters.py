@@ -41,6 +41,7 @@ def make(name, config, seed):
     path = OUT / name / "adapter_config.json"
     settings = json.loads(path.read_text())
     settings["target_modules"].sort()  # PEFT keeps a set, whose order changes from run to run
+    settings.pop("peft_version")  # versions.json has it
     path.write_text(json.dumps(settings, indent=2) + "\n")
 
 

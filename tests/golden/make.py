@@ -1,38 +1,96 @@
 #!/usr/bin/env python3
-"""Makes the golden files again: runs every other script of this folder, or those named.
+"""Makes the golden files again: every topic, or those named.
 
-    python3 -m venv golden && golden/bin/pip install torch transformers peft safetensors tokenizers
-    golden/bin/python tests/golden/make.py [model ...] [--check]
+    python3 -m venv golden && golden/bin/pip install torch transformers peft safetensors tokenizers gguf numpy
+    golden/bin/python tests/golden/make.py [TOPIC ...] [--check]
 
-With --check nothing may change: the files are made again and compared with what git holds.
+Topics: model adapters optimizer chat tokenizer gguf_blocks. Which library versions made each is kept in versions.json.
+With --check nothing is kept: each topic is made again, compared with the files that are there, byte by byte, and these are
+put back. The exit status says whether a second run changes nothing.
 """
+import importlib.metadata
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
+VERSIONS = HERE / "versions.json"
+
+# Topic (the script's name): the folder it makes, the packages that decide what is in it. In the order they are made:
+# `adapters` stands on a model of `model`.
+TOPICS = {
+    "model": ("model", ["torch", "transformers", "peft", "safetensors"]),
+    "adapters": ("adapters", ["torch", "transformers", "peft", "safetensors"]),
+    "optimizer": ("optimizer", ["torch", "transformers"]),
+    "chat": ("chat", ["tokenizers", "transformers"]),
+    "tokenizer": ("tokenizer", ["tokenizers"]),
+    "gguf_blocks": ("gguf", ["gguf", "numpy"]),
+}
 
 
-def scripts(names):
-    """The scripts that make something: those with a `main`, except this one."""
-    found = {p.stem: p for p in sorted(HERE.glob("*.py")) if p.name != "make.py" and "__main__" in p.read_text()}
-    unknown = [name for name in names if name not in found]
-    if unknown:
-        sys.exit(f"make.py: no script {unknown[0]}.py here; there are: {', '.join(found)}")
-    return [found[name] for name in names] if names else list(found.values())
+def chosen(names):
+    """The topics named, or all; an unlisted script of this folder and an unknown name end the program."""
+    scripts = {p.stem for p in HERE.glob("*.py") if p.stem != "make" and "__main__" in p.read_text()}
+    if scripts != TOPICS.keys():
+        sys.exit(f"make.py: TOPICS and the scripts here differ: {', '.join(sorted(scripts ^ TOPICS.keys()))}")
+    for name in names:
+        if name not in TOPICS:
+            sys.exit(f"make.py: no topic {name}; there are: {', '.join(TOPICS)}")
+    return [topic for topic in TOPICS if topic in names or not names]
+
+
+def versions(topic):
+    return {package: importlib.metadata.version(package).split("+")[0] for package in TOPICS[topic][1]}
+
+
+def make(topic):
+    print(f"== {topic}", flush=True)
+    shutil.rmtree(HERE / TOPICS[topic][0], ignore_errors=True)
+    if subprocess.run([sys.executable, str(HERE / f"{topic}.py")]).returncode != 0:
+        sys.exit(f"make.py: {topic}.py failed")
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def differences(topic):
+    """Makes the topic again; names of the files that changed, came or went. The files that were there are put back."""
+    folder = HERE / TOPICS[topic][0]
+    with tempfile.TemporaryDirectory() as kept:
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        before = contents(folder)
+        try:
+            make(topic)
+            after = contents(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(kept, folder)
+    return [f"{folder.name}/{name}" for name in sorted(before.keys() | after.keys())
+            if before.get(name) != after.get(name)]
 
 
 def main():
-    check = "--check" in sys.argv[1:]
-    for script in scripts([a for a in sys.argv[1:] if a != "--check"]):
-        print(f"== {script.name}", flush=True)
-        if subprocess.run([sys.executable, str(script)]).returncode != 0:
-            sys.exit(f"make.py: {script.name} failed")
-    if check:
-        changed = subprocess.run(["git", "status", "--porcelain", "--", str(HERE)], capture_output=True, text=True,
-                                 cwd=HERE, check=True).stdout
-        if changed:
-            sys.exit("make.py: these files differ from what git holds:\n" + changed)
+    words = sys.argv[1:]
+    topics = chosen([word for word in words if word != "--check"])
+    made_with = json.loads(VERSIONS.read_text()) if VERSIONS.exists() else {}
+    if "--check" not in words:
+        for topic in topics:
+            make(topic)
+            made_with[topic] = versions(topic)
+        VERSIONS.write_text(json.dumps({t: made_with[t] for t in TOPICS if t in made_with}, indent=2) + "\n")
+        return
+    changed = []
+    for topic in topics:
+        if made_with.get(topic) != versions(topic):
+            print(f"make.py: {topic} was made with {made_with.get(topic)}, here are {versions(topic)}")
+        changed += differences(topic)
+    if changed:
+        sys.exit("make.py: a second run changes\n  " + "\n  ".join(changed))
+    print(f"make.py: a second run changes nothing in {', '.join(topics)}")
 
 
 if __name__ == "__main__":
