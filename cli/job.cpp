@@ -121,6 +121,11 @@ Result<void> check_job(const Job& job, const std::string& file) {
                  .rule = std::move(rule),
                  .remedy = std::move(remedy)});
   };
+  if (!good_name(job.name)) {
+    return refuse("name", "is \"" + printable(job.name, 80) + "\"",
+                  "the run's folder is called so: up to 63 lower-case letters, digits, '.', '_' or "
+                  "'-', starting with a letter or digit");
+  }
   if (job.clients.empty())
     return refuse("clients", "is empty", "a federation has at least one client");
   std::set<std::string> names;

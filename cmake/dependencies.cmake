@@ -6,7 +6,6 @@ find_package(Eigen3 3.4 REQUIRED NO_MODULE)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(fmt REQUIRED)
-find_package(spdlog REQUIRED)
 # oneDNN by hand: the package's own CMake file insists on the OpenCL headers, which strata does not use.
 find_library(STRATA_DNNL_LIBRARY dnnl REQUIRED)
 find_path(STRATA_DNNL_INCLUDE oneapi/dnnl/dnnl.hpp REQUIRED)

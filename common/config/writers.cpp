@@ -1,5 +1,6 @@
 // The other two readings of one description: the resolved values, and the JSON schema.
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "config/section.h"
@@ -23,8 +24,9 @@ class Resolver final : public Fields {
   void text(std::string_view key, std::string& value, std::string_view) override {
     set(key, value);
   }
+  // Whole, so that the copy says the same from wherever it is read.
   void path(std::string_view key, std::string& value, std::string_view) override {
-    set(key, value);
+    set(key, value.empty() ? value : std::filesystem::absolute(value).lexically_normal().string());
   }
   void choice(std::string_view key, std::string& value, std::span<const std::string_view>,
               std::string_view) override {

@@ -3,9 +3,10 @@
 // Jinja template a model directory carries; the Jinja itself is not executed. Equal to
 // transformers' apply_chat_template for the templates listed (tests/golden/chat.py).
 //
-//   chatml   <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n[Hello<|im_end|>]\n   (SmolLM2,
-//   Qwen) llama3
-//   <|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>...[Hello<|eot_id|>]
+//   chatml   <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n[Hello<|im_end|>]\n
+//            (SmolLM2, Qwen)
+//   llama3   <|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>...
+//            [Hello<|eot_id|>]
 //   llama2   <s>[INST] Hi [/INST][ Hello </s>]
 //   mistral  <s>[INST] Hi [/INST][Hello</s>]
 //   zephyr   <|user|>\nHi</s>\n<|assistant|>\n[Hello</s>]\n

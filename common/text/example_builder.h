@@ -1,16 +1,18 @@
 #pragma once
 // Records into token ids with marks of what is trained, and a count of what became of them.
 //
-//   record              text that is tokenised                                  trained
-//   (completion_only) text                text + eos all of it prompt/completion   plain: prompt +
-//   separator + completion + eos            completion + eos
-//                       other: a user and an assistant message, by template     the answer, its
-//                       turn's end
-//   instruction/output  plain: instruction \n [input \n] output eos             output eos
-//                       alpaca: its prompt, with or without input; other: as prompt/completion
-//   messages            by template                                             assistant messages
-//   input_ids           as they are                                             labels other than
-//   -100
+//   record              text that is tokenised                   trained (completion_only)
+//   text                text + eos                               all of it
+//   prompt/completion   plain: prompt + separator + completion   completion + eos
+//                       + eos
+//                       other: a user and an assistant           the answer, its turn's end
+//                       message, by template
+//   instruction/output  plain: instruction \n [input \n]         output + eos
+//                       output + eos
+//                       alpaca: its prompt, with or without      output + eos
+//                       input; other: as prompt/completion
+//   messages            by template                              assistant messages
+//   input_ids           as they are                              labels other than -100
 //
 // Start (and end) tokens are those of the tokenizer's own post-processor, except where a template
 // writes them itself. Ids equal those of the whole text tokenised at once whenever what is trained

@@ -1,11 +1,12 @@
 #pragma once
 // Folds one round's client updates into one change of the model.
-//   flora      dW = sum_k p_k s_k B_k A_k = [s_1 B_1 ... s_K B_K] [p_1 A_1; ...; p_K A_K],  p_k =
-//   weight_k / sum weight
-//              (Wang et al. 2024): exact for any ranks, scales and weights
-//   fedavg     mean of B and mean of A (FedIT, Zhang et al. 2023): the control that users know;
-//   biased by the covariance of factors zero_pad   fedavg after padding every client to the largest
-//   rank (Cho et al. 2024 without pruning)
+//   flora      exact for any ranks, scales and weights (Wang et al. 2024):
+//              dW = sum_k p_k s_k B_k A_k = [s_1 B_1 ... s_K B_K] [p_1 A_1; ...; p_K A_K],
+//              p_k = weight_k / sum weight
+//   fedavg     mean of B and mean of A (FedIT, Zhang et al. 2023): the control that users know,
+//              biased by the covariance of factors
+//   zero_pad   fedavg after padding every client to the largest rank (Cho et al. 2024 without
+//              pruning)
 // Calls: accumulate*, then report, once. Updates are put in client order before anything is summed,
 // so that arrival order and thread count change no bit. Threads: one instance, one thread. An
 // update given by reference is copied; a shared one is kept. Errors: an update that is bad in
