@@ -150,7 +150,7 @@ TEST_F(RunPages, MetricsHaveTheEventsAndFieldsOfTheirPage) {
     expect_documented(found, document.section(name).text, name);
   }
   EXPECT_EQ(events, (std::set<std::string>{"run_started", "evaluation", "step", "client_round",
-                                           "aggregate", "run_finished"}));
+                                           "aggregate", "round", "run_finished"}));
 }
 
 // Every event a source names has a section, also those that this run did not have.
