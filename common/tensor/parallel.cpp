@@ -16,7 +16,7 @@ void parallel_for(std::size_t n, std::size_t grain,
                   const std::function<void(std::size_t, std::size_t)>& body) {
   if (n == 0) return;
   const std::size_t pieces =
-      (n + std::max<std::size_t>(grain, 1) - 1) / std::max<std::size_t>(grain, 1);
+      n / std::max<std::size_t>(grain, 1);  // rounded down: no range is shorter than the grain
   const auto threads = std::min<std::size_t>(pieces, static_cast<std::size_t>(thread_count()));
   if (threads <= 1 || omp_in_parallel() != 0) {
     body(0, n);
