@@ -123,7 +123,7 @@ TEST_F(PosixDisk, AWriteCutShortBySystemLeavesTheOldFileAndNoTemporary) {
     return disk_->write_atomic(at("file"), large);
   }();
   EXPECT_EQ(code_of(written), ErrorCode::kIo);
-  EXPECT_THAT(written.error().where, HasSubstr("file"));
+  EXPECT_EQ(written.error().where, at("file")) << "not the temporary, which is gone";
   EXPECT_EQ(read_file(at("file")), "old");
   EXPECT_THAT(names_in(scratch_.path()), ElementsAre("file"));
 }
