@@ -33,7 +33,9 @@ void catch_signals() {
   action.sa_handler = on_signal;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  // A closed pipe and a limit on file sizes come back as errors of the write, with a clean end.
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 struct CommonOptions {
@@ -86,17 +88,25 @@ void declare_all(CLI::App& app, const std::vector<Verb>& verbs, CommonOptions& c
   }
 }
 
+// The one shape of JSON output. Paths and file contents may hold bytes that are no UTF-8; they must
+// not keep the object from being printed.
+void print_envelope(json envelope, std::ostream& out) {
+  out << envelope.dump(-1, ' ', false, json::error_handler_t::replace) << std::endl;
+}
+
 int print_error(const Error& error, bool as_json, std::ostream& out, std::ostream& err) {
   const int status = exit_status(error.code);
   if (as_json) {
     Error bare = error;
     bare.remedy.clear();
-    out << json{{"schema_version", 1},    {"status", "error"},
-                {"exit_code", status},    {"error_code", name(error.code)},
-                {"message", bare.line()}, {"hint", error.remedy},
-                {"data", json::object()}}
-               .dump()
-        << std::endl;
+    print_envelope({{"schema_version", 1},
+                    {"status", "error"},
+                    {"exit_code", status},
+                    {"error_code", name(error.code)},
+                    {"message", bare.line()},
+                    {"hint", error.remedy},
+                    {"data", json::object()}},
+                   out);
   } else {
     err << "strata: error: " << error.line() << " [" << name(error.code) << "]" << std::endl;
   }
@@ -154,14 +164,23 @@ Error usage_error(const CLI::ParseError& problem, const std::vector<Verb>& verbs
   Error error{.code = ErrorCode::kUsage,
               .what = printable(problem.what(), 400),
               .remedy = "see `strata --help`"};
-  if (argc < 2) return error;
-  std::vector<std::string> names;
-  for (const auto& verb : verbs) names.emplace_back(verb.name.substr(0, verb.name.find(' ')));
-  const std::string word = argv[1];
-  if (std::find(names.begin(), names.end(), word) == names.end() && word.substr(0, 1) != "-") {
-    error.what = "\"" + printable(word, 60) + "\" is not a command";
-    if (const auto near = config::nearest(word, names))
-      error.remedy = "did you mean `strata " + *near + "`?";
+  // The words of a command, one after the other: the first that leads to none is the wrong one.
+  std::string said;
+  for (int i = 1; i < argc && argv[i][0] != '-'; ++i) {
+    std::vector<std::string> names;  // what may stand here
+    for (const auto& verb : verbs) {
+      if (!verb.name.starts_with(said)) continue;
+      names.emplace_back(verb.name.substr(0, verb.name.find(' ', said.size())));
+    }
+    if (names.empty()) return error;  // the command is whole
+    const std::string words = said + argv[i];
+    if (std::find(names.begin(), names.end(), words) == names.end()) {
+      error.what = "\"" + printable(words, 60) + "\" is not a command";
+      if (const auto near = config::nearest(words, names))
+        error.remedy = "did you mean `strata " + *near + "`?";
+      return error;
+    }
+    said = words + " ";
   }
   return error;
 }
@@ -187,12 +206,14 @@ int run_verb(const Parsed& chosen, const CommonOptions& common) {
   auto output = chosen.run(context);
   if (!output) return print_error(output.error(), as_json, std::cout, std::cerr);
   if (as_json) {
-    std::cout << json{{"schema_version", 1},
-                      {"status", "ok"},
-                      {"exit_code", 0},
-                      {"data", std::move(output->data)}}
-                     .dump()
-              << std::endl;
+    print_envelope({{"schema_version", 1},
+                    {"status", "ok"},
+                    {"exit_code", 0},
+                    {"error_code", nullptr},
+                    {"message", ""},
+                    {"hint", ""},
+                    {"data", std::move(output->data)}},
+                   std::cout);
   } else {
     std::cout << output->text << std::flush;
   }

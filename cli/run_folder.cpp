@@ -96,23 +96,22 @@ Result<void> RunFolder::begin(const TextSide& text, const std::vector<ClientData
   const json report{
       {"clients", clients},
       {"template", text.text ? text.text->template_note : "none: records are token ids"}};
-  return disk_.write_atomic(folder_ / "data.json", report.dump(2) + "\n");
+  // File names need not be UTF-8.
+  const std::string text_form = report.dump(2, ' ', false, json::error_handler_t::replace);
+  return disk_.write_atomic(folder_ / "data.json", text_form + "\n");
 }
 
-Result<void> RunFolder::write_adapter(const std::filesystem::path& place, const DeltaTerms& delta,
+Result<void> RunFolder::write_adapter(const std::filesystem::path& folder, const DeltaTerms& delta,
                                       const model::Model& model) {
   std::vector<std::string> modules;
   for (const auto& site : model.linears()) modules.push_back(site.module);
-  return formats::write_folder(
-      disk_, place, true, [&](const std::filesystem::path& folder) -> Result<void> {
-        auto written =
-            exporting::write_peft_files(disk_, folder, delta,
-                                        {.base_model = job_.model.path,
-                                         .target_modules = exporting::short_targets(delta, modules),
-                                         .fan_in_fan_out = model.config().transposed_linear});
-        if (!written) return fail(std::move(written).error());
-        return {};
-      });
+  auto written =
+      exporting::write_peft_files(disk_, folder, delta,
+                                  {.base_model = job_.model.path,
+                                   .target_modules = exporting::short_targets(delta, modules),
+                                   .fan_in_fan_out = model.config().transposed_linear});
+  if (!written) return fail(std::move(written).error());
+  return {};
 }
 
 Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
@@ -129,8 +128,6 @@ Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
     shorten(total_);
   }
   if (!job_.output.round_adapters) return {};
-  const auto place = folder_ / "rounds" / fmt::format("{:04}", report.round);
-  if (auto made = disk_.create_directories(place); !made) return made;
   json facts{{"round", report.round},
              {"method", job_.aggregation.method},
              {"clients", report.clients},
@@ -142,15 +139,23 @@ Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
     facts["relative_error"] = report.exactness.relative_error;
     facts["factor_averaging_error"] = report.exactness.factor_averaging_error;
   }
-  if (low_rank_ && !delta.empty()) {
-    if (auto written = write_adapter(place, delta, coordinator.model()); !written) return written;
-  }
-  return disk_.write_atomic(place / "strata.json", facts.dump(2) + "\n");
+  return formats::write_folder(
+      disk_, folder_ / "rounds" / fmt::format("{:04}", report.round), true,
+      [&](const std::filesystem::path& place) -> Result<void> {
+        if (low_rank_ && !delta.empty()) {
+          if (auto written = write_adapter(place, delta, coordinator.model()); !written)
+            return written;
+        }
+        return disk_.write_atomic(place / "strata.json", facts.dump(2) + "\n");
+      });
 }
 
 Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summary) {
   if (low_rank_ && !total_.empty()) {
-    if (auto written = write_adapter(folder_ / "adapter", total_, model); !written) return written;
+    auto written = formats::write_folder(
+        disk_, folder_ / "adapter", true,
+        [&](const std::filesystem::path& place) { return write_adapter(place, total_, model); });
+    if (!written) return written;
   }
   if (job_.output.merged_model) {
     const auto dtype = job_.output.merged_dtype == "f32"   ? tensor::DType::kF32

@@ -24,7 +24,7 @@ class RunFolder {
   [[nodiscard]] Result<void> finish(const model::Model& model, const RunSummary& summary);
 
  private:
-  [[nodiscard]] Result<void> write_adapter(const std::filesystem::path& place,
+  [[nodiscard]] Result<void> write_adapter(const std::filesystem::path& folder,
                                            const adapter::DeltaTerms& delta,
                                            const model::Model& model);
 

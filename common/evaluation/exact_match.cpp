@@ -52,6 +52,8 @@ Result<ExactMatchReport> exact_match(const model::Model& model, const adapter::A
                    .rule = "exact match needs records with a prompt and an answer",
                    .remedy = "set evaluation.exact_match to false"});
     }
+    if (auto ok = check_prompt(model, prompt->tokens, record.source); !ok)
+      return fail(std::move(ok).error());
     prompts.push_back(std::move(prompt->tokens));
     references.push_back(std::move(prompt->reference));
   }

@@ -33,37 +33,39 @@ std::int32_t pick(std::span<const float> logits, const GenerateOptions& options,
   return static_cast<std::int32_t>(order[kept - 1]);
 }
 
-Result<void> check_prompts(const model::Model& model,
-                           std::span<const std::vector<std::int32_t>> prompts) {
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    const auto refuse = [&](std::string what, std::string rule) {
-      return fail({.code = ErrorCode::kData,
-                   .what = std::move(what),
-                   .where = "prompt " + std::to_string(i + 1),
-                   .rule = std::move(rule)});
-    };
-    if (prompts[i].empty()) return refuse("is empty", "a prompt has at least one token");
-    if (prompts[i].size() >= model.config().max_positions) {
-      return refuse("has " + std::to_string(prompts[i].size()) + " tokens",
-                    "the model has " + std::to_string(model.config().max_positions) + " positions");
-    }
-    for (const auto token : prompts[i]) {
-      if (token < 0 || static_cast<std::size_t>(token) >= model.config().vocab) {
-        return refuse("has the token id " + std::to_string(token),
-                      "the model has ids below " + std::to_string(model.config().vocab));
-      }
+}  // namespace
+
+Result<void> check_prompt(const model::Model& model, std::span<const std::int32_t> tokens,
+                          const std::string& where) {
+  const auto refuse = [&](std::string what, std::string rule) {
+    return fail({.code = ErrorCode::kData,
+                 .what = std::move(what),
+                 .where = where,
+                 .rule = std::move(rule)});
+  };
+  const auto& config = model.config();
+  if (tokens.empty()) return refuse("is empty", "a prompt has at least one token");
+  if (tokens.size() >= config.max_positions) {
+    return refuse("has " + std::to_string(tokens.size()) + " prompt tokens",
+                  "the model has " + std::to_string(config.max_positions) + " positions");
+  }
+  for (const auto token : tokens) {
+    if (token < 0 || static_cast<std::size_t>(token) >= config.vocab) {
+      return refuse("has the token id " + std::to_string(token),
+                    "the model has ids below " + std::to_string(config.vocab));
     }
   }
   return {};
 }
 
-}  // namespace
-
 Result<std::vector<std::vector<std::int32_t>>> generate(
     const model::Model& model, const adapter::AdapterSet* adapters,
     std::span<const std::vector<std::int32_t>> prompts, const GenerateOptions& options,
     model::Workspace& workspace) {
-  if (auto ok = check_prompts(model, prompts); !ok) return fail(std::move(ok).error());
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    if (auto ok = check_prompt(model, prompts[i], "prompt " + std::to_string(i + 1)); !ok)
+      return fail(std::move(ok).error());
+  }
   std::vector<std::vector<std::int32_t>> out(prompts.size());
   model::Decoder decoder(model, workspace);
   for (std::size_t first = 0; first < prompts.size(); first += options.batch) {

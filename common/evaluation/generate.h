@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "adapter/adapter_set.h"
@@ -31,5 +32,11 @@ struct GenerateOptions {
     const model::Model& model, const adapter::AdapterSet* adapters,
     std::span<const std::vector<std::int32_t>> prompts, const GenerateOptions& options,
     model::Workspace& workspace);
+
+/// kData naming `where` when `tokens` cannot be continued: empty, no position left after them, or
+/// an unknown id.
+[[nodiscard]] Result<void> check_prompt(const model::Model& model,
+                                        std::span<const std::int32_t> tokens,
+                                        const std::string& where);
 
 }  // namespace strata::evaluation

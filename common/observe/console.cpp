@@ -1,5 +1,6 @@
 #include "observe/console.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <map>
@@ -34,9 +35,10 @@ double number(const Event& event, std::string_view key) {
 
 template <class... Args>
 std::string format(const char* pattern, Args... args) {
-  char buffer[512];
-  std::snprintf(buffer, sizeof buffer, pattern, args...);
-  return buffer;
+  const int length = std::snprintf(nullptr, 0, pattern, args...);
+  std::string out(static_cast<std::size_t>(std::max(length, 0)), '\0');
+  std::snprintf(out.data(), out.size() + 1, pattern, args...);
+  return out;
 }
 
 // The line that sums up a finished thing; empty for events people do not wait for.

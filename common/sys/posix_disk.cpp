@@ -154,7 +154,7 @@ class PosixDisk final : public Disk {
   Result<void> write_atomic(const Path& path,
                             const std::function<Result<void>(FileWriter&)>& produce) override {
     const Path temporary = path.string() + ".tmp." + std::to_string(::getpid());
-    auto written = write_and_sync(temporary, produce);
+    auto written = write_and_sync(temporary, path, produce);
     if (written && ::rename(temporary.c_str(), path.c_str()) != 0) {
       written = fail(os_error(path, "renaming into place", errno));
     }
@@ -188,9 +188,10 @@ class PosixDisk final : public Disk {
   }
 
  private:
-  static Result<void> write_and_sync(const Path& path,
+  // Errors name the file that was wanted, `path`; the temporary is gone when they are read.
+  static Result<void> write_and_sync(const Path& temporary, const Path& path,
                                      const std::function<Result<void>(FileWriter&)>& produce) {
-    FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (!fd.ok()) return fail(os_error(path, "creating", errno));
     PosixWriter writer(path, fd.get());
     auto produced = produce(writer);

@@ -12,14 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "support/process.h"
+#include "federation.h"
 
 namespace strata::cli {
 namespace {
 
-namespace fs = std::filesystem;
-using nlohmann::json;
-using support::Finished;
 using support::read_file;
 using support::run_program;
 using support::ScratchFolder;
@@ -31,98 +28,6 @@ using testing::Not;
 constexpr int kUsage = 2;
 constexpr int kConfig = 3;
 constexpr int kBadFile = 7;
-
-Finished strata(std::vector<std::string> args) {
-  args.insert(args.begin(), STRATA_BINARY);
-  return run_program(args);
-}
-
-bool has_verb(const std::string& verb) {
-  std::istringstream help(strata({"--help"}).out);
-  for (std::string line; std::getline(help, line);) {
-    std::istringstream words(line);
-    std::string first;
-    if (words >> first && first == verb) return true;
-  }
-  return false;
-}
-
-/// A byte-level tokenizer of letters and digits that fits the golden model's vocabulary of 67.
-std::string tokenizer_json() {
-  json vocabulary = json::object();
-  int id = 0;
-  for (char c = 'a'; c <= 'z'; ++c) vocabulary[std::string(1, c)] = id++;
-  for (char c = '0'; c <= '9'; ++c) vocabulary[std::string(1, c)] = id++;
-  vocabulary["\u0120"] = id++;
-  return json{{"version", "1.0"},
-              {"truncation", nullptr},
-              {"padding", nullptr},
-              {"added_tokens", json::array()},
-              {"normalizer", nullptr},
-              {"pre_tokenizer",
-               {{"type", "ByteLevel"},
-                {"add_prefix_space", false},
-                {"trim_offsets", true},
-                {"use_regex", true}}},
-              {"post_processor", nullptr},
-              {"decoder",
-               {{"type", "ByteLevel"},
-                {"add_prefix_space", true},
-                {"trim_offsets", true},
-                {"use_regex", true}}},
-              {"model",
-               {{"type", "BPE"},
-                {"dropout", nullptr},
-                {"unk_token", nullptr},
-                {"continuing_subword_prefix", nullptr},
-                {"end_of_word_suffix", nullptr},
-                {"fuse_unk", false},
-                {"byte_fallback", false},
-                {"vocab", vocabulary},
-                {"merges", json::array()}}}}
-      .dump();
-}
-
-/// A folder with a job of two clients that runs: model/, a.jsonl, b.jsonl, job.json. Cases change
-/// its parts.
-struct Federation {
-  fs::path folder;
-  json job;
-
-  explicit Federation(const fs::path& where) : folder(where) {
-    const fs::path golden = fs::path(STRATA_SOURCE_DIR) / "tests" / "golden" / "model" / "llama";
-    fs::create_directories(model());
-    for (const char* name : {"config.json", "model.safetensors"})
-      fs::copy_file(golden / name, model() / name);
-    write_file(model() / "tokenizer.json", tokenizer_json());
-    write_file(folder / "a.jsonl", R"({"input_ids":[1,5,9,4,8,3],"labels":[-100,-100,9,4,8,3]})"
-                                   "\n"
-                                   R"({"input_ids":[7,7,2,6]})"
-                                   "\n");
-    write_file(folder / "b.jsonl", R"({"prompt":"plain ","completion":"words"})"
-                                   "\n"
-                                   R"({"prompt":"a ","completion":"b"})"
-                                   "\n");
-    job = {{"version", 1},
-           {"model", {{"path", "model"}}},
-           {"adapter", {{"rank", 2}, {"alpha", 4}, {"targets", {"q_proj", "v_proj"}}}},
-           {"clients",
-            {{{"name", "anna"}, {"data", "a.jsonl"}}, {{"name", "berta"}, {"data", "b.jsonl"}}}},
-           {"training", {{"max_steps", 2}, {"batch_size", 2}, {"learning_rate", 0.001}}},
-           {"aggregation", {{"method", "flora"}, {"rounds", 1}}}};
-  }
-
-  [[nodiscard]] fs::path model() const { return folder / "model"; }
-  [[nodiscard]] fs::path weights() const { return model() / "model.safetensors"; }
-  [[nodiscard]] fs::path out() const { return folder / "out"; }
-
-  [[nodiscard]] Finished run(const std::vector<std::string>& more = {}) const {
-    if (!fs::exists(folder / "job.json")) write_file(folder / "job.json", job.dump(1));
-    std::vector<std::string> args = {"run", folder / "job.json", "-o", out()};
-    args.insert(args.end(), more.begin(), more.end());
-    return strata(args);
-  }
-};
 
 std::uint64_t header_size(const std::string& bytes) {
   std::uint64_t size = 0;
@@ -370,7 +275,6 @@ std::vector<Case> data_cases() {
 class BadInput : public testing::TestWithParam<Case> {};
 
 TEST_P(BadInput, IsOneLineWithTheDocumentedStatusAndNothingLeftBehind) {
-  if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
   const ScratchFolder scratch;
   Federation federation(scratch.path());
   GetParam().break_it(federation);
@@ -387,7 +291,6 @@ INSTANTIATE_TEST_SUITE_P(Model, BadInput, testing::ValuesIn(model_cases()), name
 INSTANTIATE_TEST_SUITE_P(Data, BadInput, testing::ValuesIn(data_cases()), name_of);
 
 TEST(BadInputBasis, TheUnbrokenFederationRuns) {
-  if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
   const ScratchFolder scratch;
   const Federation federation(scratch.path());
   const Finished finished = federation.run();
@@ -397,7 +300,6 @@ TEST(BadInputBasis, TheUnbrokenFederationRuns) {
 }
 
 TEST(BadRun, AnOutputFolderThatExistsIsLeftAloneWithoutForce) {
-  if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
   const ScratchFolder scratch;
   const Federation federation(scratch.path());
   write_file(federation.out() / "mine.txt", "keep me");
@@ -407,7 +309,6 @@ TEST(BadRun, AnOutputFolderThatExistsIsLeftAloneWithoutForce) {
 }
 
 TEST(BadRun, InJsonFormatTheErrorIsOneObjectOnStdout) {
-  if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
   const ScratchFolder scratch;
   Federation federation(scratch.path());
   federation.job["adapter"]["rank"] = 0;
@@ -422,7 +323,6 @@ TEST(BadRun, InJsonFormatTheErrorIsOneObjectOnStdout) {
 }
 
 TEST(BadRun, ADiskThatFillsUpEndsTheRunWithOneLine) {
-  if (!has_verb("run")) GTEST_SKIP() << "run verb not built";
   if (run_program({"unshare", "-Urm", "true"}).status != 0)
     GTEST_SKIP() << "no user namespaces here to mount in";
   const ScratchFolder scratch;
@@ -438,14 +338,12 @@ TEST(BadRun, ADiskThatFillsUpEndsTheRunWithOneLine) {
 }
 
 TEST(BadCommandLine, UnknownVerbsAndFlagsAreUsageErrors) {
-  if (!has_verb("eval")) GTEST_SKIP() << "eval verb not built";
   expect_one_line(strata({"evla"}), kUsage, {"evla"});
   expect_one_line(strata({"eval", "--modle", "x"}), kUsage, {"--modle"});
   expect_one_line(strata({"eval"}), kUsage, {"--model"});
 }
 
 TEST(BadCommandLine, MergeWantsAWeightForEachAdapter) {
-  if (!has_verb("merge")) GTEST_SKIP() << "merge verb not built";
   const ScratchFolder scratch;
   const fs::path adapter =
       fs::path(STRATA_SOURCE_DIR) / "tests" / "golden" / "model" / "llama" / "adapter";
@@ -456,7 +354,6 @@ TEST(BadCommandLine, MergeWantsAWeightForEachAdapter) {
 }
 
 TEST(BadCommandLine, ImportRefusesWhatIsNoGguf) {
-  if (!has_verb("import")) GTEST_SKIP() << "import verb not built";
   const ScratchFolder scratch;
   write_file(scratch.path() / "model.gguf", "GGUF\x03");
   const fs::path out = scratch.path() / "out";

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -14,11 +15,10 @@
 namespace strata::support {
 
 // Through files rather than pipes: nothing can block however much the program writes.
-Finished run_program(const std::vector<std::string>& args, const std::string& input) {
-  const ScratchFolder folder;
-  const std::string in = folder.path() / "in";
-  const std::string out = folder.path() / "out";
-  const std::string err = folder.path() / "err";
+Running::Running(const std::vector<std::string>& args, const std::string& input) {
+  const std::string in = streams_.path() / "in";
+  const std::string out = streams_.path() / "out";
+  const std::string err = streams_.path() / "err";
   write_file(in, input);
 
   posix_spawn_file_actions_t actions;
@@ -29,19 +29,28 @@ Finished run_program(const std::vector<std::string>& args, const std::string& in
   std::vector<char*> argv;
   for (const auto& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
-  pid_t child = 0;
-  const int refused = posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
+  const int refused = posix_spawnp(&child_, argv[0], &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (refused != 0)
     throw std::system_error(refused, std::generic_category(), "starting " + args[0]);
+}
 
+Running::~Running() {
+  if (child_ == 0) return;
+  kill(child_, SIGKILL);
+  waitpid(child_, nullptr, 0);
+}
+
+void Running::signal(int number) const { kill(child_, number); }
+
+Finished Running::wait() {
   int status = 0;
-  while (waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR)
-      throw std::system_error(errno, std::generic_category(), "waiting for " + args[0]);
+  while (waitpid(child_, &status, 0) < 0) {
+    if (errno != EINTR) throw std::system_error(errno, std::generic_category(), "waiting");
   }
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out),
-          read_file(err)};
+  child_ = 0;
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+          read_file(streams_.path() / "out"), read_file(streams_.path() / "err")};
 }
 
 ScratchFolder::ScratchFolder() {

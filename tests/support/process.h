@@ -1,5 +1,7 @@
 #pragma once
 // Runs a program as a user would, and a folder that goes away: what tests of the command line need.
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -11,11 +13,6 @@ struct Finished {
   std::string out;
   std::string err;
 };
-
-/// Runs args[0] with the rest and `input` on its standard input; waits. The output is not a
-/// terminal. Throws std::system_error when the program cannot be started.
-[[nodiscard]] Finished run_program(const std::vector<std::string>& args,
-                                   const std::string& input = {});
 
 /// A fresh folder below the system's temporary one, removed with everything in it on destruction.
 class ScratchFolder {
@@ -29,6 +26,30 @@ class ScratchFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// args[0] running with the rest and `input` on its standard input, beside the test. The output is
+/// not a terminal. Throws std::system_error when it cannot be started; killed on destruction unless
+/// it was waited for.
+class Running {
+ public:
+  explicit Running(const std::vector<std::string>& args, const std::string& input = {});
+  ~Running();
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+  void signal(int number) const;
+  /// Until it ends; once.
+  [[nodiscard]] Finished wait();
+
+ private:
+  ScratchFolder streams_;
+  pid_t child_ = 0;
+};
+
+/// Runs a program to its end.
+[[nodiscard]] inline Finished run_program(const std::vector<std::string>& args,
+                                          const std::string& input = {}) {
+  return Running(args, input).wait();
+}
 
 /// Whole file; throws std::runtime_error when it cannot be read or written.
 [[nodiscard]] std::string read_file(const std::filesystem::path& path);

@@ -1,0 +1,233 @@
+// What the rest of the program relies on when it writes: a file is there whole or not at all, and a
+// refusal of the operating system has the right code.
+#include "sys/disk.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/process.h"
+
+namespace strata::sys {
+namespace {
+
+namespace fs = std::filesystem;
+using support::read_file;
+using support::ScratchFolder;
+using support::write_file;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> out;
+  for (const auto& entry : fs::directory_iterator(folder))
+    out.push_back(entry.path().filename().string());
+  return out;
+}
+
+template <class T>
+ErrorCode code_of(const Result<T>& result) {
+  return result ? throw std::logic_error("no error") : result.error().code;
+}
+
+class PosixDisk : public testing::Test {
+ protected:
+  ScratchFolder scratch_;
+  std::unique_ptr<Disk> disk_ = make_posix_disk();
+  [[nodiscard]] fs::path at(const std::string& name) const { return scratch_.path() / name; }
+};
+
+TEST_F(PosixDisk, WriteAtomicPutsAllPiecesInPlaceAndLeavesNothingElse) {
+  const auto written = disk_->write_atomic(at("file"), [](FileWriter& out) -> Result<void> {
+    for (const char* piece : {"one ", "", "two"}) {
+      if (auto ok = out.write(bytes_of(piece)); !ok) return ok;
+    }
+    return {};
+  });
+  ASSERT_TRUE(written) << written.error().line();
+  EXPECT_EQ(read_file(at("file")), "one two");
+  EXPECT_THAT(names_in(scratch_.path()), ElementsAre("file"));
+}
+
+TEST_F(PosixDisk, WriteAtomicReplacesAnEarlierFile) {
+  write_file(at("file"), "a longer earlier text");
+  ASSERT_TRUE(disk_->write_atomic(at("file"), "short"));
+  EXPECT_EQ(read_file(at("file")), "short");
+}
+
+TEST_F(PosixDisk, AFileBeingWrittenIsNotSeenUnderItsNameBeforeItIsWhole) {
+  write_file(at("file"), "old");
+  ASSERT_TRUE(disk_->write_atomic(at("file"), [&](FileWriter& out) -> Result<void> {
+    auto ok = out.write(bytes_of("new"));
+    EXPECT_EQ(read_file(at("file")), "old");
+    return ok;
+  }));
+  EXPECT_EQ(read_file(at("file")), "new");
+}
+
+TEST_F(PosixDisk, AProducerThatFailsLeavesTheOldFileAndNoTemporary) {
+  write_file(at("file"), "old");
+  const auto written = disk_->write_atomic(at("file"), [](FileWriter& out) -> Result<void> {
+    if (auto ok = out.write(bytes_of("half of the n")); !ok) return ok;
+    return fail({.code = ErrorCode::kData, .what = "the rest is wrong"});
+  });
+  EXPECT_EQ(code_of(written), ErrorCode::kData);
+  EXPECT_EQ(read_file(at("file")), "old");
+  EXPECT_THAT(names_in(scratch_.path()), ElementsAre("file"));
+}
+
+TEST_F(PosixDisk, AProducerThatFailsLeavesNoFileWhereNoneWas) {
+  EXPECT_FALSE(disk_->write_atomic(at("file"), [](FileWriter&) -> Result<void> {
+    return fail({.code = ErrorCode::kData, .what = "nothing to write"});
+  }));
+  EXPECT_THAT(names_in(scratch_.path()), IsEmpty());
+}
+
+// The soft limit on file sizes stands for any write that ends early: part of a file is out, then
+// the system refuses.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit low{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &low);
+  }
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  void (*handler_)(int);
+  rlimit before_{};
+};
+
+TEST_F(PosixDisk, AWriteCutShortBySystemLeavesTheOldFileAndNoTemporary) {
+  write_file(at("file"), "old");
+  const std::string large(100000, 'x');
+  const auto written = [&] {
+    const FileSizeLimit limit(4096);
+    return disk_->write_atomic(at("file"), large);
+  }();
+  EXPECT_EQ(code_of(written), ErrorCode::kIo);
+  EXPECT_EQ(written.error().where, at("file")) << "not the temporary, which is gone";
+  EXPECT_EQ(read_file(at("file")), "old");
+  EXPECT_THAT(names_in(scratch_.path()), ElementsAre("file"));
+}
+
+TEST_F(PosixDisk, AFullDiskHasItsOwnCodeAndARemedy) {
+  if (!fs::is_character_file("/dev/full")) GTEST_SKIP() << "no /dev/full here";
+  const auto written = disk_->append("/dev/full", "text");
+  EXPECT_EQ(code_of(written), ErrorCode::kDiskFull);
+  EXPECT_THAT(written.error().remedy, HasSubstr("space"));
+}
+
+TEST_F(PosixDisk, AFileCannotTakeTheNameOfAFolderWithSomethingInIt) {
+  write_file(at("folder/inner"), "kept");
+  EXPECT_EQ(code_of(disk_->write_atomic(at("folder"), "text")), ErrorCode::kIo);
+  EXPECT_THAT(names_in(scratch_.path()), ElementsAre("folder"));
+  EXPECT_EQ(read_file(at("folder/inner")), "kept");
+}
+
+TEST_F(PosixDisk, ListGivesNamesInOrder) {
+  for (const char* name : {"b", "a10", "a9", "B", ".hidden", "c/inner"}) write_file(at(name), "");
+  const auto names = disk_->list(scratch_.path());
+  ASSERT_TRUE(names);
+  EXPECT_THAT(*names, ElementsAre(".hidden", "B", "a10", "a9", "b", "c"));
+}
+
+TEST_F(PosixDisk, AppendAddsAtTheEndAndStartsAFileThatIsAbsent) {
+  ASSERT_TRUE(disk_->append(at("log"), "one\n"));
+  ASSERT_TRUE(disk_->append(at("log"), "two\n"));
+  EXPECT_EQ(read_file(at("log")), "one\ntwo\n");
+}
+
+TEST_F(PosixDisk, ReadingGivesTheBytesAsTheyAre) {
+  const std::string bytes("\0\xff\r\n\x1a end", 9);
+  write_file(at("file"), bytes);
+  EXPECT_EQ(disk_->read_text(at("file")).value(), bytes);
+  write_file(at("empty"), "");
+  EXPECT_EQ(disk_->read_text(at("empty")).value(), "");
+}
+
+TEST_F(PosixDisk, AMappingOutlivesTheFilesName) {
+  write_file(at("file"), "mapped");
+  const auto mapped = disk_->map(at("file"));
+  ASSERT_TRUE(mapped);
+  ASSERT_TRUE(disk_->remove_all(at("file")));
+  const auto bytes = (*mapped)->bytes();
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()), "mapped");
+}
+
+TEST_F(PosixDisk, WhatIsAbsentIsMissingByName) {
+  EXPECT_FALSE(disk_->exists(at("absent")));
+  EXPECT_FALSE(disk_->is_directory(at("absent")));
+  EXPECT_EQ(code_of(disk_->list(at("absent"))), ErrorCode::kFileMissing);
+  EXPECT_EQ(code_of(disk_->read_text(at("absent"))), ErrorCode::kFileMissing);
+  EXPECT_EQ(code_of(disk_->map(at("absent"))), ErrorCode::kFileMissing);
+  EXPECT_EQ(code_of(disk_->rename(at("absent"), at("other"))), ErrorCode::kFileMissing);
+  EXPECT_EQ(code_of(disk_->write_atomic(at("absent/file"), "text")), ErrorCode::kFileMissing);
+  EXPECT_EQ(code_of(disk_->append(at("absent/file"), "text")), ErrorCode::kFileMissing);
+  EXPECT_THAT(disk_->read_text(at("absent")).error().where, HasSubstr("absent"));
+}
+
+TEST_F(PosixDisk, AFolderIsNotReadAsAFile) {
+  EXPECT_TRUE(disk_->is_directory(scratch_.path()));
+  EXPECT_EQ(code_of(disk_->map(scratch_.path())), ErrorCode::kIo);
+}
+
+TEST_F(PosixDisk, RemoveAllTakesWholeFoldersAndIsContentWithNothing) {
+  write_file(at("folder/inner/file"), "text");
+  EXPECT_TRUE(disk_->remove_all(at("folder")));
+  EXPECT_THAT(names_in(scratch_.path()), IsEmpty());
+  EXPECT_TRUE(disk_->remove_all(at("folder")));
+}
+
+TEST_F(PosixDisk, RenameMovesAWholeFolder) {
+  write_file(at("from/file"), "text");
+  ASSERT_TRUE(disk_->rename(at("from"), at("to")));
+  EXPECT_THAT(names_in(scratch_.path()), ElementsAre("to"));
+  EXPECT_EQ(read_file(at("to/file")), "text");
+}
+
+TEST_F(PosixDisk, CreateDirectoriesMakesParentsAndAcceptsWhatIsThere) {
+  ASSERT_TRUE(disk_->create_directories(at("a/b/c")));
+  EXPECT_TRUE(disk_->is_directory(at("a/b/c")));
+  EXPECT_TRUE(disk_->create_directories(at("a/b")));
+  write_file(at("file"), "");
+  EXPECT_FALSE(disk_->create_directories(at("file/below")));
+}
+
+TEST_F(PosixDisk, ThreadsMayWriteDifferentFilesOfOneFolder) {
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        const std::string name = "file" + std::to_string(t);
+        for (int i = 0; i < 10; ++i)
+          EXPECT_TRUE(disk_->write_atomic(at(name), name + " " + std::to_string(i)));
+      });
+    }
+  }
+  for (int t = 0; t < 4; ++t) {
+    const std::string name = "file" + std::to_string(t);
+    EXPECT_EQ(read_file(at(name)), name + " 9");
+  }
+  EXPECT_EQ(names_in(scratch_.path()).size(), 4u);
+}
+
+}  // namespace
+}  // namespace strata::sys
