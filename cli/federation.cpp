@@ -178,8 +178,10 @@ void Run::take(std::uint32_t number, std::vector<Outcome>& outcomes) {
                                 ? federation_.coordinator.accept(std::move(outcomes[i]->update))
                                 : Result<void>(fail(outcomes[i].error()));
     if (!accepted) {
-      summary_.refused.push_back("round " + std::to_string(number) + ": client " + name + ": " +
-                                 accepted.error().line());
+      // A client's own failure says its name already.
+      const std::string line = accepted.error().line();
+      const std::string prefix = line.starts_with("client " + name) ? "" : "client " + name + ": ";
+      summary_.refused.push_back("round " + std::to_string(number) + ": " + prefix + line);
       tools_.observer.on({.name = "client_refused",
                           .fields = {{"round", static_cast<std::int64_t>(number)},
                                      {"client", name},

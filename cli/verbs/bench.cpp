@@ -75,6 +75,7 @@ VerbOutput& add_profile(VerbOutput& out, const BenchTrainReport& report) {
 }
 
 Result<VerbOutput> train(Options& options, Context& context) {
+  const double begin = context.clock.seconds();
   auto model = model::Model::load(context.disk, options.model, compute_type(options.dtype));
   if (!model) return fail(std::move(model).error());
   if (options.bench.length > model->config().max_positions) {
@@ -99,6 +100,7 @@ Result<VerbOutput> train(Options& options, Context& context) {
     if (!peft) return fail(std::move(peft).error());
     options.bench.initial = exporting::factors(*peft);
   }
+  const double loaded = context.clock.seconds() - begin;
   auto report = bench_train(*model, options.bench, context.clock);
   if (!report) return fail(std::move(report).error());
   if (!options.save_initial.empty()) {
@@ -121,7 +123,7 @@ Result<VerbOutput> train(Options& options, Context& context) {
               {"peak_rss_bytes", report->peak_rss_bytes},
               {"trainable", report->trainable},
               {"losses", report->losses},
-              {"start_seconds", report->start_seconds},
+              {"start_seconds", loaded + report->start_seconds},
               {"threads", context.threads},
               {"dtype", options.dtype},
               {"instruction_set", tensor::instruction_set()}};

@@ -43,6 +43,8 @@ class SafetensorsFile {
   [[nodiscard]] bool contains(std::string_view name) const;
   /// kFormat naming file and tensor when absent.
   [[nodiscard]] Result<StoredTensor> get(std::string_view name) const;
+  /// The tensor's values were copied: the memory of its part of the mapping may go to others.
+  void release(const StoredTensor& tensor) const;
   [[nodiscard]] std::vector<std::string> names() const;  // sorted
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const;
   [[nodiscard]] const std::string& where() const;  // path, for messages

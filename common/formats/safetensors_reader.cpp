@@ -300,6 +300,15 @@ Result<StoredTensor> SafetensorsFile::get(std::string_view name) const {
   return found->second;
 }
 
+void SafetensorsFile::release(const StoredTensor& tensor) const {
+  for (const auto& mapping : state_->mappings) {
+    const auto all = mapping->bytes();
+    if (tensor.bytes.data() >= all.data() &&
+        tensor.bytes.data() + tensor.bytes.size() <= all.data() + all.size())
+      mapping->release(tensor.bytes);
+  }
+}
+
 std::vector<std::string> SafetensorsFile::names() const {
   std::vector<std::string> out;
   for (const auto& [name, value] : state_->tensors) out.push_back(name);

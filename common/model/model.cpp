@@ -145,6 +145,7 @@ Result<Model> Model::load(const sys::Disk& disk, const std::filesystem::path& fo
     auto parameter = Parameter::stored(want.name, want.rows, want.cols, want.transposed, compute,
                                        *tensor, model.file_->where());
     if (!parameter) return fail(std::move(parameter).error());
+    if (!parameter->is_mapped()) model.file_->release(*tensor);
     model.parameters_.push_back(std::move(*parameter));
   }
   return model;

@@ -52,6 +52,8 @@ class Parameter {
   /// The f32 master, made on first call from the stored values; after writing to it call refresh().
   [[nodiscard]] std::span<float> master();
   [[nodiscard]] bool has_master() const { return !master_.empty(); }
+  /// Whether its values lie in the checkpoint's mapping.
+  [[nodiscard]] bool is_mapped() const { return mapped_ != nullptr; }
   /// Brings the compute copy up to date with the master.
   void refresh();
 

@@ -21,6 +21,9 @@ class MappedFile {
  public:
   virtual ~MappedFile() = default;
   [[nodiscard]] virtual std::span<const std::byte> bytes() const = 0;
+  /// A part of bytes() is not needed for now: its memory may go to others. Reading it again is
+  /// allowed and gives the same bytes.
+  virtual void release(std::span<const std::byte>) const {}
 };
 
 /// Receives the bytes of a file being written; returns kDiskFull or kIo when the disk refuses.

@@ -229,5 +229,19 @@ TEST_F(PosixDisk, ThreadsMayWriteDifferentFilesOfOneFolder) {
   EXPECT_EQ(names_in(scratch_.path()).size(), 4u);
 }
 
+TEST_F(PosixDisk, AReleasedMappingCanBeReadAgain) {
+  const std::string text(100000, 'x');
+  ASSERT_TRUE(disk_->write_atomic(at("large"), text));
+  const auto file = disk_->map(at("large")).value();
+  const auto same = [&] {
+    return std::all_of(file->bytes().begin(), file->bytes().end(),
+                       [](std::byte b) { return b == std::byte{'x'}; });
+  };
+  EXPECT_TRUE(same());
+  file->release(file->bytes());
+  file->release(file->bytes().subspan(7, 20));
+  EXPECT_TRUE(same());
+}
+
 }  // namespace
 }  // namespace strata::sys
