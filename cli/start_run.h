@@ -10,7 +10,9 @@ namespace strata::cli {
 
 /// Checks job.output.directory, assembles, runs, reports. Nothing is written when assembly fails;
 /// with `force` an existing folder is replaced only after assembly succeeded.
-[[nodiscard]] Result<VerbOutput> start_run(const Job& job, bool force, Context& context,
+/// `memory_limit`: bytes the run may need by plan, 0 for no limit; kConfig beyond it.
+[[nodiscard]] Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limit,
+                                           Context& context,
                                            const std::function<Result<Federation>()>& make);
 
 }  // namespace strata::cli

@@ -127,6 +127,8 @@ std::size_t LocalTrainer::rank() const { return impl_->rank; }
 std::span<const text::Example> LocalTrainer::examples() const { return impl_->spec.examples; }
 std::int64_t LocalTrainer::steps_per_round() const { return impl_->steps_per_round; }
 
+const adapter::AdapterConfig& LocalTrainer::adapter_config() const { return impl_->spec.adapter; }
+
 std::size_t LocalTrainer::idle_bytes() const {
   const Impl& c = *impl_;
   std::size_t n = c.order.capacity() * sizeof(std::size_t);

@@ -82,6 +82,7 @@ class LocalTrainer {
   [[nodiscard]] Result<void> restart(
       protocol::Restart policy, std::uint32_t round,
       const std::map<std::string, adapter::LowRank, std::less<>>& mean);
+  [[nodiscard]] const adapter::AdapterConfig& adapter_config() const;
   /// Bytes this client keeps between rounds, apart from names and bookkeeping.
   [[nodiscard]] std::size_t idle_bytes() const;
 

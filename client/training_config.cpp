@@ -28,7 +28,8 @@ void describe(config::Fields& f, TrainingConfig& t) {
            "AdamW: decay of the second moment");
   f.number("epsilon", t.optimizer.epsilon, {.above = 0.0},
            "AdamW: added to the root of the second moment");
-  f.number("weight_decay", t.optimizer.weight_decay, {.min = 0.0}, "weight decay: decoupled in AdamW, added to the gradient in SGD");
+  f.number("weight_decay", t.optimizer.weight_decay, {.min = 0.0},
+           "weight decay: decoupled in AdamW, added to the gradient in SGD");
   f.number("momentum", t.optimizer.momentum, {.min = 0.0, .below = 1.0}, "SGD momentum");
   f.choice("schedule", t.schedule.method, schedule_names,
            "learning-rate schedule over the whole run");

@@ -7,6 +7,7 @@
 #include "cli/assemble.h"
 #include "cli/bench_train.h"
 #include "cli/data_preview.h"
+#include "cli/memory_plan.h"
 #include "cli/table.h"
 #include "cli/verbs/verbs.h"
 #include "evaluation/evaluator.h"
@@ -27,6 +28,7 @@ struct Options {
   std::string data;
   std::string initial;
   std::string save_initial;
+  std::string memory_limit;
   DataSection data_section;
   std::vector<std::string> fields;
   BenchTrainOptions bench;
@@ -54,6 +56,26 @@ Result<std::vector<text::Example>> examples_of(Options& options, const model::Mo
   return std::move(examples->examples);
 }
 
+Result<void> check_bench_memory(const model::Model& model, const BenchTrainOptions& bench,
+                                std::size_t limit) {
+  auto set = adapter::AdapterSet::make(bench.adapter, client::linear_shapes(model), sys::Stream(0));
+  if (!set) return fail(std::move(set).error());
+  const std::size_t pass = bench.pass_tokens > 0
+                               ? bench.pass_tokens
+                               : static_cast<std::size_t>(client::TrainingConfig{}.pass_tokens);
+  MemoryPlan plan{.model = model,
+                  .trainable = set->trainable_count(),
+                  .threads = bench.threads,
+                  .longest = bench.examples.empty() ? bench.length : 0,
+                  .pass_tokens = pass,
+                  .recompute = bench.recompute,
+                  .adapters = &*set};
+  for (const auto& example : bench.examples)
+    plan.longest = std::max(plan.longest, example.tokens.size());
+  plan.step_tokens = bench.records * plan.longest;
+  return check_memory(plan, limit);
+}
+
 // One row a kind of work; what no span covers (waiting for the other threads, mostly) comes last.
 VerbOutput& add_profile(VerbOutput& out, const BenchTrainReport& report) {
   std::vector<std::vector<std::string>> rows{{"work", "share", "seconds", "calls", "GFLOP/s"}};
@@ -76,6 +98,8 @@ VerbOutput& add_profile(VerbOutput& out, const BenchTrainReport& report) {
 
 Result<VerbOutput> train(Options& options, Context& context) {
   const double begin = context.clock.seconds();
+  auto limit = memory_limit_of(options.memory_limit);
+  if (!limit) return fail(std::move(limit).error());
   auto model = model::Model::load(context.disk, options.model, compute_type(options.dtype));
   if (!model) return fail(std::move(model).error());
   if (options.bench.length > model->config().max_positions) {
@@ -99,6 +123,10 @@ Result<VerbOutput> train(Options& options, Context& context) {
     auto peft = exporting::read_peft(context.disk, options.initial);
     if (!peft) return fail(std::move(peft).error());
     options.bench.initial = exporting::factors(*peft);
+  }
+  if (*limit > 0) {
+    if (auto fits = check_bench_memory(*model, options.bench, *limit); !fits)
+      return fail(std::move(fits).error());
   }
   const double loaded = context.clock.seconds() - begin;
   auto report = bench_train(*model, options.bench, context.clock);
@@ -185,6 +213,8 @@ Verb bench_train_verb() {
                 .add_option("--pass-tokens", options->bench.pass_tokens,
                             "tokens computed at once; 0: as training does")
                 ->check(CLI::NonNegativeNumber);
+            command.add_option("--memory-limit", options->memory_limit,
+                               "refuse to start what needs more, e.g. 2.5G");
             command.add_option("--init", options->initial, "PEFT folder of the adapters' start");
             command.add_option("--save-init", options->save_initial,
                                "write the adapters' start as a PEFT folder");

@@ -1,5 +1,6 @@
 // strata pretrain: a model from scratch, every parameter trained: a federation of one client in
 // full mode.
+#include "cli/memory_plan.h"
 #include "cli/start_run.h"
 #include "cli/verbs/verbs.h"
 
@@ -21,6 +22,7 @@ struct Options {
   std::int64_t seed = 0;
   double learning_rate = 1e-3;
   double weight_decay = 0.1;
+  std::string memory_limit;
   bool force = false;
 };
 
@@ -53,7 +55,9 @@ Job job_of(const Options& o, int threads) {
 
 Result<VerbOutput> pretrain(const Options& o, Context& context) {
   const Job job = job_of(o, context.threads);
-  return start_run(job, o.force, context, [&]() -> Result<Federation> {
+  auto limit = memory_limit_of(o.memory_limit);
+  if (!limit) return fail(std::move(limit).error());
+  return start_run(job, o.force, *limit, context, [&]() -> Result<Federation> {
     const std::string path = (std::filesystem::path(o.model) / "config.json").string();
     auto json = context.disk.read_text(path);
     if (!json) return fail(std::move(json).error());
@@ -101,6 +105,8 @@ Verb pretrain_verb() {
             ->check(CLI::NonNegativeNumber);
         command.add_option("--seed", o->seed, "seed of weights and order")
             ->check(CLI::NonNegativeNumber);
+        command.add_option("--memory-limit", o->memory_limit,
+                           "refuse to start what needs more, e.g. 2.5G");
         command.add_flag("--force", o->force, "replace an existing run folder");
         return [o](Context& context) { return pretrain(*o, context); };
       }};

@@ -1,5 +1,6 @@
 // strata run JOB.json: a whole federation in one process.
 #include "cli/federation.h"
+#include "cli/memory_plan.h"
 #include "cli/run_report.h"
 #include "cli/start_run.h"
 #include "cli/verbs/verbs.h"
@@ -12,6 +13,7 @@ struct Options {
   std::vector<std::string> settings;
   std::string directory;
   std::int64_t seed = -1;
+  std::string memory_limit;
   bool force = false;
 };
 
@@ -22,7 +24,9 @@ Result<VerbOutput> run(const Options& options, Context& context) {
   if (!job) return fail(std::move(job).error());
   if (!options.directory.empty()) job->output.directory = options.directory;
   if (job->output.directory.empty()) job->output.directory = "runs/" + job->name;
-  return start_run(*job, options.force, context,
+  auto limit = memory_limit_of(options.memory_limit);
+  if (!limit) return fail(std::move(limit).error());
+  return start_run(*job, options.force, *limit, context,
                    [&] { return assemble(context.disk, *job, context.threads); });
 }
 
@@ -43,6 +47,8 @@ Verb run_verb() {
         command.add_option("-o,--output-dir", options->directory,
                            "run folder (default: the job's, or runs/NAME)");
         command.add_option("--seed", options->seed, "training.seed")->check(CLI::NonNegativeNumber);
+        command.add_option("--memory-limit", options->memory_limit,
+                           "refuse to start what needs more, e.g. 2.5G");
         command.add_flag("--force", options->force, "replace an existing run folder");
         return [options](Context& context) { return run(*options, context); };
       }};

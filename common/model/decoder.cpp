@@ -267,6 +267,31 @@ LossSums Decoder::train(const PackedBatch& batch, const TrainRequest& request) {
   return sums;
 }
 
+// Large buffers take no memory until they are written, so planning is doing without the work.
+std::size_t pass_bytes(const Model& model, int threads, const DecoderOptions& options,
+                       const PassPlan& plan) {
+  Workspace workspace(threads);
+  Decoder decoder(model, workspace, options);
+  Decoder::Impl& d = *decoder.impl_;
+  const std::vector<std::int32_t> tokens(plan.tokens);
+  d.layout.tokens = tokens;
+  d.lay_out_blocks();
+  FullGradients everything;
+  const TrainRequest request{.full = plan.full ? &everything : nullptr};
+  const bool from_the_start = plan.adapters == nullptr || plan.full;
+  const std::size_t first_kept = !plan.gradients  ? model.config().layers
+                                 : from_the_start ? 0
+                                                  : lowest_trained(model, *plan.adapters).layer;
+  d.begin({.adapters = plan.adapters,
+           .request = plan.gradients ? &request : nullptr,
+           .first_kept = first_kept});
+  (void)d.reserve_head(plan.targets);
+  const AttentionSegment longest{0, plan.longest, 0, plan.longest};
+  for (Member& m : d.work.members)
+    m.attention.resize(attention_scratch(longest, d.attention_shape(0), plan.gradients));
+  return workspace.bytes();
+}
+
 Matrix Decoder::logits(const PackedBatch& batch, const adapter::AdapterSet* adapters) {
   impl_->lay_out(batch);
   impl_->begin({.adapters = adapters, .first_kept = impl_->model.config().layers});

@@ -73,6 +73,21 @@ struct CacheStep {
   std::span<const std::int32_t> tokens;
 };
 
+/// A pass to plan for.
+struct PassPlan {
+  std::size_t tokens = 0;
+  std::size_t targets = 0;  // trained positions
+  std::size_t longest = 0;  // tokens of the longest record
+  const adapter::AdapterSet* adapters = nullptr;
+  bool gradients = true;
+  bool full = false;  // of every parameter
+};
+
+/// Bytes of a workspace of `threads` threads after such a pass. Nothing is computed, and no memory
+/// is used up.
+[[nodiscard]] std::size_t pass_bytes(const Model& model, int threads, const DecoderOptions& options,
+                                     const PassPlan& plan);
+
 class Decoder {
  public:
   /// `model` and `workspace` are borrowed and must outlive this; the model's parameters may change
@@ -99,6 +114,7 @@ class Decoder {
   [[nodiscard]] sys::Timeline* timeline() const;
 
  private:
+  friend std::size_t pass_bytes(const Model&, int, const DecoderOptions&, const PassPlan&);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

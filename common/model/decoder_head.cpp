@@ -120,14 +120,11 @@ void Decoder::Impl::head_weight_gradient(std::span<const Block> chunks) {
   }
 }
 
-LossSums Decoder::Impl::head(const PackedBatch& batch, ConstMatrixView hidden_states) {
+std::vector<Block> Decoder::Impl::reserve_head(std::size_t targets) {
   const DecoderConfig& c = model.config();
-  const std::size_t n = batch.targets.size();
-  const std::size_t records = batch.offsets.size() - 1;
   const auto threads = static_cast<std::size_t>(work.team.size());
   const std::size_t room = options.logit_bytes / (threads * c.vocab * sizeof(float));
-  const auto chunks = plan_chunks(n, threads, std::clamp<std::size_t>(room, 16, 512));
-
+  auto chunks = plan_chunks(targets, threads, std::clamp<std::size_t>(room, 16, 512));
   std::size_t longest = 0;
   for (const Block& chunk : chunks) longest = std::max(longest, chunk.count);
   for (HeadSlot& slot : work.slots) {
@@ -141,9 +138,18 @@ LossSums Decoder::Impl::head(const PackedBatch& batch, ConstMatrixView hidden_st
     slot.dgain.reserve(c.hidden);
     slot.dbias.reserve(c.hidden);
   }
-  work.head_loss.reserve(n);
-  work.head_weights.reserve(n);
-  work.head_correct.resize(std::max(work.head_correct.size(), n));
+  work.head_loss.reserve(targets);
+  work.head_weights.reserve(targets);
+  work.head_correct.resize(std::max(work.head_correct.size(), targets));
+  return chunks;
+}
+
+LossSums Decoder::Impl::head(const PackedBatch& batch, ConstMatrixView hidden_states) {
+  const DecoderConfig& c = model.config();
+  const std::size_t n = batch.targets.size();
+  const std::size_t records = batch.offsets.size() - 1;
+  const auto threads = static_cast<std::size_t>(work.team.size());
+  const auto chunks = reserve_head(n);
   if (pass.request != nullptr) {
     const auto weights = work.head_weights.floats(n);
     for (std::size_t r = 0; r < records; ++r) {

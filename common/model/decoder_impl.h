@@ -200,6 +200,7 @@ struct Decoder::Impl {
   void begin(const Pass& what);
   void reserve_forward();
   void reserve_backward();
+  std::vector<Block> reserve_head(std::size_t targets);  // and how it is cut into chunks
   adapter::AdapterPass adapter_pass(Member& m, std::size_t first_row) const;
   AttentionShape attention_shape(std::size_t layer) const;
   NormWeights norm_weights(std::size_t gain, std::size_t bias) const;

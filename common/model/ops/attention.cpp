@@ -123,35 +123,39 @@ void scatter(MatrixView to, ConstMatrixView tile, const Block& b, std::size_t fi
   }
 }
 
-// Room for `tiles` tiles of a block's rows x d and `scores` of its rows x keys.
+// Tiles of a block's rows x d, and of its rows x keys, in scratch memory.
 struct Room {
-  std::vector<float>& scratch;
-  std::size_t rows, keys, d;
-  Room(std::vector<float>& s, const AttentionSegment& segment, const AttentionShape& shape,
-       std::size_t tiles, std::size_t scores)
-      : scratch(s),
-        rows(shape.heads / shape.kv_heads * kQueriesMax),
-        keys(segment.k_count),
-        d(shape.head_dim) {
+  std::size_t rows, keys, d, tiles, scores;
+  Room(const AttentionSegment& segment, const AttentionShape& shape, bool backward)
+      : d(shape.head_dim), tiles(backward ? 3 : 1), scores(backward ? 2 : 1) {
     const std::size_t group = shape.heads / shape.kv_heads;
     const std::size_t reach =
         shape.window > 0 ? std::min(shape.window, segment.k_count) : segment.k_count;
     // A window block sees up to queries - 1 keys more than one query does.
     keys = std::min(segment.k_count, reach + kQueriesMax);
     rows = group * std::min(queries_of_block(group, reach), segment.q_count);
-    const std::size_t n = rows * (tiles * d + scores * keys);
-    if (scratch.size() < n) scratch.resize(n);
   }
-  [[nodiscard]] MatrixView tile(std::size_t i, std::size_t count) const {
-    return {scratch.data() + i * rows * d, count, d};
+  [[nodiscard]] std::size_t floats() const { return rows * (tiles * d + scores * keys); }
+  [[nodiscard]] MatrixView tile(float* scratch, std::size_t i, std::size_t count) const {
+    return {scratch + i * rows * d, count, d};
   }
-  [[nodiscard]] MatrixView scores(std::size_t tiles, std::size_t i, std::size_t count,
-                                  std::size_t columns) const {
-    return {scratch.data() + rows * (tiles * d + i * keys), count, columns};
+  [[nodiscard]] MatrixView score(float* scratch, std::size_t i, std::size_t count,
+                                 std::size_t columns) const {
+    return {scratch + rows * (tiles * d + i * keys), count, columns};
   }
 };
 
+float* grown(std::vector<float>& scratch, std::size_t n) {
+  if (scratch.size() < n) scratch.resize(n);
+  return scratch.data();
+}
+
 }  // namespace
+
+std::size_t attention_scratch(const AttentionSegment& s, const AttentionShape& shape,
+                              bool backward) {
+  return Room(s, shape, backward).floats();
+}
 
 std::vector<AttentionTask> attention_tasks(std::span<const AttentionSegment> segments,
                                            const AttentionShape& shape, std::size_t queries) {
@@ -180,11 +184,12 @@ void attention_forward(MatrixView o, const AttentionInput& in, const AttentionSe
   const std::size_t group = shape.heads / shape.kv_heads;
   const std::size_t head = task.kv_head * group;
   const float scale = 1.0f / std::sqrt(static_cast<float>(d));
-  const Room room(scratch, s, shape, 1, 1);
+  const Room room(s, shape, false);
+  float* memory = grown(scratch, room.floats());
   for_blocks(s, task.first, task.count, shape, [&](const Block& b) {
     const std::size_t rows = group * b.queries;
-    const MatrixView tile = room.tile(0, rows);
-    const MatrixView scores = room.scores(1, 0, rows, b.keys);
+    const MatrixView tile = room.tile(memory, 0, rows);
+    const MatrixView scores = room.score(memory, 0, rows, b.keys);
     const auto keys = in.k.cols_from(task.kv_head * d, d).rows_from(b.k_row, b.keys);
     const auto values = in.v.cols_from(task.kv_head * d, d).rows_from(b.k_row, b.keys);
     gather(tile, in.q, b, head, d, scale);
@@ -219,14 +224,15 @@ void attention_backward(MatrixView dq, MatrixView dk, MatrixView dv, ConstMatrix
     const MatrixView part = out->cols_from(kv_head * d, d).rows_from(s.k_first, s.k_count);
     for (std::size_t i = 0; i < part.rows; ++i) std::fill_n(part.row(i), d, 0.0f);
   }
-  const Room room(scratch, s, shape, 3, 2);
+  const Room room(s, shape, true);
+  float* memory = grown(scratch, room.floats());
   for_blocks(s, 0, s.q_count, shape, [&](const Block& b) {
     const std::size_t rows = group * b.queries;
-    const MatrixView queries = room.tile(0, rows);
-    const MatrixView grads = room.tile(1, rows);
-    const MatrixView out = room.tile(2, rows);
-    const MatrixView p = room.scores(3, 0, rows, b.keys);
-    const MatrixView ds = room.scores(3, 1, rows, b.keys);
+    const MatrixView queries = room.tile(memory, 0, rows);
+    const MatrixView grads = room.tile(memory, 1, rows);
+    const MatrixView out = room.tile(memory, 2, rows);
+    const MatrixView p = room.score(memory, 0, rows, b.keys);
+    const MatrixView ds = room.score(memory, 1, rows, b.keys);
     const auto keys = in.k.cols_from(kv_head * d, d).rows_from(b.k_row, b.keys);
     const auto values = in.v.cols_from(kv_head * d, d).rows_from(b.k_row, b.keys);
     gather(queries, in.q, b, head, d, scale);

@@ -43,6 +43,10 @@ struct AttentionTask {
                                                          const AttentionShape& shape,
                                                          std::size_t queries);
 
+/// Floats of scratch that the operations need for a record.
+[[nodiscard]] std::size_t attention_scratch(const AttentionSegment& s, const AttentionShape& shape,
+                                            bool backward);
+
 /// What the operations read. `lse` (T x H) is the log sum exp of each row's scores: kept by the
 /// forward pass for the backward one (empty view: not kept).
 struct AttentionInput {
