@@ -93,17 +93,26 @@ std::string instruction_set() {
 struct Gemm::State {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
-  std::map<Key, dnnl::matmul> primitives;
+  // oneDNN's own scratch memory belongs to the thread that made a primitive; this one goes where
+  // the state goes, so that a workspace may change threads.
+  struct Product {
+    dnnl::matmul primitive;
+    dnnl::memory::desc scratch;
+  };
+  std::map<Key, Product> primitives;
+  dnnl::memory scratch;
+  std::size_t scratch_bytes = 0;
   std::vector<float> wide_a, wide_b;  // portable path: tiles widened to float
 
-  const dnnl::matmul& primitive(MatrixView out, const Operand& a, const Operand& b, bool accumulate,
-                                float scale) {
+  const Product& primitive(MatrixView out, const Operand& a, const Operand& b, bool accumulate,
+                           float scale) {
     const int flags = (a.transposed ? 1 : 0) | (b.transposed ? 2 : 0) | (accumulate ? 4 : 0);
     const Key key{out.rows, out.cols, a.logical_cols(), a.stride, b.stride, out.stride,
                   flags,    scale};
     const auto found = primitives.find(key);
     if (found != primitives.end()) return found->second;
     dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     if (scale != 1.0f) attributes.set_output_scales(0, {scale});
     if (accumulate) {
       dnnl::post_ops sum;
@@ -115,17 +124,32 @@ struct Gemm::State {
     const dnnl::matmul::primitive_desc chosen(description, attributes, engine);
     if (primitives.size() > 4096)
       primitives.clear();  // shapes of one run are few; this only bounds a long-lived process
-    return primitives.emplace(key, dnnl::matmul(chosen)).first->second;
+    return primitives.emplace(key, Product{dnnl::matmul(chosen), chosen.scratchpad_desc()})
+        .first->second;
+  }
+
+  // Memory for a product to work in, kept for the next.
+  dnnl::memory scratch_for(const dnnl::memory::desc& wanted) {
+    const std::size_t bytes = wanted.get_size();
+    if (bytes > scratch_bytes) {
+      const auto size = static_cast<dnnl::memory::dim>(bytes);
+      scratch =
+          dnnl::memory({{size}, dnnl::memory::data_type::u8, dnnl::memory::format_tag::a}, engine);
+      scratch_bytes = bytes;
+    }
+    return {wanted, engine, scratch_bytes > 0 ? scratch.get_data_handle() : nullptr};
   }
 
   void run(MatrixView out, const Operand& a, const Operand& b, bool accumulate, float scale) {
     stay_on_this_thread();
-    const dnnl::matmul& product = primitive(out, a, b, accumulate, scale);
+    const Product& product = primitive(out, a, b, accumulate, scale);
     const dnnl::memory src(operand_desc(a), engine, const_cast<void*>(a.data));
     const dnnl::memory weights(operand_desc(b), engine, const_cast<void*>(b.data));
     const dnnl::memory dst(operand_desc(ConstMatrixView(out)), engine, out.data);
-    product.execute(stream,
-                    {{DNNL_ARG_SRC, src}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, dst}});
+    product.primitive.execute(stream, {{DNNL_ARG_SRC, src},
+                                       {DNNL_ARG_WEIGHTS, weights},
+                                       {DNNL_ARG_DST, dst},
+                                       {DNNL_ARG_SCRATCHPAD, scratch_for(product.scratch)}});
     stream.wait();
   }
 
