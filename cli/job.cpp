@@ -56,9 +56,9 @@ void describe_adapter(Fields& f, adapter::AdapterConfig& a) {
            "LoRA+: learning rate of B over that of A");
   f.texts("targets", a.targets, "layers: all-linear, names such as q_proj, or regular expressions");
   f.integer_map("rank_pattern", a.rank_pattern, {.min = 1, .max = 65536},
-                "rank for layers that match");
+                "rank for layers that match; the first match counts");
   f.number_map("alpha_pattern", a.alpha_pattern, {.max = 1e6, .above = 0.0},
-               "alpha for layers that match");
+               "alpha for layers that match; the first match counts");
 }
 
 void describe_client(Fields& f, ClientSection& c) {
@@ -121,6 +121,11 @@ Result<void> check_job(const Job& job, const std::string& file) {
                  .rule = std::move(rule),
                  .remedy = std::move(remedy)});
   };
+  if (job.name.empty() || job.name == "." || job.name == ".." ||
+      job.name.find('/') != std::string::npos) {
+    return refuse("name", "is \"" + printable(job.name, 80) + "\"",
+                  "it names a folder below runs/, so it holds no '/'");
+  }
   if (job.clients.empty())
     return refuse("clients", "is empty", "a federation has at least one client");
   std::set<std::string> names;

@@ -86,16 +86,23 @@ void declare_all(CLI::App& app, const std::vector<Verb>& verbs, CommonOptions& c
   }
 }
 
+// One line whatever is in it: names of files need not be UTF-8.
+std::string line_of(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
 int print_error(const Error& error, bool as_json, std::ostream& out, std::ostream& err) {
   const int status = exit_status(error.code);
   if (as_json) {
     Error bare = error;
     bare.remedy.clear();
-    out << json{{"schema_version", 1},    {"status", "error"},
-                {"exit_code", status},    {"error_code", name(error.code)},
-                {"message", bare.line()}, {"hint", error.remedy},
-                {"data", json::object()}}
-               .dump()
+    out << line_of({{"schema_version", 1},
+                    {"status", "error"},
+                    {"exit_code", status},
+                    {"error_code", name(error.code)},
+                    {"message", bare.line()},
+                    {"hint", error.remedy},
+                    {"data", json::object()}})
         << std::endl;
   } else {
     err << "strata: error: " << error.line() << " [" << name(error.code) << "]" << std::endl;
@@ -187,11 +194,10 @@ int run_verb(const Parsed& chosen, const CommonOptions& common) {
   auto output = chosen.run(context);
   if (!output) return print_error(output.error(), as_json, std::cout, std::cerr);
   if (as_json) {
-    std::cout << json{{"schema_version", 1},
-                      {"status", "ok"},
-                      {"exit_code", 0},
-                      {"data", std::move(output->data)}}
-                     .dump()
+    std::cout << line_of({{"schema_version", 1},
+                          {"status", "ok"},
+                          {"exit_code", 0},
+                          {"data", std::move(output->data)}})
               << std::endl;
   } else {
     std::cout << output->text << std::flush;

@@ -96,7 +96,8 @@ Result<void> RunFolder::begin(const TextSide& text, const std::vector<ClientData
   const json report{
       {"clients", clients},
       {"template", text.text ? text.text->template_note : "none: records are token ids"}};
-  return disk_.write_atomic(folder_ / "data.json", report.dump(2) + "\n");
+  return disk_.write_atomic(folder_ / "data.json",
+                            report.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 Result<void> RunFolder::write_adapter(const std::filesystem::path& place, const DeltaTerms& delta,
@@ -145,7 +146,8 @@ Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
   if (low_rank_ && !delta.empty()) {
     if (auto written = write_adapter(place, delta, coordinator.model()); !written) return written;
   }
-  return disk_.write_atomic(place / "strata.json", facts.dump(2) + "\n");
+  return disk_.write_atomic(place / "strata.json",
+                            facts.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summary) {
@@ -178,7 +180,8 @@ Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summ
                 {"peak_memory_bytes", summary.peak_memory_bytes},
                 {"instruction_set", instruction_set()},
                 {"files", std::move(*files)}};
-  return disk_.write_atomic(folder_ / "manifest.json", manifest.dump(2) + "\n");
+  return disk_.write_atomic(folder_ / "manifest.json",
+                            manifest.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace strata::cli

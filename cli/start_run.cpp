@@ -1,15 +1,54 @@
 #include "cli/start_run.h"
 
+#include <algorithm>
+#include <filesystem>
+
 #include "cli/federation.h"
 #include "cli/run_report.h"
 #include "formats/atomic_folder.h"
 #include "observe/jsonl.h"
 
 namespace strata::cli {
+namespace {
+
+using Path = std::filesystem::path;
+
+bool lies_in(const Path& path, const Path& folder) {
+  const Path whole = std::filesystem::absolute(path).lexically_normal();
+  Path outer = std::filesystem::absolute(folder).lexically_normal();
+  if (!outer.has_filename()) outer = outer.parent_path();  // "out/" names the folder out
+  const auto [differs, rest] =
+      std::mismatch(outer.begin(), outer.end(), whole.begin(), whole.end());
+  return differs == outer.end();
+}
+
+// Replacing the folder must not take what the run reads.
+Result<void> check_spared(const Job& job, const Path& directory) {
+  std::vector<std::pair<std::string, std::string>> inputs{{"model.path", job.model.path},
+                                                          {"data.path", job.data.path},
+                                                          {"adapter.init", job.adapter.init},
+                                                          {"evaluation.data", job.evaluation.data}};
+  for (const auto& client : job.clients)
+    inputs.emplace_back("data of client " + client.name, client.data);
+  for (const auto& [key, path] : inputs) {
+    if (path.empty() || !lies_in(path, directory)) continue;
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "holds " + key + ", " + path,
+                 .where = directory.string(),
+                 .rule = "--force replaces the run folder, which is for results alone",
+                 .remedy = "choose another output folder"});
+  }
+  return {};
+}
+
+}  // namespace
 
 Result<VerbOutput> start_run(const Job& job, bool force, Context& context,
                              const std::function<Result<Federation>()>& make) {
-  const std::filesystem::path directory = job.output.directory;
+  const Path directory = job.output.directory;
+  if (force) {
+    if (auto spared = check_spared(job, directory); !spared) return fail(std::move(spared).error());
+  }
   if (auto free = formats::check_free(context.disk, directory, force); !free)
     return fail(std::move(free).error());
   auto federation = make();
@@ -20,6 +59,7 @@ Result<VerbOutput> start_run(const Job& job, bool force, Context& context,
                                                  client.report.line(static_cast<std::size_t>(
                                                      job.data.max_length))}}});
   }
+  const bool was_there = !force && context.disk.exists(directory);  // as an empty folder
   if (force) {
     if (auto gone = context.disk.remove_all(directory); !gone) return fail(std::move(gone).error());
   }
@@ -27,6 +67,7 @@ Result<VerbOutput> start_run(const Job& job, bool force, Context& context,
     return fail(std::move(made).error());
   Result<RunSummary> summary;
   Result<void> metrics;
+  std::uint32_t rounds_finished = 0;
   {
     observe::JsonlObserver jsonl(context.disk, context.clock, directory / "metrics.jsonl");
     observe::FanOut observer({&jsonl, &context.progress});
@@ -37,6 +78,11 @@ Result<VerbOutput> start_run(const Job& job, bool force, Context& context,
                    .threads = context.threads};
     summary = run_federation(std::move(*federation), job, directory.string(), tools);
     metrics = jsonl.status();
+    rounds_finished = tools.rounds_finished;
+  }
+  if (!summary && rounds_finished == 0) {
+    (void)context.disk.remove_all(directory);
+    if (was_there) (void)context.disk.create_directories(directory);
   }
   if (!summary) return fail(std::move(summary).error());
   if (!metrics) return fail(std::move(metrics).error(), "writing metrics");

@@ -20,7 +20,35 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
 }
 
+// What is asked of the model, and what it should answer.
+struct Question {
+  std::vector<std::int32_t> prompt;
+  std::string reference;
+};
+
+Result<Question> question_of(const text::ExampleBuilder& builder, const text::Record& record) {
+  auto prompt = builder.build_prompt(record);
+  if (!prompt) return fail(std::move(prompt).error());
+  if (prompt->reference.empty()) {
+    return fail({.code = ErrorCode::kUnsupported,
+                 .what = "has no reference answer",
+                 .where = record.source,
+                 .rule = "exact match needs records with a prompt and an answer",
+                 .remedy = "set evaluation.exact_match to false"});
+  }
+  return Question{std::move(prompt->tokens), std::move(prompt->reference)};
+}
+
 }  // namespace
+
+Result<void> check_references(const text::ExampleBuilder& builder,
+                              std::span<const text::Record> records) {
+  for (const auto& record : records) {
+    if (auto question = question_of(builder, record); !question)
+      return fail(std::move(question).error());
+  }
+  return {};
+}
 
 bool matches(std::string_view answer, std::string_view reference) {
   reference = trimmed(reference);
@@ -44,17 +72,10 @@ Result<ExactMatchReport> exact_match(const model::Model& model, const adapter::A
   std::vector<std::vector<std::int32_t>> prompts;
   std::vector<std::string> references;
   for (const auto& record : records) {
-    auto prompt = builder.build_prompt(record);
-    if (!prompt) return fail(std::move(prompt).error());
-    if (prompt->reference.empty()) {
-      return fail({.code = ErrorCode::kUnsupported,
-                   .what = "has no reference answer",
-                   .where = record.source,
-                   .rule = "exact match needs records with a prompt and an answer",
-                   .remedy = "set evaluation.exact_match to false"});
-    }
-    prompts.push_back(std::move(prompt->tokens));
-    references.push_back(std::move(prompt->reference));
+    auto question = question_of(builder, record);
+    if (!question) return fail(std::move(question).error());
+    prompts.push_back(std::move(question->prompt));
+    references.push_back(std::move(question->reference));
   }
   ExactMatchReport report;
   report.answers.resize(records.size());
