@@ -40,7 +40,11 @@ double recompress(adapter::DeltaTerms& delta, double tolerance) {
     const auto small =
         tensor::recompress({.b = term.b.view(), .a = term.a.view()}, {.relative_error = tolerance});
     if (small.norm > 0.0) worst = std::max(worst, small.error / small.norm);
-    term = {.b = small.b.narrow(), .a = small.a.narrow()};
+    if (small.rank() == 0) {
+      change.terms.clear();  // no change at all
+    } else {
+      term = {.b = small.b.narrow(), .a = small.a.narrow()};
+    }
   }
   return worst;
 }

@@ -1,7 +1,9 @@
 #include "cli/assemble.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "evaluation/exact_match.h"
 #include "export/peft.h"
 #include "text/record_reader.h"
 #include "text/split.h"
@@ -76,7 +78,13 @@ Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir,
                            .completion_only = data.completion_only,
                            .separator = data.separator},
                .vocab = vocab};
-  if (!disk.exists(std::filesystem::path(model_dir) / "tokenizer.json")) return out;
+  if (!disk.exists(std::filesystem::path(model_dir) / "tokenizer.json")) {
+    // Nothing to render, but a template that does not exist is a mistake all the same.
+    if (data.chat_template == "auto") return out;
+    auto chat = text::ChatTemplate::named(data.chat_template, {});
+    if (!chat) return fail(std::move(chat).error());
+    return out;
+  }
   auto text = text::load_model_text(disk, model_dir, data.chat_template);
   if (!text) return fail(std::move(text).error());
   out.text.emplace(std::move(*text));
@@ -154,10 +162,41 @@ adapter::AdapterConfig shaped_by(adapter::AdapterConfig config,
   config.alpha_pattern.clear();
   for (const auto& [module, pair] : peft.modules) {
     config.targets.push_back(module);
-    config.rank_pattern.emplace(module, static_cast<std::int64_t>(pair.rank));
-    config.alpha_pattern.emplace(module, pair.alpha);
+    const auto rank = static_cast<double>(pair.rank);
+    config.rank_pattern.emplace_back(module, static_cast<std::int64_t>(pair.rank));
+    // The alpha by which the method comes to the adapter's own scale.
+    config.alpha_pattern.emplace_back(
+        module, pair.scale * (config.method == "rslora" ? std::sqrt(rank) : rank));
   }
   return config;
+}
+
+// Exact match generates text, which not every job can: better known before the first round.
+Result<void> check_exact_match(const TextSide& text, std::span<const text::Record> held_out) {
+  const auto refuse = [](std::string rule, std::string remedy) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is true",
+                 .where = "evaluation.exact_match",
+                 .rule = std::move(rule),
+                 .remedy = std::move(remedy)});
+  };
+  if (!text.text)
+    return refuse("answers are text, but the model folder has no tokenizer.json",
+                  "add the model's tokenizer.json");
+  if (held_out.empty())
+    return refuse("answers are compared on held-out records",
+                  "set evaluation.data or data.held_out_fraction");
+  return evaluation::check_references(text::ExampleBuilder(*text.text, text.options), held_out);
+}
+
+// What a client's updates will look like.
+coordinator::PlannedUpdate planned(const client::LocalTrainer& trainer, const model::Model& base) {
+  coordinator::PlannedUpdate out{.client = trainer.name(), .ranks = {}};
+  out.ranks = trainer.ranks();
+  if (!out.ranks.empty()) return out;
+  for (const auto& parameter : base.parameters())  // full training
+    out.ranks.emplace(parameter.name(), 0);
+  return out;
 }
 
 }  // namespace
@@ -193,6 +232,7 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
   const sys::Stream root(static_cast<std::uint64_t>(job.training.seed));
   std::vector<client::LocalTrainer> trainers;
   std::vector<ClientData> data;
+  std::vector<coordinator::PlannedUpdate> updates;
   for (const std::size_t i : order) {
     const auto& client = job.clients[i];
     ClientRecords& own = (*records)[i];
@@ -211,6 +251,7 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
          .weight = client.weight},
         job.training, base, static_cast<std::uint32_t>(job.aggregation.rounds));
     if (!trainer) return fail(std::move(trainer).error());
+    updates.push_back(planned(*trainer, base));
     trainers.push_back(std::move(*trainer));
   }
 
@@ -221,6 +262,10 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
   }
   const auto limit = static_cast<std::size_t>(job.evaluation.max_records);
   if (limit > 0 && held_out_records.size() > limit) held_out_records.resize(limit);
+  if (job.evaluation.exact_match) {
+    if (auto able = check_exact_match(*text, held_out_records); !able)
+      return fail(std::move(able).error());
+  }
   std::vector<text::Example> held_out;
   if (!held_out_records.empty()) {
     auto examples = text->examples(held_out_records, "held-out data", job.evaluation.data);
@@ -229,6 +274,7 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
   }
   auto coordinator = coordinator::Coordinator::make(job.aggregation, std::move(base), threads);
   if (!coordinator) return fail(std::move(coordinator).error());
+  if (auto able = coordinator->check_clients(updates); !able) return fail(std::move(able).error());
   return Federation{.text = std::move(*text),
                     .coordinator = std::move(*coordinator),
                     .trainers = std::move(trainers),

@@ -101,7 +101,7 @@ Result<void> Run::evaluate(std::uint32_t number) {
                  {"perplexity", summary.perplexity},
                  {"trained_tokens", static_cast<std::int64_t>(summary.trained_tokens)}}};
   const bool at_end = number == 0 || number == static_cast<std::uint32_t>(job_.aggregation.rounds);
-  if (job_.evaluation.exact_match && at_end && federation_.text.text) {
+  if (job_.evaluation.exact_match && at_end) {
     const text::ExampleBuilder builder(*federation_.text.text, federation_.text.options);
     auto matches = evaluation::exact_match(
         federation_.coordinator.model(), set, *federation_.text.text, builder,
@@ -257,7 +257,7 @@ Result<void> Run::round(std::uint32_t number) {
   if (tools_.stopped()) {
     return fail({.code = ErrorCode::kInterrupted,
                  .what = "stopped by a signal in round " + std::to_string(number),
-                 .remedy = "finished rounds are in the run folder"});
+                 .remedy = number > 1 ? "finished rounds are in the run folder" : ""});
   }
   take(number, outcomes);
   outcomes.clear();
@@ -270,6 +270,7 @@ Result<void> Run::round(std::uint32_t number) {
   tell_aggregate(*report, tools_.clock.seconds() - start);
   if (auto written = folder_.write_round(*report, federation_.coordinator); !written)
     return written;
+  tools_.rounds_finished = number;
   if (auto restarted = restart(*report); !restarted) return restarted;
   report->aggregate.packet = {};
   report->aggregate.mean_factors.clear();

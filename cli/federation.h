@@ -18,7 +18,8 @@ struct RunTools {
   const sys::Clock& clock;
   observe::Observer& observer;
   std::function<bool()> stopped;
-  int threads = 1;  // of the machine, for this run
+  int threads = 1;                    // of the machine, for this run
+  std::uint32_t rounds_finished = 0;  // counted by the run: folded and in the run folder
 };
 
 /// One client's line of the closing table.

@@ -56,9 +56,9 @@ void describe_adapter(Fields& f, adapter::AdapterConfig& a) {
            "LoRA+: learning rate of B over that of A");
   f.texts("targets", a.targets, "layers: all-linear, names such as q_proj, or regular expressions");
   f.integer_map("rank_pattern", a.rank_pattern, {.min = 1, .max = 65536},
-                "rank for layers that match");
+                "rank for layers that match; the first match counts");
   f.number_map("alpha_pattern", a.alpha_pattern, {.max = 1e6, .above = 0.0},
-               "alpha for layers that match");
+               "alpha for layers that match; the first match counts");
 }
 
 void describe_client(Fields& f, ClientSection& c) {

@@ -146,7 +146,8 @@ Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
           if (auto written = write_adapter(place, delta, coordinator.model()); !written)
             return written;
         }
-        return disk_.write_atomic(place / "strata.json", facts.dump(2) + "\n");
+        return disk_.write_atomic(place / "strata.json",
+                                  facts.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
       });
 }
 
@@ -183,7 +184,8 @@ Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summ
                 {"peak_memory_bytes", summary.peak_memory_bytes},
                 {"instruction_set", instruction_set()},
                 {"files", std::move(*files)}};
-  return disk_.write_atomic(folder_ / "manifest.json", manifest.dump(2) + "\n");
+  return disk_.write_atomic(folder_ / "manifest.json",
+                            manifest.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace strata::cli

@@ -8,8 +8,10 @@
 
 namespace strata::cli {
 
-/// Checks job.output.directory, assembles, runs, reports. Nothing is written when assembly fails;
-/// with `force` an existing folder is replaced only after assembly succeeded.
+/// Checks job.output.directory, assembles, runs, reports. Nothing is written when assembly fails,
+/// and nothing is left when no round could be finished; a run that fails later leaves its finished
+/// rounds. With `force` an existing folder is replaced only after assembly succeeded, and never one
+/// that the job reads from (kConfig).
 /// `memory_limit`: bytes the run may need by plan, 0 for no limit; kConfig beyond it.
 [[nodiscard]] Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limit,
                                            Context& context,

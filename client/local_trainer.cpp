@@ -14,6 +14,7 @@ struct LocalTrainer::Impl {
   TrainingConfig training;
   std::unique_ptr<Trainable> trainable;  // null while nothing has been trained since fresh_since
   std::size_t rank = 0;
+  std::map<std::string, std::size_t> ranks;
   std::uint32_t fresh_since = 0;  // the round after which its factors were, or will be, drawn
   std::unique_ptr<Optimizer> optimizer;
   Schedule schedule;
@@ -111,6 +112,12 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   // Made once to see that it fits the model; made again when the client's first round comes.
   if (auto made = impl->ensure_trainable(base); !made) return fail(std::move(made).error(), doing);
   impl->rank = impl->trainable->rank();
+  if (const auto* adapters = impl->trainable->adapters()) {
+    for (std::size_t i = 0; i < base.linears().size(); ++i) {
+      if (const auto* own = adapters->at(i))
+        impl->ranks.emplace(own->shape().module + ".weight", own->rank());
+    }
+  }
   impl->trainable.reset();
   impl->steps_per_round = per_round;
   impl->steps_total = total;
@@ -124,6 +131,7 @@ LocalTrainer::~LocalTrainer() = default;
 
 const std::string& LocalTrainer::name() const { return impl_->spec.name; }
 std::size_t LocalTrainer::rank() const { return impl_->rank; }
+const std::map<std::string, std::size_t>& LocalTrainer::ranks() const { return impl_->ranks; }
 std::span<const text::Example> LocalTrainer::examples() const { return impl_->spec.examples; }
 std::int64_t LocalTrainer::steps_per_round() const { return impl_->steps_per_round; }
 

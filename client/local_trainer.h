@@ -6,6 +6,7 @@
 // (read-only) base.
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -70,6 +71,8 @@ class LocalTrainer {
 
   [[nodiscard]] const std::string& name() const;
   [[nodiscard]] std::size_t rank() const;
+  /// Rank of each tensor its adapters change; empty for full training.
+  [[nodiscard]] const std::map<std::string, std::size_t>& ranks() const;
   [[nodiscard]] std::span<const text::Example> examples() const;
   /// Optimizer steps of one round, and of the whole run (max_steps applied).
   [[nodiscard]] std::int64_t steps_per_round() const;

@@ -51,6 +51,16 @@ Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Mo
   return Coordinator(config, **entry, std::move(base), threads);
 }
 
+Result<void> Coordinator::check_clients(std::span<const PlannedUpdate> clients) const {
+  if (config_.min_clients > static_cast<std::int64_t>(clients.size())) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is " + std::to_string(config_.min_clients),
+                 .where = "aggregation.min_clients",
+                 .rule = "there are " + std::to_string(clients.size()) + " clients"});
+  }
+  return entry_->check == nullptr ? Result<void>{} : entry_->check(clients);
+}
+
 Result<void> Coordinator::accept(protocol::Update update) {
   const auto refuse = [&](std::string what, std::string rule) {
     return fail({.code = ErrorCode::kIncompatibleUpdate,

@@ -43,6 +43,10 @@ class Coordinator {
   [[nodiscard]] static Result<Coordinator> make(const AggregationConfig& config, model::Model base,
                                                 int threads = 1);
 
+  /// Whether rounds of these clients can succeed at all: kConfig when the method cannot combine
+  /// what they will send, or min_clients asks for more than there are.
+  [[nodiscard]] Result<void> check_clients(std::span<const PlannedUpdate> clients) const;
+
   [[nodiscard]] const model::Model& model() const { return model_; }
   [[nodiscard]] std::uint32_t round() const { return round_; }  // the open round, from 1
   [[nodiscard]] const Sha256& chain() const { return chain_; }

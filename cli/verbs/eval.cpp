@@ -2,6 +2,8 @@
 // answers.
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "cli/loaded_model.h"
 #include "cli/table.h"
 #include "cli/verbs/verbs.h"
@@ -42,6 +44,14 @@ Result<VerbOutput> eval(Options& options, Context& context) {
       loaded->model, loaded->beside(), examples->examples,
       {.pass_tokens = 1024, .workers = context.threads, .stopped = context.stopped});
   if (!report) return fail(std::move(report).error());
+  for (std::size_t i = 0; i < report->records.size(); ++i) {
+    if (std::isfinite(report->records[i].loss_sum)) continue;
+    return fail({.code = ErrorCode::kNumeric,
+                 .what = "the loss is " + std::to_string(report->records[i].loss_sum),
+                 .where = examples->examples[i].source,
+                 .rule = "losses of a sound model are finite",
+                 .remedy = "check the model's weights and its config.json"});
+  }
   VerbOutput out;
   out.data = {{"loss", report->loss()},
               {"perplexity", report->perplexity()},
@@ -79,9 +89,11 @@ Result<VerbOutput> eval(Options& options, Context& context) {
     out.data["records"] = report->records.size();
     return out;
   }
-  for (const auto& record : report->records) {
-    out.data["records"].push_back(
-        {{"loss", record.loss_sum / record.trained}, {"trained_tokens", record.trained}});
+  for (std::size_t i = 0; i < report->records.size(); ++i) {
+    const auto& record = report->records[i];
+    out.data["records"].push_back({{"loss", record.loss_sum / record.trained},
+                                   {"trained_tokens", record.trained},
+                                   {"source", examples->examples[i].source}});
   }
   return out;
 }

@@ -1,5 +1,7 @@
 // strata pretrain: a model from scratch, every parameter trained: a federation of one client in
 // full mode.
+#include <algorithm>
+
 #include "cli/memory_plan.h"
 #include "cli/start_run.h"
 #include "cli/verbs/verbs.h"
@@ -27,6 +29,7 @@ struct Options {
 };
 
 Job job_of(const Options& o, int threads) {
+  const std::int64_t rounds = std::min(o.evaluations, o.steps);  // each with at least one step
   Job job;
   job.name = "pretrain";
   job.model = {.path = o.model, .dtype = o.dtype};
@@ -35,7 +38,7 @@ Job job_of(const Options& o, int threads) {
   job.clients.push_back({.name = "data", .data = o.data, .adapter = job.adapter.config});
   auto& t = job.training;
   t.batch_size = o.batch_size;
-  t.local_steps = (o.steps + o.evaluations - 1) / o.evaluations;
+  t.local_steps = (o.steps + rounds - 1) / rounds;
   t.max_steps = o.steps;
   t.optimizer.learning_rate = o.learning_rate;
   t.optimizer.beta2 = 0.95;
@@ -43,8 +46,7 @@ Job job_of(const Options& o, int threads) {
   t.schedule = {.method = "cosine", .warmup_steps = o.warmup};
   t.seed = o.seed;
   t.threads = threads;
-  job.aggregation = {
-      .method = "flora", .restart = "keep", .rounds = o.evaluations, .measure = false};
+  job.aggregation = {.method = "flora", .restart = "keep", .rounds = rounds, .measure = false};
   job.evaluation.data = o.held_out;
   job.output.directory = o.directory;
   job.output.round_adapters = false;
@@ -95,7 +97,7 @@ Verb pretrain_verb() {
         command.add_option("--batch-size", o->batch_size, "records per step")
             ->check(CLI::PositiveNumber);
         command.add_option("--max-length", o->max_length, "tokens of a record")
-            ->check(CLI::PositiveNumber);
+            ->check(CLI::Range(2, 1 << 20));
         command.add_option("--warmup", o->warmup, "warm-up steps")->check(CLI::NonNegativeNumber);
         command.add_option("--evaluations", o->evaluations, "evaluations during training")
             ->check(CLI::PositiveNumber);

@@ -28,11 +28,13 @@ Error unmatched(const std::string& pattern, std::string_view key,
   return error;
 }
 
+template <class T>
+using Patterns = std::vector<std::pair<std::string, T>>;
+
 // The value of the first pattern that names the module (PEFT takes the first match too); `fallback`
 // otherwise.
 template <class T>
-Result<T> pattern_value(const std::map<std::string, T>& patterns, const std::string& module,
-                        T fallback) {
+Result<T> pattern_value(const Patterns<T>& patterns, const std::string& module, T fallback) {
   for (const auto& [pattern, value] : patterns) {
     auto matches = names_module(pattern, module);
     if (!matches) return fail(std::move(matches).error());
@@ -42,7 +44,7 @@ Result<T> pattern_value(const std::map<std::string, T>& patterns, const std::str
 }
 
 template <class T>
-Result<void> all_used(const std::map<std::string, T>& patterns, std::string_view key,
+Result<void> all_used(const Patterns<T>& patterns, std::string_view key,
                       std::span<const LinearShape> linears) {
   for (const auto& [pattern, value] : patterns) {
     bool used = false;

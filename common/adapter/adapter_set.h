@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "adapter/adapter.h"
@@ -19,8 +20,9 @@ struct AdapterConfig {
   double lr_ratio_b = 1.0;  // LoRA+
   std::vector<std::string> targets = {
       "all-linear"};  // names, dotted suffixes, or regular expressions over module names
-  std::map<std::string, std::int64_t> rank_pattern;  // suffix or regular expression -> rank
-  std::map<std::string, double> alpha_pattern;
+  /// Suffix or regular expression -> value; of several that match a layer the first counts.
+  std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
+  std::vector<std::pair<std::string, double>> alpha_pattern;
 };
 
 /// Adapters by linear site (the order of the model's linears). Movable; one training thread.

@@ -1,5 +1,6 @@
 #include "base/error.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -69,8 +70,14 @@ std::string_view name(ErrorCode code) {
 }
 
 std::string printable(std::string_view text, std::size_t max) {
+  // Cut before a character of UTF-8, not inside it.
+  const auto continues = [&](std::size_t at) {
+    return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0u) == 0x80u;
+  };
+  std::size_t end = std::min(max, text.size());
+  for (int back = 0; back < 3 && end > 0 && continues(end); ++back) --end;
   std::string out;
-  for (const char c : text.substr(0, max)) {
+  for (const char c : text.substr(0, end)) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte < 0x20 || byte == 0x7f) {
       char escaped[5];
@@ -80,7 +87,7 @@ std::string printable(std::string_view text, std::size_t max) {
       out += c;
     }
   }
-  if (text.size() > max) out += "...";
+  if (end < text.size()) out += "...";
   return out;
 }
 

@@ -7,7 +7,7 @@
 namespace strata::config {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 constexpr int kDepthMax = 32;
 
@@ -163,7 +163,7 @@ class Override {
     document_.error = Error{.code = ErrorCode::kConfig,
                             .what = std::move(what),
                             .where = "--set " + printable(setting_, 120),
-                            .rule = "write --set section.key=value, lists as clients[0].rank=8"};
+                            .rule = "write --set section.key=value, in lists clients[0].weight=2"};
   }
 
   Document& document_;

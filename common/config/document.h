@@ -16,7 +16,7 @@ namespace strata::config {
 struct Document {
   std::string file;
   std::filesystem::path folder;  // relative paths start here
-  nlohmann::json root = nlohmann::json::object();
+  nlohmann::ordered_json root = nlohmann::ordered_json::object();
   std::set<std::string> overridden;  // key paths whose value came from --set
   std::optional<Error> error;
 
@@ -29,7 +29,7 @@ struct Document {
 };
 
 /// `value` as JSON, short enough for a message and free of control bytes.
-[[nodiscard]] std::string text_of(const nlohmann::json& value);
+[[nodiscard]] std::string text_of(const nlohmann::ordered_json& value);
 
 /// Comments are allowed; duplicate keys and deep nesting, which the library would let pass, are
 /// refused.

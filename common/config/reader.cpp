@@ -9,7 +9,7 @@
 namespace strata::config {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 std::string number_text(double value) {
   std::string text = json(value).dump();
@@ -132,14 +132,14 @@ class Reader final : public Fields {
     value = std::move(read);
   }
 
-  void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value, Range range,
+  void integer_map(std::string_view key, Entries<std::int64_t>& value, Range range,
                    std::string_view) override {
     read_map(key, value, [&](const json& item, const std::string& where, std::int64_t& out) {
       return read_integer(item, range, where, out);
     });
   }
 
-  void number_map(std::string_view key, std::map<std::string, double>& value, Range range,
+  void number_map(std::string_view key, Entries<double>& value, Range range,
                   std::string_view) override {
     read_map(key, value, [&](const json& item, const std::string& where, double& out) {
       return read_number(item, range, where, out);
@@ -232,13 +232,14 @@ class Reader final : public Fields {
   }
 
   template <class T, class Read>
-  void read_map(std::string_view key, std::map<std::string, T>& value, const Read& read) {
+  void read_map(std::string_view key, Entries<T>& value, const Read& read) {
     const json* found = take(key);
     if (found == nullptr) return;
     if (!found->is_object()) return refuse(key, *found, "must be an object {\"name\": number}");
-    std::map<std::string, T> out;
+    Entries<T> out;
     for (const auto& [name, item] : found->items()) {
-      if (!read(item, at(key) + "." + printable(name, 80), out[name])) return;
+      out.emplace_back(name, T{});
+      if (!read(item, at(key) + "." + printable(name, 80), out.back().second)) return;
     }
     value = std::move(out);
   }

@@ -9,11 +9,11 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -28,6 +28,10 @@ struct Range {
   std::optional<double> above;
   std::optional<double> below;
 };
+
+/// An object of names and values whose order counts.
+template <class T>
+using Entries = std::vector<std::pair<std::string, T>>;
 
 /// Visitor over the fields of one JSON object. Every call names a key, the variable behind it
 /// (holding the default), the rule, and one line of help. A key is optional unless listed by
@@ -48,10 +52,10 @@ class Fields {
                       std::span<const std::string_view> names, std::string_view help) = 0;
   virtual void texts(std::string_view key, std::vector<std::string>& value,
                      std::string_view help) = 0;
-  /// {"pattern": integer}: rank and alpha patterns.
-  virtual void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value,
-                           Range range, std::string_view help) = 0;
-  virtual void number_map(std::string_view key, std::map<std::string, double>& value, Range range,
+  /// {"pattern": integer}, in the order of the file: rank and alpha patterns.
+  virtual void integer_map(std::string_view key, Entries<std::int64_t>& value, Range range,
+                           std::string_view help) = 0;
+  virtual void number_map(std::string_view key, Entries<double>& value, Range range,
                           std::string_view help) = 0;
   virtual void object(std::string_view key, const std::function<void(Fields&)>& inner,
                       std::string_view help) = 0;

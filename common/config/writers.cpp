@@ -35,13 +35,12 @@ class Resolver final : public Fields {
   void texts(std::string_view key, std::vector<std::string>& value, std::string_view) override {
     set(key, value);
   }
-  void integer_map(std::string_view key, std::map<std::string, std::int64_t>& value, Range,
+  void integer_map(std::string_view key, Entries<std::int64_t>& value, Range,
                    std::string_view) override {
-    set(key, value);
+    set_entries(key, value);
   }
-  void number_map(std::string_view key, std::map<std::string, double>& value, Range,
-                  std::string_view) override {
-    set(key, value);
+  void number_map(std::string_view key, Entries<double>& value, Range, std::string_view) override {
+    set_entries(key, value);
   }
   void object(std::string_view key, const std::function<void(Fields&)>& inner,
               std::string_view) override {
@@ -65,6 +64,11 @@ class Resolver final : public Fields {
   template <class T>
   void set(std::string_view key, const T& value) {
     out_[std::string(key)] = value;
+  }
+  template <class T>
+  void set_entries(std::string_view key, const Entries<T>& value) {
+    json& object = out_[std::string(key)] = json::object();
+    for (const auto& [name, item] : value) object[name] = item;
   }
   json& out_;
 };
@@ -106,11 +110,11 @@ class SchemaWriter final : public Fields {
     entry["items"] = {{"type", "string"}};
     entry["default"] = value;
   }
-  void integer_map(std::string_view key, std::map<std::string, std::int64_t>&, Range range,
+  void integer_map(std::string_view key, Entries<std::int64_t>&, Range range,
                    std::string_view help) override {
     map(key, "integer", range, help);
   }
-  void number_map(std::string_view key, std::map<std::string, double>&, Range range,
+  void number_map(std::string_view key, Entries<double>&, Range range,
                   std::string_view help) override {
     map(key, "number", range, help);
   }

@@ -19,7 +19,35 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
 }
 
+// What is asked of the model, and what it should answer.
+struct Question {
+  std::vector<std::int32_t> prompt;
+  std::string reference;
+};
+
+Result<Question> question_of(const text::ExampleBuilder& builder, const text::Record& record) {
+  auto prompt = builder.build_prompt(record);
+  if (!prompt) return fail(std::move(prompt).error());
+  if (prompt->reference.empty()) {
+    return fail({.code = ErrorCode::kUnsupported,
+                 .what = "has no reference answer",
+                 .where = record.source,
+                 .rule = "exact match needs records with a prompt and an answer",
+                 .remedy = "set evaluation.exact_match to false"});
+  }
+  return Question{std::move(prompt->tokens), std::move(prompt->reference)};
+}
+
 }  // namespace
+
+Result<void> check_references(const text::ExampleBuilder& builder,
+                              std::span<const text::Record> records) {
+  for (const auto& record : records) {
+    if (auto question = question_of(builder, record); !question)
+      return fail(std::move(question).error());
+  }
+  return {};
+}
 
 bool matches(std::string_view answer, std::string_view reference) {
   reference = trimmed(reference);
@@ -43,19 +71,12 @@ Result<ExactMatchReport> exact_match(const model::Model& model, const adapter::A
   std::vector<std::vector<std::int32_t>> prompts;
   std::vector<std::string> references;
   for (const auto& record : records) {
-    auto prompt = builder.build_prompt(record);
-    if (!prompt) return fail(std::move(prompt).error());
-    if (prompt->reference.empty()) {
-      return fail({.code = ErrorCode::kUnsupported,
-                   .what = "has no reference answer",
-                   .where = record.source,
-                   .rule = "exact match needs records with a prompt and an answer",
-                   .remedy = "set evaluation.exact_match to false"});
-    }
-    if (auto ok = check_prompt(model, prompt->tokens, record.source); !ok)
+    auto question = question_of(builder, record);
+    if (!question) return fail(std::move(question).error());
+    if (auto ok = check_prompt(model, question->prompt, record.source); !ok)
       return fail(std::move(ok).error());
-    prompts.push_back(std::move(prompt->tokens));
-    references.push_back(std::move(prompt->reference));
+    prompts.push_back(std::move(question->prompt));
+    references.push_back(std::move(question->reference));
   }
   ExactMatchReport report;
   report.answers.resize(records.size());

@@ -28,7 +28,11 @@ struct ExactMatchReport {
   [[nodiscard]] double share() const;  // NaN without records
 };
 
-/// Records without a reference are kUnsupported.
+/// Whether every record has a prompt and a reference: kUnsupported naming the one that has not.
+[[nodiscard]] Result<void> check_references(const text::ExampleBuilder& builder,
+                                            std::span<const text::Record> records);
+
+/// Records that check_references refuses are refused here too.
 [[nodiscard]] Result<ExactMatchReport> exact_match(const model::Model& model,
                                                    const adapter::AdapterSet* adapters,
                                                    const text::ModelText& text,

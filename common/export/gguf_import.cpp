@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
+#include <cmath>
 #include <cstring>
-#include <nlohmann/json.hpp>
+#include <limits>
 
+#include "export/gguf_config.h"
 #include "export/gguf_tokenizer.h"
 #include "formats/atomic_folder.h"
 #include "formats/gguf.h"
@@ -16,107 +17,113 @@ namespace strata::exporting {
 namespace {
 
 using formats::GgufFile;
-using json = nlohmann::ordered_json;
+using formats::GgufTensor;
+using Shape = std::vector<std::size_t>;
 
-// The file keeps these as float; what its writer meant is the shortest decimal that rounds to that
-// float.
-double decimal(double stored) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, static_cast<float>(stored));
-  double out = stored;
-  std::from_chars(text, end.ptr, out);
-  return out;
-}
-
-// The sizes of a model, from "<architecture>.<key>".
-struct Sizes {
-  std::string architecture;
-  std::size_t hidden = 0, intermediate = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0,
-              context = 0, vocab = 0;
-  double epsilon = 1e-5;
-  double rope_theta = 10000.0;
+// A tensor of the file under its Hugging Face name.
+struct Planned {
+  std::string gguf_name;
+  std::string name;
+  const GgufTensor* stored = nullptr;
+  std::size_t heads = 0;  // of rows to be put back into half-split order; 0: rows stay
 };
 
-Result<Sizes> read_sizes(const GgufFile& file) {
-  Sizes s;
-  s.architecture = file.text("general.architecture").value_or("");
-  constexpr std::array<std::string_view, 3> kKnown{"llama", "qwen2", "qwen3"};
-  if (std::find(kKnown.begin(), kKnown.end(), s.architecture) == kKnown.end()) {
-    return fail({.code = ErrorCode::kUnsupported,
-                 .what = "is \"" + printable(s.architecture, 60) + "\"",
-                 .where = file.where() + ": general.architecture",
-                 .rule = "supported: llama qwen2 qwen3"});
-  }
-  std::optional<Error> error;
-  const auto size = [&](const std::string& key,
-                        std::optional<std::size_t> fallback = std::nullopt) -> std::size_t {
-    const auto value = file.whole(s.architecture + "." + key);
-    if (value && *value > 0 && *value < (1u << 31)) return static_cast<std::size_t>(*value);
-    if (!value && fallback) return *fallback;
-    if (!error) {
-      error = Error{.code = ErrorCode::kFormat,
-                    .what = value ? "is " + std::to_string(*value) : "is missing",
-                    .where = file.where() + ": " + s.architecture + "." + key,
-                    .rule = "must be a positive whole number"};
-    }
-    return 1;
-  };
-  s.hidden = size("embedding_length");
-  s.intermediate = size("feed_forward_length");
-  s.layers = size("block_count");
-  s.heads = size("attention.head_count");
-  s.kv_heads = size("attention.head_count_kv", s.heads);
-  s.head_dim = size("attention.key_length", s.hidden / s.heads);
-  s.context = size("context_length", 2048);
-  s.epsilon =
-      decimal(file.number(s.architecture + ".attention.layer_norm_rms_epsilon").value_or(1e-5));
-  s.rope_theta = decimal(file.number(s.architecture + ".rope.freq_base").value_or(10000.0));
-  const auto embedding = file.tensors().find("token_embd.weight");
-  if (embedding == file.tensors().end()) {
-    return fail({.code = ErrorCode::kFormat,
-                 .what = "is missing",
-                 .where = file.where() + ": tensor token_embd.weight"});
-  }
-  s.vocab = embedding->second.shape.front();
-  for (const char* key : {"rope.scaling.type"}) {
-    const std::string type = file.text(s.architecture + "." + key).value_or("none");
-    if (type != "none" && type != "") {
-      return fail({.code = ErrorCode::kUnsupported,
-                   .what = "is \"" + printable(type, 40) + "\"",
-                   .where = file.where() + ": " + s.architecture + "." + key,
-                   .rule = "only files without rotary scaling are supported"});
-    }
-  }
-  if (error) return tl::unexpected<Error>(*error);
-  return s;
+std::string shape_text(const Shape& shape) {
+  std::string out = "[";
+  for (const auto n : shape) out += (out.size() > 1 ? ", " : "") + std::to_string(n);
+  return out + "]";
 }
 
-// GGUF name -> Hugging Face name, or "" for a tensor that is not expected.
-std::string hf_name(const std::string& name) {
-  static const std::map<std::string, std::string, std::less<>> kParts{
-      {"attn_norm", "input_layernorm"},    {"ffn_norm", "post_attention_layernorm"},
-      {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},
-      {"attn_v", "self_attn.v_proj"},      {"attn_output", "self_attn.o_proj"},
-      {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
-      {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-      {"ffn_down", "mlp.down_proj"}};
-  if (name == "token_embd.weight") return "model.embed_tokens.weight";
-  if (name == "output_norm.weight") return "model.norm.weight";
-  if (name == "output.weight") return "lm_head.weight";
-  if (!name.starts_with("blk.")) return {};
-  const auto layer_end = name.find('.', 4);
-  const auto part_end = name.rfind('.');
-  if (layer_end == std::string::npos || part_end <= layer_end) return {};
-  const auto part = kParts.find(name.substr(layer_end + 1, part_end - layer_end - 1));
-  if (part == kParts.end()) return {};
-  return "model.layers." + name.substr(4, layer_end - 4) + "." + part->second +
-         name.substr(part_end);
-}
+// Walks the tensors such a model has; each must be in the file with its shape, and the file must
+// hold no other.
+class Planner {
+ public:
+  Planner(const GgufFile& file, const GgufSizes& sizes) : file_(file), s_(sizes) {}
+
+  Result<std::vector<Planned>> all() {
+    want("token_embd.weight", "model.embed_tokens.weight", {s_.vocab, s_.hidden});
+    want("output_norm.weight", "model.norm.weight", {s_.hidden});
+    if (!s_.tied_head) want("output.weight", "lm_head.weight", {s_.vocab, s_.hidden});
+    for (std::size_t layer = 0; layer < s_.layers && !error_; ++layer) want_layer(layer);
+    if (!error_) refuse_others();
+    if (error_) return tl::unexpected<Error>(*error_);
+    return std::move(planned_);
+  }
+
+ private:
+  void want(std::string gguf_name, std::string name, const Shape& shape, std::size_t heads = 0) {
+    if (error_) return;
+    const auto found = file_.tensors().find(gguf_name);
+    if (found == file_.tensors().end())
+      return refuse(
+          gguf_name, ErrorCode::kFormat, "is missing",
+          "a " + s_.architecture + " model of " + std::to_string(s_.layers) + " layers has it");
+    if (found->second.shape != shape)
+      return refuse(gguf_name, ErrorCode::kFormat, "has shape " + shape_text(found->second.shape),
+                    "the sizes of the file ask for " + shape_text(shape));
+    planned_.push_back({std::move(gguf_name), std::move(name), &found->second, heads});
+  }
+
+  void want_layer(std::size_t layer) {
+    const std::string from = "blk." + std::to_string(layer) + ".";
+    const std::string to = "model.layers." + std::to_string(layer) + ".";
+    const std::size_t q = s_.heads * s_.head_dim, kv = s_.kv_heads * s_.head_dim;
+    // llama.cpp keeps rotary pairs of llama models as neighbours; the others were half-split all
+    // along.
+    const bool turned = s_.architecture == "llama";
+    const auto linear = [&](const char* part, const char* name, std::size_t d_out, std::size_t d_in,
+                            bool bias, std::size_t heads = 0) {
+      want(from + part + ".weight", to + name + ".weight", {d_out, d_in}, heads);
+      if (bias) want(from + part + ".bias", to + name + ".bias", {d_out}, heads);
+    };
+    want(from + "attn_norm.weight", to + "input_layernorm.weight", {s_.hidden});
+    linear("attn_q", "self_attn.q_proj", q, s_.hidden, s_.attention_bias, turned ? s_.heads : 0);
+    linear("attn_k", "self_attn.k_proj", kv, s_.hidden, s_.attention_bias,
+           turned ? s_.kv_heads : 0);
+    linear("attn_v", "self_attn.v_proj", kv, s_.hidden, s_.attention_bias);
+    linear("attn_output", "self_attn.o_proj", s_.hidden, q,
+           s_.attention_bias && s_.architecture != "qwen2");
+    if (s_.architecture == "qwen3") {
+      want(from + "attn_q_norm.weight", to + "self_attn.q_norm.weight", {s_.head_dim});
+      want(from + "attn_k_norm.weight", to + "self_attn.k_norm.weight", {s_.head_dim});
+    }
+    want(from + "ffn_norm.weight", to + "post_attention_layernorm.weight", {s_.hidden});
+    linear("ffn_gate", "mlp.gate_proj", s_.intermediate, s_.hidden, s_.mlp_bias);
+    linear("ffn_up", "mlp.up_proj", s_.intermediate, s_.hidden, s_.mlp_bias);
+    linear("ffn_down", "mlp.down_proj", s_.hidden, s_.intermediate, s_.mlp_bias);
+  }
+
+  void refuse_others() {
+    std::vector<std::string_view> known{"rope_freqs.weight"};
+    for (const auto& one : planned_) known.push_back(one.gguf_name);
+    std::sort(known.begin(), known.end());
+    for (const auto& [name, stored] : file_.tensors()) {
+      if (!std::binary_search(known.begin(), known.end(), std::string_view(name)))
+        return refuse(name, ErrorCode::kUnsupported, "is not a tensor of this architecture",
+                      "a " + s_.architecture + " model of " + std::to_string(s_.layers) +
+                          " layers without extras is expected");
+    }
+  }
+
+  void refuse(const std::string& name, ErrorCode code, std::string what, std::string rule) {
+    error_ = Error{.code = code,
+                   .what = std::move(what),
+                   .where = file_.where() + ": tensor " + printable(name, 80),
+                   .rule = std::move(rule)};
+  }
+
+  const GgufFile& file_;
+  const GgufSizes& s_;
+  std::vector<Planned> planned_;
+  std::optional<Error> error_;
+};
 
 // Rows of q or k, head by head: llama.cpp's rotary pairs are neighbours (2i, 2i + 1), Hugging
 // Face's are (i, i + d/2).
-void half_split(std::vector<float>& values, std::size_t heads, std::size_t rows, std::size_t cols) {
+std::vector<float> half_split(const std::vector<float>& values, std::size_t rows,
+                              std::size_t heads) {
   const std::size_t d = rows / heads;
+  const std::size_t cols = values.size() / rows;
   std::vector<float> out(values.size());
   for (std::size_t h = 0; h < heads; ++h) {
     for (std::size_t i = 0; i < d; ++i) {
@@ -125,75 +132,45 @@ void half_split(std::vector<float>& values, std::size_t heads, std::size_t rows,
       std::copy_n(values.data() + from * cols, cols, out.data() + to * cols);
     }
   }
-  values = std::move(out);
-}
-
-struct Written {
-  std::vector<std::byte> bytes;
-  formats::TensorToWrite entry;
-};
-
-Written convert(const std::string& gguf_name, const formats::GgufTensor& stored, const Sizes& s,
-                tensor::DType dtype) {
-  std::vector<float> values = formats::dequantise(stored);
-  const std::size_t rows = stored.shape.front();
-  const std::size_t cols = stored.shape.size() > 1 ? stored.shape[1] : 1;
-  if (s.architecture == "llama") {
-    if (gguf_name.find(".attn_q.") != std::string::npos) half_split(values, s.heads, rows, cols);
-    if (gguf_name.find(".attn_k.") != std::string::npos) half_split(values, s.kv_heads, rows, cols);
-  }
-  Written out;
-  out.bytes.resize(values.size() * tensor::size_of(dtype));
-  if (dtype == tensor::DType::kBF16) {
-    tensor::to_bf16(reinterpret_cast<tensor::BFloat16*>(out.bytes.data()), values.data(),
-                    values.size());
-  } else {
-    std::memcpy(out.bytes.data(), values.data(), out.bytes.size());
-  }
-  out.entry = {.name = hf_name(gguf_name), .dtype = dtype, .shape = stored.shape, .bytes = {}};
   return out;
 }
 
-std::string config_json(const GgufFile& file, const Sizes& s, tensor::DType dtype) {
-  const std::map<std::string, std::string> classes{
-      {"llama", "LlamaForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"}};
-  const auto id = [&](const char* key) {
-    const auto v = file.whole(key);
-    return v ? json(*v) : json(nullptr);
-  };
-  const bool bias = s.architecture == "llama" && file.tensors().contains("blk.0.attn_q.bias");
-  json config{{"architectures", {classes.at(s.architecture)}},
-              {"model_type", s.architecture},
-              {"hidden_size", s.hidden},
-              {"intermediate_size", s.intermediate},
-              {"num_hidden_layers", s.layers},
-              {"num_attention_heads", s.heads},
-              {"num_key_value_heads", s.kv_heads},
-              {"head_dim", s.head_dim},
-              {"vocab_size", s.vocab},
-              {"max_position_embeddings", s.context},
-              {"rms_norm_eps", s.epsilon},
-              {"rope_theta", s.rope_theta},
-              {"rope_scaling", nullptr},
-              {"hidden_act", "silu"},
-              {"tie_word_embeddings", !file.tensors().contains("output.weight")},
-              {"attention_bias", bias},
-              {"mlp_bias", false},
-              {"bos_token_id", id("tokenizer.ggml.bos_token_id")},
-              {"eos_token_id", id("tokenizer.ggml.eos_token_id")},
-              {"pad_token_id", id("tokenizer.ggml.padding_token_id")},
-              {"torch_dtype", dtype == tensor::DType::kBF16 ? "bfloat16" : "float32"}};
-  return config.dump(1) + "\n";
+// Dequantises one tensor and writes it; made when its turn comes, so that a model larger than
+// memory can be imported.
+Result<void> write_values(const Planned& tensor, const std::string& where, tensor::DType dtype,
+                          sys::FileWriter& out) {
+  auto values = formats::dequantise(*tensor.stored);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::isfinite(values[i])) continue;
+    return fail({.code = ErrorCode::kFormat,
+                 .what = "value " + std::to_string(i) + " is NaN or infinite",
+                 .where = where + ": tensor " + tensor.gguf_name,
+                 .rule = "weights are finite",
+                 .remedy = "fetch the file again"});
+  }
+  if (tensor.heads > 0) values = half_split(values, tensor.stored->shape.front(), tensor.heads);
+  if (dtype == tensor::DType::kF32) return out.write(std::as_bytes(std::span(values)));
+  std::vector<tensor::BFloat16> halves(values.size());
+  // The largest floats round to infinity in bf16; they end at its largest value instead.
+  constexpr float kLargest = 3.3895314e38f;
+  for (float& value : values) value = std::clamp(value, -kLargest, kLargest);
+  tensor::to_bf16(halves.data(), values.data(), values.size());
+  return out.write(std::as_bytes(std::span(halves)));
 }
 
-std::string generation_json(const GgufFile& file) {
-  json out = json::object();
-  for (const auto& [name, key] : {std::pair{"bos_token_id", "tokenizer.ggml.bos_token_id"},
-                                  std::pair{"eos_token_id", "tokenizer.ggml.eos_token_id"},
-                                  std::pair{"pad_token_id", "tokenizer.ggml.padding_token_id"}}) {
-    if (const auto id = file.whole(key)) out[name] = *id;
+Result<void> write_texts(sys::Disk& disk, const std::filesystem::path& folder, const GgufFile& file,
+                         const GgufSizes& sizes, const TokenizerFiles& text, tensor::DType dtype) {
+  const std::array<std::pair<const char*, std::string>, 5> files{
+      {{"config.json", config_json(file, sizes, dtype)},
+       {"generation_config.json", generation_json(file)},
+       {"tokenizer.json", text.tokenizer},
+       {"tokenizer_config.json", text.tokenizer_config},
+       {"chat_template.jinja", text.chat_template}}};
+  for (const auto& [name, content] : files) {
+    if (content.empty()) continue;
+    if (auto ok = disk.write_atomic(folder / name, content); !ok) return ok;
   }
-  return out.dump(1) + "\n";
+  return {};
 }
 
 }  // namespace
@@ -206,61 +183,28 @@ Result<ImportReport> import_gguf(sys::Disk& disk, const std::filesystem::path& g
   if (!file) return fail(std::move(file).error());
   auto sizes = read_sizes(*file);
   if (!sizes) return fail(std::move(sizes).error());
-  auto text = tokenizer_files(*file, sizes->context);
+  auto planned = Planner(*file, *sizes).all();
+  if (!planned) return fail(std::move(planned).error());
+  auto text = tokenizer_files(*file, sizes->context, sizes->vocab);
   if (!text) return fail(std::move(text).error());
 
   ImportReport report{.architecture = sizes->architecture,
                       .name = file->text("general.name").value_or("")};
-  std::vector<Written> tensors;
-  for (const auto& [name, stored] : file->tensors()) {
-    if (hf_name(name).empty()) {
-      const bool factors = name.starts_with("rope_freqs");
-      return fail({.code = ErrorCode::kUnsupported,
-                   .what = factors ? "holds rotary scaling factors"
-                                   : "is not a tensor of this architecture",
-                   .where = file->where() + ": tensor " + printable(name, 80),
-                   .rule = "a " + sizes->architecture + " model without extras is expected"});
-    }
-    if (stored.shape.size() > 2) {
-      return fail({.code = ErrorCode::kFormat,
-                   .what = "has " + std::to_string(stored.shape.size()) + " sides",
-                   .where = file->where() + ": tensor " + printable(name, 80),
-                   .rule = "weights are vectors or matrices"});
-    }
-    const bool rotary =
-        name.find(".attn_q.") != std::string::npos || name.find(".attn_k.") != std::string::npos;
-    const std::size_t heads =
-        name.find(".attn_q.") != std::string::npos ? sizes->heads : sizes->kv_heads;
-    if (rotary && stored.shape.front() % (2 * heads) != 0) {
-      return fail({.code = ErrorCode::kFormat,
-                   .what = "has " + std::to_string(stored.shape.front()) + " rows",
-                   .where = file->where() + ": tensor " + printable(name, 80),
-                   .rule = "they divide into " + std::to_string(heads) + " heads of even width"});
-    }
-    tensors.push_back(convert(name, stored, *sizes, options.dtype));
-    ++report.tensors;
-    report.parameters += stored.element_count();
-  }
   std::vector<formats::TensorToWrite> entries;
-  for (auto& tensor : tensors) {
-    tensor.entry.bytes = tensor.bytes;
-    entries.push_back(tensor.entry);
+  for (const auto& tensor : *planned) {
+    entries.push_back({.name = tensor.name,
+                       .dtype = options.dtype,
+                       .shape = tensor.stored->shape,
+                       .produce = [&](sys::FileWriter& writer) {
+                         return write_values(tensor, file->where(), options.dtype, writer);
+                       }});
+    ++report.tensors;
+    report.parameters += tensor.stored->element_count();
   }
   auto written = formats::write_folder(
       disk, out, options.force, [&](const std::filesystem::path& folder) -> Result<void> {
-        if (auto ok = formats::write_safetensors(disk, folder / "model.safetensors", entries); !ok)
-          return ok;
-        for (const auto& [name, content] :
-             {std::pair<const char*, std::string>{"config.json",
-                                                  config_json(*file, *sizes, options.dtype)},
-              {"generation_config.json", generation_json(*file)},
-              {"tokenizer.json", text->tokenizer},
-              {"tokenizer_config.json", text->tokenizer_config},
-              {"chat_template.jinja", text->chat_template}}) {
-          if (content.empty()) continue;
-          if (auto ok = disk.write_atomic(folder / name, content); !ok) return ok;
-        }
-        return {};
+        auto ok = formats::write_safetensors(disk, folder / "model.safetensors", entries);
+        return ok ? write_texts(disk, folder, *file, *sizes, *text, options.dtype) : ok;
       });
   if (!written) return fail(std::move(written).error());
   return report;

@@ -1,17 +1,22 @@
 #include "export/gguf_tokenizer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
+
+#include "text/tokenizer.h"
+#include "text/unicode.h"
 
 namespace strata::exporting {
 namespace {
 
 using json = nlohmann::ordered_json;
 
-constexpr std::int64_t kControl =
-    3;  // token types of llama.cpp: 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte
+// Token types of llama.cpp: 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte.
+constexpr std::int64_t kControl = 3;
 constexpr std::int64_t kUserDefined = 4;
+constexpr std::size_t kTokenBytesMax = 4096;  // the longest published ones are runs of spaces
 
 constexpr std::string_view kLlama3 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
@@ -47,6 +52,7 @@ struct Pipeline {
   json normalizer = nullptr;
   json pretokenizer;
   bool ignore_merges = false;
+  bool add_bos = false;  // unless the file says otherwise
 };
 
 // What llama.cpp calls the pre-tokenizer decides how text is cut before merging.
@@ -60,7 +66,7 @@ Result<Pipeline> pipeline_of(const formats::GgufFile& file) {
   }
   if (pre == "gpt-2" || pre == "default") return Pipeline{.pretokenizer = byte_level(true)};
   if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3")
-    return Pipeline{.pretokenizer = by_regex(kLlama3), .ignore_merges = true};
+    return Pipeline{.pretokenizer = by_regex(kLlama3), .ignore_merges = true, .add_bos = true};
   if (pre == "qwen2")
     return Pipeline{.normalizer = {{"type", "NFC"}}, .pretokenizer = by_regex(kQwen2)};
   return fail(no_such(file, "tokenizer.ggml.pre", pre, "smollm gpt-2 default llama-bpe qwen2"));
@@ -113,6 +119,78 @@ json merges_from_scores(const std::vector<std::string>& tokens, const std::vecto
   return out;
 }
 
+// Texts by id. Appended without a search for equal keys, which would take the square of their
+// number; check_tokens has seen that there are none.
+json vocabulary(const std::vector<std::string>& tokens) {
+  json::object_t out;
+  out.reserve(tokens.size());
+  for (std::size_t id = 0; id < tokens.size(); ++id) out.emplace_back(tokens[id], id);
+  return out;
+}
+
+// The start and end tokens that the tokenizer itself puts around a text.
+json post_processor(const formats::GgufFile& file, const std::vector<std::string>& tokens,
+                    bool bos_by_default) {
+  json single = json::array(), pair = json::array(), special = json::object();
+  const auto add = [&](const char* id_key, bool wanted) {
+    const auto id = file.whole(id_key);
+    if (!wanted || !id || *id >= tokens.size()) return;
+    const std::string& word = tokens[*id];
+    single.push_back({{"SpecialToken", {{"id", word}, {"type_id", 0}}}});
+    special[word] = {{"id", word}, {"ids", {*id}}, {"tokens", {word}}};
+  };
+  const auto sequence = [](const char* name, int type) {
+    return json{{"Sequence", {{"id", name}, {"type_id", type}}}};
+  };
+  add("tokenizer.ggml.bos_token_id",
+      file.flag("tokenizer.ggml.add_bos_token").value_or(bos_by_default));
+  single.push_back(sequence("A", 0));
+  add("tokenizer.ggml.eos_token_id", file.flag("tokenizer.ggml.add_eos_token").value_or(false));
+  if (special.empty()) return nullptr;
+  for (const int type : {0, 1}) {  // both texts dressed alike
+    for (json item : single) {
+      if (item.contains("SpecialToken")) {
+        item["SpecialToken"]["type_id"] = type;
+        pair.push_back(std::move(item));
+      } else {
+        pair.push_back(sequence(type == 0 ? "A" : "B", type));
+      }
+    }
+  }
+  return {{"type", "TemplateProcessing"},
+          {"single", std::move(single)},
+          {"pair", std::move(pair)},
+          {"special_tokens", std::move(special)}};
+}
+
+Result<void> check_tokens(const formats::GgufFile& file, const std::vector<std::string>& tokens,
+                          std::size_t vocab) {
+  const auto refuse = [&](std::size_t id, std::string what, std::string rule) {
+    return fail({.code = ErrorCode::kFormat,
+                 .what = std::move(what),
+                 .where = file.where() + ": tokenizer.ggml.tokens[" + std::to_string(id) + "]",
+                 .rule = std::move(rule)});
+  };
+  if (tokens.empty() || tokens.size() > vocab) {
+    return refuse(tokens.size(), std::to_string(tokens.size()) + " tokens",
+                  "the model has embeddings for 1 to " + std::to_string(vocab));
+  }
+  std::unordered_map<std::string_view, std::size_t> seen;
+  for (std::size_t id = 0; id < tokens.size(); ++id) {
+    if (tokens[id].size() > kTokenBytesMax)
+      return refuse(id, std::to_string(tokens[id].size()) + " bytes",
+                    "tokens are shorter than " + std::to_string(kTokenBytesMax));
+    if (text::first_invalid(tokens[id])) return refuse(id, "is not UTF-8", "tokens are texts");
+    const auto [first, is_new] = seen.emplace(tokens[id], id);
+    if (!is_new)
+      return refuse(id,
+                    "\"" + printable(tokens[id], 60) + "\" is token " +
+                        std::to_string(first->second) + " too",
+                    "tokens are unique");
+  }
+  return {};
+}
+
 Result<json> byte_level_tokenizer(const formats::GgufFile& file,
                                   const std::vector<std::string>& tokens) {
   auto pipeline = pipeline_of(file);
@@ -130,15 +208,13 @@ Result<json> byte_level_tokenizer(const formats::GgufFile& file,
     pairs.push_back(
         {merge.substr(0, space), space == std::string::npos ? "" : merge.substr(space + 1)});
   }
-  json vocab = json::object();
-  for (std::size_t id = 0; id < tokens.size(); ++id) vocab[tokens[id]] = id;
   return json{{"version", "1.0"},
               {"truncation", nullptr},
               {"padding", nullptr},
               {"added_tokens", added_tokens(tokens, file)},
               {"normalizer", pipeline->normalizer},
               {"pre_tokenizer", pipeline->pretokenizer},
-              {"post_processor", nullptr},
+              {"post_processor", post_processor(file, tokens, pipeline->add_bos)},
               {"decoder",
                {{"type", "ByteLevel"},
                 {"add_prefix_space", true},
@@ -153,7 +229,7 @@ Result<json> byte_level_tokenizer(const formats::GgufFile& file,
                 {"fuse_unk", false},
                 {"byte_fallback", false},
                 {"ignore_merges", pipeline->ignore_merges},
-                {"vocab", vocab},
+                {"vocab", vocabulary(tokens)},
                 {"merges", pairs}}}};
 }
 
@@ -162,51 +238,33 @@ Result<json> sentencepiece_tokenizer(const formats::GgufFile& file,
   const auto found = file.values().find("tokenizer.ggml.scores");
   const auto* scores =
       found == file.values().end() ? nullptr : std::get_if<std::vector<double>>(&found->second);
-  if (scores == nullptr || scores->size() != tokens.size()) {
+  const bool whole = scores != nullptr && scores->size() == tokens.size() &&
+                     std::all_of(scores->begin(), scores->end(),
+                                 [](double score) { return std::isfinite(score); });
+  if (!whole) {
     return fail({.code = ErrorCode::kFormat,
-                 .what = "does not give one score per token",
+                 .what = "does not give one finite score per token",
                  .where = file.where() + ": tokenizer.ggml.scores"});
   }
   const std::string mark = "\xe2\x96\x81";
+  const bool add_prefix = file.flag("tokenizer.ggml.add_space_prefix").value_or(true);
   json normalizers = json::array();
-  const auto prefix = file.values().find("tokenizer.ggml.add_space_prefix");
-  const bool* add_prefix =
-      prefix == file.values().end() ? nullptr : std::get_if<bool>(&prefix->second);
-  if (add_prefix == nullptr || *add_prefix)
-    normalizers.push_back({{"type", "Prepend"}, {"prepend", mark}});
+  if (add_prefix) normalizers.push_back({{"type", "Prepend"}, {"prepend", mark}});
   normalizers.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", mark}});
-  json vocab = json::object();
-  for (std::size_t id = 0; id < tokens.size(); ++id) vocab[tokens[id]] = id;
+  json decoders = {{{"type", "Replace"}, {"pattern", {{"String", mark}}}, {"content", " "}},
+                   {{"type", "ByteFallback"}},
+                   {{"type", "Fuse"}}};
+  if (add_prefix)
+    decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   const auto unknown = file.whole("tokenizer.ggml.unknown_token_id").value_or(0);
-  const auto bos = file.whole("tokenizer.ggml.bos_token_id");
-  json post = nullptr;
-  if (bos && *bos < tokens.size()) {
-    const std::string& word = tokens[*bos];
-    post = {{"type", "TemplateProcessing"},
-            {"single",
-             {{{"SpecialToken", {{"id", word}, {"type_id", 0}}}},
-              {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
-            {"pair",
-             {{{"SpecialToken", {{"id", word}, {"type_id", 0}}}},
-              {{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
-              {{"SpecialToken", {{"id", word}, {"type_id", 1}}}},
-              {{"Sequence", {{"id", "B"}, {"type_id", 1}}}}}},
-            {"special_tokens", {{word, {{"id", word}, {"ids", {*bos}}, {"tokens", {word}}}}}}};
-  }
   return json{{"version", "1.0"},
               {"truncation", nullptr},
               {"padding", nullptr},
               {"added_tokens", added_tokens(tokens, file)},
               {"normalizer", {{"type", "Sequence"}, {"normalizers", normalizers}}},
               {"pre_tokenizer", nullptr},
-              {"post_processor", post},
-              {"decoder",
-               {{"type", "Sequence"},
-                {"decoders",
-                 {{{"type", "Replace"}, {"pattern", {{"String", mark}}}, {"content", " "}},
-                  {{"type", "ByteFallback"}},
-                  {{"type", "Fuse"}},
-                  {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}}},
+              {"post_processor", post_processor(file, tokens, true)},
+              {"decoder", {{"type", "Sequence"}, {"decoders", std::move(decoders)}}},
               {"model",
                {{"type", "BPE"},
                 {"dropout", nullptr},
@@ -216,13 +274,14 @@ Result<json> sentencepiece_tokenizer(const formats::GgufFile& file,
                 {"fuse_unk", true},
                 {"byte_fallback", true},
                 {"ignore_merges", false},
-                {"vocab", vocab},
+                {"vocab", vocabulary(tokens)},
                 {"merges", merges_from_scores(tokens, *scores)}}}};
 }
 
 }  // namespace
 
-Result<TokenizerFiles> tokenizer_files(const formats::GgufFile& file, std::size_t context_length) {
+Result<TokenizerFiles> tokenizer_files(const formats::GgufFile& file, std::size_t context_length,
+                                       std::size_t vocab) {
   const auto* tokens = file.texts("tokenizer.ggml.tokens");
   if (tokens == nullptr)
     return fail({.code = ErrorCode::kFormat,
@@ -231,6 +290,8 @@ Result<TokenizerFiles> tokenizer_files(const formats::GgufFile& file, std::size_
   const std::string kind = file.text("tokenizer.ggml.model").value_or("");
   if (kind != "gpt2" && kind != "llama")
     return fail(no_such(file, "tokenizer.ggml.model", kind, "gpt2 llama"));
+  if (auto sound = check_tokens(file, *tokens, vocab); !sound)
+    return fail(std::move(sound).error());
   auto tokenizer =
       kind == "gpt2" ? byte_level_tokenizer(file, *tokens) : sentencepiece_tokenizer(file, *tokens);
   if (!tokenizer) return fail(std::move(tokenizer).error());
@@ -247,11 +308,15 @@ Result<TokenizerFiles> tokenizer_files(const formats::GgufFile& file, std::size_
   const std::string chat = file.text("tokenizer.chat_template").value_or("");
   if (!chat.empty()) config["chat_template"] = chat;
   config["clean_up_tokenization_spaces"] = false;
-  const auto text = [](const json& value) {
+  const auto text_of = [](const json& value) {
     return value.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
   };
-  return TokenizerFiles{
-      .tokenizer = text(*tokenizer), .tokenizer_config = text(config), .chat_template = chat};
+  TokenizerFiles out{
+      .tokenizer = text_of(*tokenizer), .tokenizer_config = text_of(config), .chat_template = chat};
+  // Merges of unknown tokens and the like: a tokenizer that cannot be read back is not written.
+  if (auto sound = text::Tokenizer::parse(out.tokenizer, file.where() + ": tokenizer"); !sound)
+    return fail(std::move(sound).error());
+  return out;
 }
 
 }  // namespace strata::exporting

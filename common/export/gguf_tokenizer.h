@@ -15,8 +15,9 @@ struct TokenizerFiles {
 
 /// Byte-level BPE ("gpt2" with the pre-tokenizers of GPT-2, SmolLM, Llama 3 and Qwen 2) and
 /// SentencePiece BPE ("llama", merges rebuilt from the scores). kUnsupported otherwise, listing
-/// these.
+/// these; kFormat for tokens and merges that do not make a tokenizer, or are more than the model's
+/// `vocab`.
 [[nodiscard]] Result<TokenizerFiles> tokenizer_files(const formats::GgufFile& file,
-                                                     std::size_t context_length);
+                                                     std::size_t context_length, std::size_t vocab);
 
 }  // namespace strata::exporting

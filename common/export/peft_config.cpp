@@ -5,6 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/json_depth.h"
 #include "export/peft.h"
 
 namespace strata::exporting {
@@ -156,7 +157,8 @@ Result<std::vector<std::string>> targets_of(const Json& config, const std::strin
 }  // namespace
 
 Result<PeftConfig> parse_peft_config(std::string_view json, const std::string& where) {
-  const Json config = Json::parse(json, nullptr, false);
+  Json config;
+  if (json_depth(json) <= kJsonDepthMax) config = Json::parse(json, nullptr, false);
   if (!config.is_object()) {
     return fail({.code = ErrorCode::kFormat,
                  .what = "not a JSON object",

@@ -2,9 +2,9 @@
 #include <cmath>
 #include <set>
 
-#include "adapter/adapter_set.h"
 #include "export/peft.h"
 #include "formats/safetensors.h"
+#include "text/regex.h"
 
 namespace strata::exporting {
 namespace {
@@ -32,16 +32,46 @@ Error damaged(const formats::SafetensorsFile& file, const std::string& key, std:
           .remedy = "save the adapter again with PEFT's save_pretrained"};
 }
 
-// The value of the first pattern that names the module, as PEFT's get_pattern_key picks it.
+// rank_pattern or alpha_pattern. PEFT asks re.match(rf"(.*\\.)?({key})$", module) of the keys in
+// the order of the file and takes the first that matches.
 template <class T>
-Result<T> value_for(const std::vector<std::pair<std::string, T>>& patterns,
-                    const std::string& module, T fallback) {
-  for (const auto& [pattern, value] : patterns) {
-    auto matches = adapter::names_module(pattern, module);
-    if (!matches) return fail(std::move(matches).error());
-    if (*matches) return value;
+class PatternTable {
+ public:
+  static Result<PatternTable> make(const std::vector<std::pair<std::string, T>>& patterns,
+                                   const std::string& where) {
+    PatternTable out;
+    for (const auto& [key, value] : patterns) {
+      auto regex = text::Regex::compile("^(?:.*\\.)?(?:" + key + ")$", where);
+      if (!regex) return fail(std::move(regex).error());
+      out.rows_.emplace_back(*std::move(regex), value);
+    }
+    return out;
   }
-  return fallback;
+
+  [[nodiscard]] T value_for(const std::string& module, T fallback) const {
+    for (const auto& [regex, value] : rows_) {
+      const auto found = regex.find_all(module);
+      if (!found.empty() && found.front() == std::pair<std::size_t, std::size_t>(0, module.size()))
+        return value;
+    }
+    return fallback;
+  }
+
+ private:
+  std::vector<std::pair<text::Regex, T>> rows_;
+};
+
+struct Patterns {
+  PatternTable<std::int64_t> rank;
+  PatternTable<double> alpha;
+};
+
+Result<Patterns> compile_patterns(const PeftConfig& config, const std::string& where) {
+  auto rank = PatternTable<std::int64_t>::make(config.rank_pattern, where + ": rank_pattern");
+  if (!rank) return fail(std::move(rank).error());
+  auto alpha = PatternTable<double>::make(config.alpha_pattern, where + ": alpha_pattern");
+  if (!alpha) return fail(std::move(alpha).error());
+  return Patterns{*std::move(rank), *std::move(alpha)};
 }
 
 // Module names behind the keys; each must come as a pair of A and B and nothing else may lie in the
@@ -87,11 +117,8 @@ Result<tensor::Matrix> factor(const formats::SafetensorsFile& file, const std::s
 }
 
 Result<PeftModule> read_module(const formats::SafetensorsFile& file, const PeftConfig& config,
-                               const std::string& module) {
-  auto rank = value_for(config.rank_pattern, module, config.rank);
-  if (!rank) return fail(std::move(rank).error(), "matching rank_pattern");
-  auto alpha = value_for(config.alpha_pattern, module, config.alpha);
-  if (!alpha) return fail(std::move(alpha).error(), "matching alpha_pattern");
+                               const Patterns& patterns, const std::string& module) {
+  const std::int64_t rank = patterns.rank.value_for(module, config.rank);
   const std::string key_a = key_of(module, kSuffixA);
   const std::string key_b = key_of(module, kSuffixB);
   auto a = factor(file, key_a);
@@ -100,9 +127,9 @@ Result<PeftModule> read_module(const formats::SafetensorsFile& file, const PeftC
   if (!b) return fail(std::move(b).error());
   PeftModule out{.b = *std::move(b),
                  .a = *std::move(a),
-                 .rank = static_cast<std::size_t>(*rank),
-                 .alpha = *alpha};
-  const std::string rule = "r is " + std::to_string(*rank) +
+                 .rank = static_cast<std::size_t>(rank),
+                 .alpha = patterns.alpha.value_for(module, config.alpha)};
+  const std::string rule = "r is " + std::to_string(rank) +
                            " for this module by adapter_config.json; A is r x d_in, B is d_out x r";
   if (out.a.rows() != out.rank) {
     return fail(damaged(file, key_a, "shape " + shape_text({out.a.rows(), out.a.cols()}), rule));
@@ -110,7 +137,7 @@ Result<PeftModule> read_module(const formats::SafetensorsFile& file, const PeftC
   if (out.b.cols() != out.rank) {
     return fail(damaged(file, key_b, "shape " + shape_text({out.b.rows(), out.b.cols()}), rule));
   }
-  const auto r = static_cast<double>(*rank);
+  const auto r = static_cast<double>(rank);
   out.scale = out.alpha / (config.use_rslora ? std::sqrt(r) : r);
   return out;
 }
@@ -145,11 +172,13 @@ Result<PeftAdapter> read_peft(const sys::Disk& disk, const std::filesystem::path
   if (!config) return fail(std::move(config).error());
   auto file = open_tensors(disk, folder);
   if (!file) return fail(std::move(file).error(), "reading the adapter " + folder.string());
+  auto patterns = compile_patterns(*config, config_path.string());
+  if (!patterns) return fail(std::move(patterns).error());
   auto modules = modules_in(*file);
   if (!modules) return fail(std::move(modules).error());
   PeftAdapter out{.config = *std::move(config), .modules = {}};
   for (const auto& name : *modules) {
-    auto module = read_module(*file, out.config, name);
+    auto module = read_module(*file, out.config, *patterns, name);
     if (!module) return fail(std::move(module).error());
     out.modules.emplace(name, *std::move(module));
   }

@@ -106,6 +106,10 @@ GgufValue read_value(Cursor& in, std::uint32_t kind);
 GgufValue read_list(Cursor& in) {
   const auto kind = in.take<std::uint32_t>();
   const auto n = in.count("list items");
+  if (kind == 9) {  // not read either by llama.cpp, and no depth to run out of
+    in.refuse("a list of lists", "lists hold numbers or texts");
+    return false;
+  }
   if (kind == 8) {
     std::vector<std::string> out;
     for (std::uint64_t i = 0; i < n && !in.failed(); ++i) out.push_back(in.text());
@@ -126,8 +130,6 @@ GgufValue read_list(Cursor& in) {
       out.push_back(*s);
     else if (const auto* b = std::get_if<bool>(&item))
       out.push_back(*b ? 1 : 0);
-    else
-      in.refuse("a list of lists", "lists hold numbers or texts");
   }
   return out;
 }
@@ -279,6 +281,12 @@ const std::map<std::string, GgufTensor, std::less<>>& GgufFile::tensors() const 
   return state_->tensors;
 }
 const std::string& GgufFile::where() const { return state_->where; }
+
+std::optional<bool> GgufFile::flag(std::string_view key) const {
+  const auto found = state_->values.find(key);
+  const auto* b = found == state_->values.end() ? nullptr : std::get_if<bool>(&found->second);
+  return b != nullptr ? std::optional<bool>(*b) : std::nullopt;
+}
 
 std::optional<std::uint64_t> GgufFile::whole(std::string_view key) const {
   const auto found = state_->values.find(key);

@@ -55,8 +55,9 @@ class GgufFile {
   [[nodiscard]] const std::map<std::string, GgufTensor, std::less<>>& tensors() const;
   [[nodiscard]] const std::string& where() const;
 
-  /// A whole number, a number, a text or a list of texts by key; nothing when absent or of another
-  /// kind.
+  /// A truth value, a whole number, a number, a text or a list of texts by key; nothing when absent
+  /// or of another kind.
+  [[nodiscard]] std::optional<bool> flag(std::string_view key) const;
   [[nodiscard]] std::optional<std::uint64_t> whole(std::string_view key) const;
   [[nodiscard]] std::optional<double> number(std::string_view key) const;
   [[nodiscard]] std::optional<std::string> text(std::string_view key) const;

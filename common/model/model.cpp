@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/checked.h"
+
 namespace strata::model {
 
 /// Walks the decoder's parts in one fixed order and asks `source` for each tensor, so that loading
@@ -85,6 +87,8 @@ struct Model::Builder {
 
 namespace {
 
+constexpr std::size_t kParametersMax = std::size_t{1} << 40;
+
 std::string shape_text(std::span<const std::size_t> shape) {
   std::string out = "[";
   for (std::size_t i = 0; i < shape.size(); ++i)
@@ -163,6 +167,18 @@ Result<Model> Model::create(std::string_view config_json, const std::string& whe
   model.compute_ = compute;
   Builder builder{model, (*family)->names, {}};
   builder.want_all();
+  std::optional<std::size_t> total = 0;
+  for (const auto& want : builder.wanted) {
+    const auto own = checked_mul(want.rows, want.cols);
+    total = own && total ? checked_add(*total, *own) : std::nullopt;
+  }
+  if (!total || *total > kParametersMax) {
+    return fail(
+        {.code = ErrorCode::kFormat,
+         .what = "asks for " + (total ? std::to_string(*total) : "more than 2^64") + " parameters",
+         .where = where,
+         .rule = "at most " + std::to_string(kParametersMax)});
+  }
   for (const auto& want : builder.wanted) {
     std::vector<float> values(want.rows * want.cols, want.name.ends_with(".bias") ? 0.0f : 1.0f);
     if (want.cols != 1) {

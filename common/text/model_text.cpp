@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/json_depth.h"
+
 namespace strata::text {
 
 namespace {
@@ -17,7 +19,9 @@ Result<json> read_object(const sys::Disk& disk, const Path& path) {
   if (!disk.exists(path)) return json::object();
   auto text = disk.read_text(path);
   if (!text) return fail(std::move(text).error());
-  json value = json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  json value;
+  if (json_depth(*text) <= kJsonDepthMax)
+    value = json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!value.is_object()) {
     return fail({.code = ErrorCode::kFormat,
                  .what = "the file is not a JSON object",

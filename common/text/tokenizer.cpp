@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <unordered_set>
 
+#include "base/json_depth.h"
 #include "text/added_tokens.h"
 #include "text/text_stage.h"
 #include "text/unicode.h"
@@ -21,16 +23,18 @@ struct Tokenizer::Impl {
   std::vector<std::string> added_text;  // what each decodes to: its normalised form when it is
                                         // searched in normalised text
   std::unordered_map<Id, std::size_t> added_by_id;
-  std::vector<std::string> tokens;  // by id; "" for holes
-  std::vector<bool> present;
+  std::unordered_set<std::string> special_texts;  // by these, not by ids, decoding leaves them out
+  // Ids come from a file and may lie far apart; the texts are the vocabulary's own.
+  std::unordered_map<Id, const std::string*> tokens;
+  std::size_t vocab_size = 0;  // highest id + 1, added tokens included
   std::vector<AddedTokenFinder> raw_finder,
       normalized_finder;  // one each; vectors, because they are made last
 
   const std::string* token(Id id) const {
     if (const auto found = added_by_id.find(id); found != added_by_id.end())
       return &added_text[found->second];
-    const auto at = static_cast<std::size_t>(id);
-    return id >= 0 && at < tokens.size() && present[at] ? &tokens[at] : nullptr;
+    const auto found = tokens.find(id);
+    return found == tokens.end() ? nullptr : found->second;
   }
 
   // One stretch of text without added tokens: words, then ids.
@@ -50,6 +54,10 @@ Error damaged(const std::string& where, std::string what) {
           .remedy = "fetch the tokenizer again"};
 }
 
+bool is_id(const json& value) {
+  return value.is_number_unsigned() && value.get<std::uint64_t>() <= 0x7ffffffeu;
+}
+
 Result<Vocabulary> read_vocabulary(const json& model, const std::string& where) {
   const auto vocab = model.find("vocab");
   if (vocab == model.end() || !vocab->is_object())
@@ -57,7 +65,7 @@ Result<Vocabulary> read_vocabulary(const json& model, const std::string& where) 
   Vocabulary out;
   out.reserve(vocab->size());
   for (const auto& [token, id] : vocab->items()) {
-    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > 0x7ffffffeu) {
+    if (!is_id(id)) {
       return fail(damaged(where, "the id of token \"" + printable(token, 60) + "\" is " +
                                      printable(id.dump(), 30)));
     }
@@ -128,8 +136,9 @@ Result<std::vector<AddedToken>> read_added(const json& root, const std::string& 
   std::vector<AddedToken> out;
   for (const auto& entry : root.value("added_tokens", json::array())) {
     if (!entry.is_object() || !entry.value("content", json()).is_string() ||
-        !entry.value("id", json()).is_number_unsigned()) {
-      return fail(damaged(where, "added_tokens has an entry without content or id"));
+        !is_id(entry.value("id", json()))) {
+      return fail(damaged(where, "added_tokens[" + std::to_string(out.size()) +
+                                     "] lacks a content or an id below 2^31"));
     }
     out.push_back({.id = entry["id"].get<Id>(),
                    .content = entry["content"].get<std::string>(),
@@ -190,6 +199,7 @@ Result<void> read_stages(const json& root, const std::string& where, Stages& sta
 }  // namespace
 
 Result<Tokenizer> Tokenizer::parse(std::string_view text, std::string where) {
+  if (json_depth(text) > kJsonDepthMax) return fail(damaged(where, "is nested too deeply"));
   const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return fail(damaged(where, "is not a JSON object"));
   try {
@@ -213,18 +223,19 @@ Result<Tokenizer> Tokenizer::parse(std::string_view text, std::string where) {
                                             .decode = std::move(stages.decode),
                                             .surround = std::move(stages.surround),
                                             .added = std::move(*added)});
+    const auto count = [&](Id id) {
+      impl->vocab_size = std::max(impl->vocab_size, static_cast<std::size_t>(id) + 1);
+    };
+    impl->tokens.reserve(impl->model.vocabulary().size());
     for (const auto& [token, id] : impl->model.vocabulary()) {
-      const auto at = static_cast<std::size_t>(id);
-      if (at >= impl->tokens.size()) {
-        impl->tokens.resize(at + 1);
-        impl->present.resize(at + 1, false);
-      }
-      impl->tokens[at] = token;
-      impl->present[at] = true;
+      impl->tokens[id] = &token;
+      count(id);
     }
     for (std::size_t i = 0; i < impl->added.size(); ++i) {
       const AddedToken& token = impl->added[i];
       impl->added_by_id[token.id] = i;
+      if (token.special) impl->special_texts.insert(token.content);
+      count(token.id);
       impl->added_text.push_back(
           token.normalized && impl->normalize ? impl->normalize(token.content) : token.content);
     }
@@ -281,7 +292,7 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) c
   std::vector<std::string> tokens;
   for (const TokenId id : ids) {
     const std::string* token = impl_->token(id);
-    if (token == nullptr || (skip_special && is_special(id))) continue;
+    if (token == nullptr || (skip_special && impl_->special_texts.contains(*token))) continue;
     tokens.push_back(*token);
   }
   std::string out;
@@ -294,12 +305,7 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) c
   return out;
 }
 
-std::size_t Tokenizer::vocab_size() const {
-  std::size_t size = impl_->tokens.size();
-  for (const auto& token : impl_->added)
-    size = std::max(size, static_cast<std::size_t>(token.id) + 1);
-  return size;
-}
+std::size_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
 
 std::optional<TokenId> Tokenizer::token_to_id(std::string_view token) const {
   for (const auto& entry : impl_->added) {

@@ -54,12 +54,21 @@ class Aggregator {
   }
 };
 
+/// What a client will send, known before it has trained: the rank by tensor; 0: changed as a whole.
+struct PlannedUpdate {
+  protocol::ClientId client;
+  std::map<std::string, std::size_t> ranks;
+};
+
 struct AggregatorEntry {
   std::string_view name;
   std::string_view help;
   bool averages_factors;  // control methods: the model is base + mean factors, and every client
                           // restarts from them
   std::unique_ptr<Aggregator> (*make)();
+  /// kConfig naming clients and ranks when report() could not combine such updates, so that it is
+  /// known before anybody trains. Null: any updates combine.
+  Result<void> (*check)(std::span<const PlannedUpdate> clients);
 };
 
 [[nodiscard]] std::span<const AggregatorEntry> aggregators();

@@ -9,19 +9,72 @@
 namespace strata::coordinator {
 namespace {
 
-using adapter::Dense;
 using adapter::LowRank;
 using tensor::Matrix;
 
-// What must agree between clients before their factors can be averaged.
-struct Kind {
-  bool dense = false;
-  std::size_t rank = 0;
-};
+Error cannot_average(std::string what, const std::string& tensor, std::string rule,
+                     std::string remedy) {
+  return {.code = ErrorCode::kConfig,
+          .what = std::move(what),
+          .where = "aggregation.method: " + tensor,
+          .rule = std::move(rule),
+          .remedy = std::move(remedy)};
+}
 
-Kind kind_of(const adapter::TensorDelta& delta) {
-  const auto* pair = std::get_if<LowRank>(&delta.terms.front());
-  return pair == nullptr ? Kind{.dense = true} : Kind{.rank = pair->a.rows()};
+// "anna has rank 8, berta 4, cara 4", as far as a line goes.
+std::string ranks_text(std::span<const PlannedUpdate> clients, const std::string& tensor) {
+  constexpr std::size_t kShown = 12;
+  std::string out;
+  for (std::size_t i = 0; i < std::min(kShown, clients.size()); ++i) {
+    out += (i == 0 ? "" : ", ") + clients[i].client + (i == 0 ? " has rank " : " ") +
+           std::to_string(clients[i].ranks.at(tensor));
+  }
+  if (clients.size() > kShown)
+    out += " and " + std::to_string(clients.size() - kShown) + " more clients";
+  return out;
+}
+
+// Averaging factors means something only for pairs of equal rank, or padded to it, from clients
+// that adapt the same layers by the same method. Clients in name order.
+Result<void> check_average(std::span<const PlannedUpdate> clients, bool pad) {
+  std::map<std::string, std::size_t> first_rank;  // by tensor, of the first client that adapts it
+  for (const auto& client : clients) first_rank.insert(client.ranks.begin(), client.ranks.end());
+  for (const auto& [tensor, rank] : first_rank) {
+    bool unequal = false;
+    for (const auto& client : clients) {
+      const auto own = client.ranks.find(tensor);
+      if (own == client.ranks.end()) {
+        return fail(cannot_average(client.client + " does not adapt it, others do", tensor,
+                                   "averaging needs the same target layers on all clients",
+                                   "use \"flora\", or give all clients the same targets"));
+      }
+      if ((own->second == 0) != (rank == 0)) {
+        return fail(cannot_average("only one of " + clients.front().client + " and " +
+                                       client.client + " trains it without an adapter",
+                                   tensor, "averaging needs the same method on all clients",
+                                   "use \"flora\""));
+      }
+      unequal = unequal || own->second != rank;
+    }
+    if (unequal && !pad) {
+      return fail(cannot_average(ranks_text(clients, tensor), tensor,
+                                 "fedavg averages factors of one rank",
+                                 "use \"flora\" (exact) or \"zero_pad\""));
+    }
+  }
+  return {};
+}
+
+std::vector<PlannedUpdate> ranks_of(const UpdateSet& set) {
+  std::vector<PlannedUpdate> out;
+  for (const auto& [client, update] : set.updates()) {
+    out.push_back({.client = client, .ranks = {}});
+    for (const auto& [name, delta] : update->delta) {
+      const auto* pair = std::get_if<LowRank>(&delta.terms.front());
+      out.back().ranks.emplace(name, pair == nullptr ? 0 : pair->a.rows());
+    }
+  }
+  return out;
 }
 
 class FactorMean final : public Aggregator {
@@ -48,12 +101,12 @@ class FactorMean final : public Aggregator {
                    .what = "no client's update could be used",
                    .rule = "a round needs at least one"});
     }
+    const auto ranks = ranks_of(set_);
+    if (auto fits = check_average(ranks, pad_); !fits) return fail(std::move(fits).error());
     Aggregate out;
     out.weights = set_.normalised_weights();
-    for (const auto& [name, shape] : set_.tensors()) {
-      auto kind = common_kind(name);
-      if (!kind) return fail(std::move(kind).error());
-      if (kind->dense) {
+    for (const auto& [name, rank] : ranks.front().ranks) {
+      if (rank == 0) {
         out.packet.tensors.emplace(name, stack_tensor(name, set_, out.weights));
       } else {
         out.mean_factors.emplace(name, mean_factors(name, set_, out.weights));
@@ -63,41 +116,6 @@ class FactorMean final : public Aggregator {
   }
 
  private:
-  // Averaging factors means something only for pairs of equal rank, or padded to it, from clients
-  // that adapt the same layers.
-  Result<Kind> common_kind(const std::string& name) const {
-    const auto refuse = [&](std::string what, std::string rule, std::string remedy) {
-      return fail({.code = ErrorCode::kConfig,
-                   .what = std::move(what),
-                   .where = "aggregation.method: " + name,
-                   .rule = std::move(rule),
-                   .remedy = std::move(remedy)});
-    };
-    const auto& [first, leader] = *set_.updates().begin();
-    for (const auto& [client, update] : set_.updates()) {
-      if (!update->delta.contains(name)) {
-        return refuse(client + " does not adapt it, others do",
-                      "averaging needs the same target layers on all clients",
-                      "use \"flora\", or give all clients the same targets");
-      }
-    }
-    const Kind kind = kind_of(leader->delta.at(name));
-    for (const auto& [client, update] : set_.updates()) {
-      const Kind own = kind_of(update->delta.at(name));
-      if (own.dense != kind.dense) {
-        return refuse("only one of " + first + " and " + client + " trains it without an adapter",
-                      "averaging needs the same method on all clients", "use \"flora\"");
-      }
-      if (!pad_ && own.rank != kind.rank) {
-        return refuse(client + " has rank " + std::to_string(own.rank) + ", " + first + " " +
-                          std::to_string(kind.rank),
-                      "fedavg averages factors of one rank",
-                      "use \"flora\" (exact) or \"zero_pad\"");
-      }
-    }
-    return kind;
-  }
-
   bool pad_;
   UpdateSet set_;
 };
@@ -142,5 +160,12 @@ LowRank mean_factors(const std::string& name, const UpdateSet& set,
 
 std::unique_ptr<Aggregator> make_fedavg() { return std::make_unique<FactorMean>(false); }
 std::unique_ptr<Aggregator> make_zero_pad() { return std::make_unique<FactorMean>(true); }
+
+Result<void> check_fedavg(std::span<const PlannedUpdate> clients) {
+  return check_average(clients, false);
+}
+Result<void> check_zero_pad(std::span<const PlannedUpdate> clients) {
+  return check_average(clients, true);
+}
 
 }  // namespace strata::coordinator

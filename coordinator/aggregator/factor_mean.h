@@ -1,6 +1,7 @@
 #pragma once
 // The control methods fedavg and zero_pad, for registry.cpp and the exactness report.
 #include <memory>
+#include <span>
 
 #include "coordinator/aggregator/aggregator.h"
 
@@ -8,6 +9,8 @@ namespace strata::coordinator {
 
 [[nodiscard]] std::unique_ptr<Aggregator> make_fedavg();
 [[nodiscard]] std::unique_ptr<Aggregator> make_zero_pad();
+[[nodiscard]] Result<void> check_fedavg(std::span<const PlannedUpdate> clients);
+[[nodiscard]] Result<void> check_zero_pad(std::span<const PlannedUpdate> clients);
 
 /// sum_k p_k B_k and sum_k p_k A_k of one tensor, smaller ranks padded by zeros; clients that do
 /// not change the tensor count as zero, and a client's several terms stand side by side as one

@@ -10,10 +10,11 @@ namespace {
 
 constexpr std::array kAggregators{
     AggregatorEntry{"flora", "exact stacking of any ranks, scales and weights", false,
-                    make_stacking},
-    AggregatorEntry{"fedavg", "control: mean of A and mean of B, equal ranks", true, make_fedavg},
+                    make_stacking, nullptr},
+    AggregatorEntry{"fedavg", "control: mean of A and mean of B, equal ranks", true, make_fedavg,
+                    check_fedavg},
     AggregatorEntry{"zero_pad", "control: fedavg with smaller ranks padded by zeros", true,
-                    make_zero_pad},
+                    make_zero_pad, check_zero_pad},
 };
 
 }  // namespace

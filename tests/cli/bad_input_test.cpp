@@ -127,6 +127,32 @@ std::vector<Case> job_cases() {
        kConfig,
        {"aggregation.method", "flra", "flora"},
        [](Federation& f) { f.job["aggregation"]["method"] = "flra"; }},
+      {"NameThatIsNoFolder",
+       kConfig,
+       {"name", "../elsewhere"},
+       [](Federation& f) { f.job["name"] = "../elsewhere"; }},
+      {"UnknownTemplate",
+       kConfig,
+       {"data.template", "chatlm", "chatml"},
+       [](Federation& f) { f.job["data"]["template"] = "chatlm"; }},
+      {"ExactMatchWithoutHeldOutRecords",
+       kConfig,
+       {"evaluation.exact_match", "evaluation.data"},
+       [](Federation& f) { f.job["evaluation"]["exact_match"] = true; }},
+      {"ExactMatchOnTokenIds",
+       kBadFile,
+       {"a.jsonl:1", "input_ids"},
+       [](Federation& f) {
+         f.job["evaluation"] = {{"exact_match", true}, {"data", "a.jsonl"}};
+       }},
+      {"ExactMatchWithoutATokenizer",
+       kConfig,
+       {"evaluation.exact_match", "tokenizer.json"},
+       [](Federation& f) {
+         fs::remove(f.model() / "tokenizer.json");
+         f.job["clients"][1]["data"] = "a.jsonl";
+         f.job["evaluation"] = {{"exact_match", true}, {"data", "a.jsonl"}};
+       }},
       {"NotJson",
        kConfig,
        {"job.json"},
@@ -142,6 +168,24 @@ std::vector<Case> job_cases() {
        kConfig,
        {"q_porj", "q_proj"},
        [](Federation& f) { f.job["adapter"]["targets"] = {"q_porj"}; }},
+      {"FactorAverageOfUnequalRanks",
+       kConfig,
+       {"aggregation.method", "anna has rank 2, berta 4", "flora"},
+       [](Federation& f) {
+         f.job["aggregation"]["method"] = "fedavg";
+         f.job["clients"][1]["adapter"] = {{"rank", 4}};
+       }},
+      {"FactorAverageOfUnequalTargets",
+       kConfig,
+       {"aggregation.method", "k_proj", "anna does not adapt it"},
+       [](Federation& f) {
+         f.job["aggregation"]["method"] = "zero_pad";
+         f.job["clients"][1]["adapter"] = {{"targets", {"q_proj", "k_proj", "v_proj"}}};
+       }},
+      {"MoreClientsNeededThanThereAre",
+       kConfig,
+       {"aggregation.min_clients", "3"},
+       [](Federation& f) { f.job["aggregation"]["min_clients"] = 3; }},
       {"RankLargerThanTheLayer",
        kConfig,
        {"model.layers.0.self_attn.v_proj", "13"},
@@ -308,6 +352,34 @@ TEST(BadRun, AnOutputFolderThatExistsIsLeftAloneWithoutForce) {
   EXPECT_EQ(std::distance(fs::directory_iterator(federation.out()), {}), 1);
 }
 
+TEST(BadRun, ForceNeverTakesWhatTheJobReads) {
+  const ScratchFolder scratch;
+  const Federation federation(scratch.path());
+  write_file(scratch.path() / "job.json", federation.job.dump(1));
+  for (const fs::path& out : {scratch.path(), scratch.path() / "", federation.model()}) {
+    const Finished finished = strata({"run", scratch.path() / "job.json", "-o", out, "--force"});
+    expect_one_line(finished, kConfig, {"model.path", "--force"});
+    EXPECT_TRUE(fs::exists(federation.weights()));
+  }
+}
+
+TEST(BadRun, ARunWithoutOneFinishedRoundLeavesNothing) {
+  const ScratchFolder scratch;
+  Federation federation(scratch.path());
+  // Weights so large that the first loss is not finite.
+  edit_header(federation.weights(), [](json&) {});
+  std::string bytes = read_file(federation.weights());
+  const std::size_t data = 8 + header_size(bytes);
+  for (std::size_t at = data; at + 4 <= bytes.size(); at += 4) {
+    const float huge = 1e30f;
+    std::memcpy(bytes.data() + at, &huge, sizeof huge);
+  }
+  write_file(federation.weights(), bytes);
+  const Finished finished = federation.run();
+  expect_one_line(finished, 5, {"round 1", "berta"});
+  EXPECT_FALSE(fs::exists(federation.out()));
+}
+
 TEST(BadRun, InJsonFormatTheErrorIsOneObjectOnStdout) {
   const ScratchFolder scratch;
   Federation federation(scratch.path());
@@ -335,6 +407,45 @@ TEST(BadRun, ADiskThatFillsUpEndsTheRunWithOneLine) {
                    "mount -t tmpfs -o size=16k tmpfs " + at + "/small && " STRATA_BINARY " run " +
                        at + "/job.json -o " + at + "/small/out"});
   expect_one_line(finished, 1, {"small/out", "space"});
+}
+
+TEST(BadRun, NamesThatAreNoUtf8StillGiveOneJsonObject) {
+  const ScratchFolder scratch;
+  const Federation federation(scratch.path());
+  const std::string out = (scratch.path() / "out\xff").string();
+  const Finished good =
+      strata({"export", "--model", federation.model(), "-o", out, "--format", "json"});
+  EXPECT_EQ(good.status, 0) << good.out;
+  EXPECT_EQ(json::parse(good.out).value("status", ""), "ok");
+  const Finished bad =
+      strata({"eval", "--model", "no\xffwhere", "--data", "x", "--format", "json"});
+  EXPECT_EQ(bad.status, kBadFile);
+  EXPECT_EQ(json::parse(bad.out).value("error_code", ""), "E_FILE_MISSING");
+}
+
+TEST(BadEval, ALossThatIsNotFiniteIsAnErrorNamingTheRecord) {
+  const ScratchFolder scratch;
+  const Federation federation(scratch.path());
+  for (const char* norm : {"model.norm.weight", "model.layers.0.input_layernorm.weight"})
+    set_first_value(federation.weights(), norm, 3e38f);
+  const Finished finished =
+      strata({"eval", "--model", federation.model(), "--data", scratch.path() / "a.jsonl"});
+  expect_one_line(finished, 1, {"a.jsonl:1", "loss", "finite"});
+}
+
+TEST(BadCommandLine, PretrainNeedsRecordsThatPredictSomething) {
+  const ScratchFolder scratch;
+  const Federation federation(scratch.path());
+  std::vector<std::string> args{
+      "pretrain", "--model", federation.model(), "--data", scratch.path() / "b.jsonl", "--steps",
+      "1",        "-o",      federation.out()};
+  auto with_short = args;
+  with_short.insert(with_short.end(), {"--max-length", "1"});
+  expect_one_line(strata(with_short), kUsage, {"--max-length"});
+  args.insert(args.end(), {"--format", "json"});
+  const Finished finished = strata(args);  // one step is one round, however many evaluations
+  ASSERT_EQ(finished.status, 0) << finished.out;
+  EXPECT_EQ(json::parse(finished.out)["data"]["rounds"].size(), 1U);
 }
 
 TEST(BadCommandLine, UnknownVerbsAndFlagsAreUsageErrors) {

@@ -42,7 +42,16 @@ const std::map<ErrorCode, std::function<Finished(Federation&)>>& cases() {
        }},
       {ErrorCode::kQuorum,
        [](Federation& f) {
-         f.job["aggregation"]["min_clients"] = 3;
+         // One of two clients diverges, and both are asked for.
+         f.job["aggregation"]["min_clients"] = 2;
+         f.job["clients"][0]["adapter"] = {
+             {"alpha", 1e6}, {"lr_ratio_b", 1e6}, {"targets", {"q_proj", "k_proj"}}};
+         f.job["clients"][1]["adapter"] = {{"alpha", 1e-3}};
+         f.job["training"] = {{"local_steps", 2},
+                              {"batch_size", 2},
+                              {"learning_rate", 1000},
+                              {"optimizer", "sgd"},
+                              {"max_grad_norm", 0}};
          return f.run();
        }},
       {ErrorCode::kFileMissing,

@@ -160,5 +160,33 @@ TEST(MergeCommand, WarnsWhenTheBasesDisagree) {
   EXPECT_NE(done.err.find("somebody/else"), std::string::npos) << done.err;
 }
 
+TEST(MergeCommand, UntrainedAdaptersRecompressToAnAdapterOfNothing) {
+  const ScratchFolder scratch;
+  const fs::path fresh = scratch.path() / "fresh";  // A is drawn, B is zero
+  fs::create_directory(fresh);
+  fs::copy_file(adapters() / "one" / "adapter_config.json", fresh / "adapter_config.json");
+  const auto trained = open(adapters() / "one" / "adapter_model.safetensors");
+  std::vector<formats::TensorToWrite> tensors;
+  const std::vector<std::byte> zeros(1 << 16);
+  for (const auto& name : trained.names()) {
+    const auto stored = *trained.get(name);
+    const bool is_b = name.find("lora_B") != std::string::npos;
+    tensors.push_back({.name = name,
+                       .shape = stored.shape,
+                       .bytes = is_b ? std::span(zeros).first(stored.bytes.size()) : stored.bytes});
+  }
+  ASSERT_TRUE(formats::write_safetensors(*sys::make_posix_disk(),
+                                         fresh / "adapter_model.safetensors", tensors));
+  const auto finished = merge(
+      {fresh, fresh, "--weights", "1,2", "--recompress", "1e-3", "-o", scratch.path() / "zero"});
+  ASSERT_EQ(finished.status, 0) << finished.err;
+  const auto file = open(scratch.path() / "zero" / "adapter_model.safetensors");
+  EXPECT_EQ(file.names().size(), trained.names().size());
+  for (const auto& name : file.names()) {
+    const auto values = *formats::to_float(*file.get(name), name, "");
+    EXPECT_EQ(values, std::vector<float>(values.size(), 0.0f)) << name;
+  }
+}
+
 }  // namespace
 }  // namespace strata::cli

@@ -47,10 +47,7 @@ Result<DecoderConfig> parse_qwen2(std::string_view json, const std::string& wher
   ConfigReader in(json, where);
   DecoderConfig c = common(in);
   c.qkv_bias = true;
-  if (in.boolean("use_sliding_window", false) && in.has("sliding_window")) {
-    c.sliding_window = in.size("sliding_window");
-    c.sliding_from_layer = in.size("max_window_layers", 28);
-  }
+  in.optional_window(c);
   return in.finish(c);
 }
 
@@ -60,10 +57,7 @@ Result<DecoderConfig> parse_qwen3(std::string_view json, const std::string& wher
   c.head_dim = in.size("head_dim", 128);
   c.qk_norm = true;
   c.qkv_bias = c.output_bias = in.boolean("attention_bias", false);
-  if (in.boolean("use_sliding_window", false) && in.has("sliding_window")) {
-    c.sliding_window = in.size("sliding_window");
-    c.sliding_from_layer = in.size("max_window_layers", 28);
-  }
+  in.optional_window(c);
   return in.finish(c);
 }
 

@@ -23,16 +23,16 @@ std::span<const FamilyEntry> families() { return kFamilies; }
 Result<const FamilyEntry*> find_family(std::string_view json, const std::string& where) {
   ConfigReader in(json, where);
   const std::string type = in.text("model_type", "");
+  if (in.error()) return tl::unexpected<Error>(*in.error());
   for (const auto& family : kFamilies) {
     if (family.model_type == type) return &family;
   }
   std::string rule = "supported:";
   for (const auto& family : kFamilies) rule += " " + std::string(family.model_type);
-  return fail(
-      {.code = type.empty() ? ErrorCode::kFormat : ErrorCode::kUnsupported,
-       .what = type.empty() ? "is missing or no text" : "is \"" + printable(type, 60) + "\"",
-       .where = where + ": model_type",
-       .rule = rule});
+  return fail({.code = type.empty() ? ErrorCode::kFormat : ErrorCode::kUnsupported,
+               .what = type.empty() ? "is missing" : "is \"" + printable(type, 60) + "\"",
+               .where = where + ": model_type",
+               .rule = rule});
 }
 
 }  // namespace strata::model

@@ -31,6 +31,13 @@ TEST(Error, ControlBytesFromFilesAreEscaped) {
   EXPECT_EQ(printable("abcdef", 3), "abc...");
 }
 
+TEST(Error, LongTextsAreCutBetweenCharacters) {
+  EXPECT_EQ(printable("ab\u00e9f", 3), "ab...");
+  EXPECT_EQ(printable("ab\u00e9f", 4), "ab\u00e9...");
+  EXPECT_EQ(printable("\U0001f600", 3), "...");
+  EXPECT_EQ(printable("\x80\x80\x80\x80\x80\x80", 5), "\x80\x80...");  // no text at all
+}
+
 TEST(Error, ExitStatusesAreTheDocumentedOnes) {
   EXPECT_EQ(exit_status(ErrorCode::kUsage), 2);
   EXPECT_EQ(exit_status(ErrorCode::kConfig), 3);

@@ -3,7 +3,6 @@
 // writing share.
 #include <array>
 #include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,8 +24,8 @@ struct Kitchen {
   std::string recipes = "";
   std::string fuel = "gas";
   std::vector<std::string> tools{"knife"};
-  std::map<std::string, std::int64_t> spoons;
-  std::map<std::string, double> weights;
+  Entries<std::int64_t> spoons;
+  Entries<double> weights;
   std::int64_t shelves = 4;
   std::string cellar_wine;
   std::vector<Cook> cooks;

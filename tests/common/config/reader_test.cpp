@@ -30,6 +30,12 @@ TEST(Reader, LeavesDefaultsWhereTheFileIsSilent) {
   EXPECT_THAT(kitchen->tools, ElementsAre("knife"));
 }
 
+TEST(Reader, PatternsKeepTheOrderOfTheFile) {
+  const auto kitchen = read_kitchen(R"({"spoons": {"z": 1, "a": 2, "m": 3}})");
+  ASSERT_TRUE(kitchen);
+  EXPECT_THAT(kitchen->spoons, ElementsAre(Pair("z", 1), Pair("a", 2), Pair("m", 3)));
+}
+
 TEST(Reader, ReadsEveryKindOfField) {
   const auto kitchen = read_kitchen(
       R"({"$schema": "schema.json", "version": 1, "ovens": 3, "heat": 1, "open": false, "motto": "Ä",

@@ -212,7 +212,24 @@ TEST_F(DamagedAdapter, WithoutConfigurationIsRefused) {
 
 TEST_F(DamagedAdapter, WithABrokenPatternIsRefused) {
   set("rank_pattern", {{"q_proj(", 3}});
-  expect_refused(ErrorCode::kConfig, "q_proj(");
+  expect_refused(ErrorCode::kFormat, "adapter_config.json: rank_pattern");
+}
+
+TEST_F(DamagedAdapter, PatternsMeanWhatPythonsReMakesOfThem) {
+  // A point matches any character, \\Z is the end, and the first match in the file's order counts.
+  const auto alpha_by = [&](const Json& patterns) {
+    set("alpha_pattern", patterns);
+    const auto adapter = read_peft(*sys::make_posix_disk(), folder());
+    if (!adapter) throw std::runtime_error(adapter.error().line());
+    return adapter->modules.at("model.layers.0.self_attn.q_proj").alpha;
+  };
+  EXPECT_EQ(alpha_by({{"q.proj", 2}}), 2.0);
+  EXPECT_EQ(alpha_by({{R"(.*\d.*\Z)", 3}}), 3.0);
+  EXPECT_EQ(alpha_by({{R"(.*(?<!x)q_proj)", 4}}), 4.0);
+  EXPECT_EQ(alpha_by({{R"(^model\.layers\.(?P<n>0|1)\..*)", 5}}), 5.0);
+  EXPECT_EQ(alpha_by({{"q_proj", 6}, {"layers.0.self_attn.q_proj", 7}}), 6.0);
+  EXPECT_EQ(alpha_by({{"layers.0.self_attn.q_proj", 7}, {"q_proj", 6}}), 7.0);
+  EXPECT_EQ(alpha_by({{"proj", 8}, {"attn.q_pro", 8}, {"layers.0", 8}}), 7.0) << "the file's own";
 }
 
 adapter::LowRank low_rank(std::size_t d_out, std::size_t rank, std::size_t d_in, float seed) {

@@ -38,6 +38,24 @@ TEST(Gguf, ValuesAreReadByKind) {
   EXPECT_FALSE(file.whole("no.such.key"));
 }
 
+TEST(Gguf, ListsInListsAreRefusedNotFollowed) {
+  // One key whose value is a list of one list of one list ...
+  const auto number = [](auto value) {
+    return std::string(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  std::string file = "GGUF" + number(std::uint32_t{3}) + number(std::uint64_t{0}) +
+                     number(std::uint64_t{1}) + number(std::uint64_t{1}) + "k" +
+                     number(std::uint32_t{9});
+  for (int depth = 0; depth < 200000; ++depth)
+    file += number(std::uint32_t{9}) + number(std::uint64_t{1});
+  const auto disk = sys::make_posix_disk();
+  const support::ScratchFolder scratch;
+  support::write_file(scratch.path() / "deep.gguf", file);
+  const auto opened = GgufFile::open(*disk, scratch.path() / "deep.gguf");
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().line().find("a list of lists"), std::string::npos);
+}
+
 TEST(Gguf, AFileCutAnywhereIsRefusedNotRead) {
   const auto disk = sys::make_posix_disk();
   const std::string whole = support::read_file(golden() / "blocks.gguf");

@@ -110,9 +110,27 @@ TEST(FactorMean, UnequalRanksAreAnErrorNamingZeroPadWhoeverComesFirst) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kConfig);
   EXPECT_THAT(refused.error().line(),
-              testing::AllOf(HasSubstr("y has rank 3, x 1"), HasSubstr("zero_pad")));
+              testing::AllOf(HasSubstr("x has rank 1, y 3"), HasSubstr("zero_pad")));
   std::swap(updates[0], updates[1]);
   EXPECT_EQ(aggregate("fedavg", updates).error().line(), refused.error().line());
+}
+
+TEST(FactorMean, WhatCannotBeAveragedIsKnownBeforeTraining) {
+  const auto fedavg = *find_aggregator("fedavg"), zero_pad = *find_aggregator("zero_pad");
+  const std::vector<PlannedUpdate> unequal{{"x", {{"w", 2}}}, {"y", {{"w", 2}}}, {"z", {{"w", 4}}}};
+  const auto refused = fedavg->check(unequal);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kConfig);
+  EXPECT_THAT(refused.error().line(), HasSubstr("x has rank 2, y 2, z 4"));
+  EXPECT_TRUE(zero_pad->check(unequal));
+  EXPECT_TRUE(fedavg->check(std::span(unequal).first(2)));
+  const std::vector<PlannedUpdate> elsewhere{{"x", {{"w", 2}}}, {"y", {{"v", 2}, {"w", 2}}}};
+  for (const auto* method : {fedavg, zero_pad}) {
+    const auto other_layers = method->check(elsewhere);
+    ASSERT_FALSE(other_layers);
+    EXPECT_THAT(other_layers.error().line(), HasSubstr("x does not adapt it"));
+  }
+  EXPECT_EQ((*find_aggregator("flora"))->check, nullptr);
 }
 
 TEST(FactorMean, OtherTargetsOrMethodsAreAnErrorNamingTheClient) {

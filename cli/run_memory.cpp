@@ -1,0 +1,70 @@
+#include "cli/run_memory.h"
+
+#include <algorithm>
+
+#include "cli/memory_plan.h"
+
+namespace strata::cli {
+namespace {
+
+std::size_t values_of(const client::LocalTrainer& trainer, const model::Model& model) {
+  if (trainer.adapter_config().method == "full") return model.parameter_count();
+  auto set = adapter::AdapterSet::make(trainer.adapter_config(), client::linear_shapes(model),
+                                       sys::Stream(0));
+  return set ? set->trainable_count() : 0;
+}
+
+}  // namespace
+
+Result<void> check_run_memory(const Federation& federation, const Job& job, int threads,
+                              std::size_t limit) {
+  const model::Model& model = federation.coordinator.model();
+  const auto own = static_cast<int>(job.training.threads);
+  MemoryPlan plan{
+      .model = model,
+      .workers = std::clamp(threads / own, 1, static_cast<int>(federation.trainers.size())),
+      .threads = own,
+      .pass_tokens = static_cast<std::size_t>(job.training.pass_tokens),
+      .recompute = job.training.recompute};
+  const auto batch =
+      static_cast<std::size_t>(job.training.batch_size * job.training.gradient_accumulation);
+  const client::LocalTrainer* largest = nullptr;
+  std::size_t all_values = 0;
+  for (const auto& trainer : federation.trainers) {
+    const std::size_t values = values_of(trainer, model);
+    all_values += values;
+    plan.kept += trainer.idle_bytes();
+    if (largest == nullptr || values > plan.trainable) {
+      largest = &trainer;
+      plan.trainable = values;
+    }
+    std::vector<std::size_t> lengths;
+    for (const auto& example : trainer.examples()) lengths.push_back(example.tokens.size());
+    std::sort(lengths.rbegin(), lengths.rend());
+    std::size_t step = 0;
+    for (std::size_t i = 0; i < std::min(batch, lengths.size()); ++i) step += lengths[i];
+    plan.step_tokens = std::max(plan.step_tokens, step);
+    plan.longest = std::max(plan.longest, lengths.empty() ? 0 : lengths.front());
+  }
+  // With kept factors: value, gradient, moments and anchor of every client. Each round: the
+  // updates, and the packet made of them; masters of what is folded into.
+  if (federation.coordinator.restart() != protocol::Restart::kFresh)
+    plan.kept += all_values * 5 * sizeof(float);
+  plan.folded = 2 * all_values * sizeof(float);
+  for (const auto& parameter : model.parameters()) {
+    if (!parameter.is_vector() && !parameter.has_master())
+      plan.folded += parameter.size() * sizeof(float);
+  }
+  plan.full = largest->adapter_config().method == "full";
+  adapter::AdapterSet set;
+  if (!plan.full) {
+    auto made = adapter::AdapterSet::make(largest->adapter_config(), client::linear_shapes(model),
+                                          sys::Stream(0));
+    if (!made) return fail(std::move(made).error());
+    set = std::move(*made);
+    plan.adapters = &set;
+  }
+  return check_memory(plan, limit);
+}
+
+}  // namespace strata::cli
