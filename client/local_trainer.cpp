@@ -26,12 +26,12 @@ struct LocalTrainer::Impl {
   std::uint32_t epoch = 0;
 
   Impl(ClientSpec s, const TrainingConfig& t, std::unique_ptr<Trainable> tr,
-       std::unique_ptr<Optimizer> o, Schedule sch)
+       std::unique_ptr<Optimizer> o, const Schedule& sch)
       : spec(std::move(s)),
         training(t),
         trainable(std::move(tr)),
         optimizer(std::move(o)),
-        schedule(std::move(sch)),
+        schedule(sch),
         stream(sys::Stream(static_cast<std::uint64_t>(t.seed))
                    .at({.client = sys::name_hash(spec.name), .purpose = "client"})) {}
 
@@ -116,7 +116,7 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   if (!schedule) return fail(std::move(schedule).error());
   if (spec.weight <= 0.0) spec.weight = static_cast<double>(trained);
   auto impl = std::make_unique<Impl>(std::move(spec), training, std::move(*trainable),
-                                     std::move(*optimizer), std::move(*schedule));
+                                     std::move(*optimizer), *schedule);
   impl->steps_per_round = per_round;
   impl->steps_total = total;
   return LocalTrainer(std::move(impl));

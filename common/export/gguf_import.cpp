@@ -80,7 +80,7 @@ Result<Sizes> read_sizes(const GgufFile& file) {
   s.vocab = embedding->second.shape.front();
   for (const char* key : {"rope.scaling.type"}) {
     const std::string type = file.text(s.architecture + "." + key).value_or("none");
-    if (type != "none" && type != "") {
+    if (type != "none" && !type.empty()) {
       return fail({.code = ErrorCode::kUnsupported,
                    .what = "is \"" + printable(type, 40) + "\"",
                    .where = file.where() + ": " + s.architecture + "." + key,
