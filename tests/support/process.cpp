@@ -27,6 +27,9 @@ Finished run_program(const std::vector<std::string>& args, const std::string& in
   posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out.c_str(), O_WRONLY | O_CREAT, 0600);
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err.c_str(), O_WRONLY | O_CREAT, 0600);
   std::vector<char*> argv;
+  argv.reserve(args.size() + 1);
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): POSIX does not write to them, C has no
+  // const here
   for (const auto& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
   pid_t child = 0;
