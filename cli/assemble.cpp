@@ -110,6 +110,7 @@ Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const J
   auto file = text::read_records(disk, job.data.path, job.data.fields);
   if (!file) return fail(std::move(file).error());
   std::vector<std::string> names;
+  names.reserve(sharing.size());
   for (const std::size_t i : sharing) names.push_back(job.clients[i].name);
   const auto draws =
       sys::Stream(static_cast<std::uint64_t>(job.training.seed)).at({.purpose = "split"});

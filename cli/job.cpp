@@ -47,7 +47,7 @@ void describe_data(Fields& f, DataSection& d) {
 void describe_adapter(Fields& f, adapter::AdapterConfig& a) {
   std::vector<std::string_view> names;
   for (const auto& method : adapter::methods()) names.push_back(method.name);
-  names.push_back("full");
+  names.emplace_back("full");
   f.choice("method", a.method, names, "adapter method; full trains every parameter");
   f.integer("rank", a.rank, {.min = 1, .max = 65536}, "rank of the factors");
   f.number("alpha", a.alpha, {.max = 1e6, .above = 0.0}, "scale numerator: alpha / rank");

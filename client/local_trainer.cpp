@@ -27,11 +27,11 @@ struct LocalTrainer::Impl {
   std::size_t cursor = 0;
   std::uint32_t epoch = 0;
 
-  Impl(ClientSpec s, const TrainingConfig& t, std::unique_ptr<Optimizer> o, Schedule sch)
+  Impl(ClientSpec s, const TrainingConfig& t, std::unique_ptr<Optimizer> o, const Schedule& sch)
       : spec(std::move(s)),
         training(t),
         optimizer(std::move(o)),
-        schedule(std::move(sch)),
+        schedule(sch),
         stream(sys::Stream(static_cast<std::uint64_t>(t.seed))
                    .at({.client = sys::name_hash(spec.name), .purpose = "client"})) {}
 
@@ -107,8 +107,7 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   auto schedule = Schedule::make(training.schedule, total);
   if (!schedule) return fail(std::move(schedule).error());
   if (spec.weight <= 0.0) spec.weight = static_cast<double>(trained);
-  auto impl = std::make_unique<Impl>(std::move(spec), training, std::move(*optimizer),
-                                     std::move(*schedule));
+  auto impl = std::make_unique<Impl>(std::move(spec), training, std::move(*optimizer), *schedule);
   // Made once to see that it fits the model; made again when the client's first round comes.
   if (auto made = impl->ensure_trainable(base); !made) return fail(std::move(made).error(), doing);
   impl->rank = impl->trainable->rank();

@@ -20,10 +20,14 @@ target_compile_options(strata_options INTERFACE -Wall -Wextra -Wpedantic -Wshado
                        -Wno-restrict -Wno-missing-field-initializers)
 target_include_directories(strata_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/common)
 target_include_directories(strata_options SYSTEM INTERFACE ${STRATA_TL_EXPECTED_DIR} ${STRATA_RANDOM123_DIR})
+set(STRATA_TEST_TIMEOUT 300)
 if(STRATA_SANITIZE)
-  target_compile_definitions(strata_options INTERFACE STRATA_NO_CLONES)
+  set(STRATA_TEST_TIMEOUT 1800)
+  # _GLIBCXX_ASSERTIONS: bounds of vector, span and string too, which the sanitizers see only past the allocation.
+  target_compile_definitions(strata_options INTERFACE STRATA_NO_CLONES _GLIBCXX_ASSERTIONS)
+  # -O1 -g1: GCC 12 takes many minutes over Eigen with sanitizers at -O2 -g, and lines are all a report needs.
   # -Wno-maybe-uninitialized: under sanitizers GCC 12 sees uninitialised values inside std::regex that are not there.
-  target_compile_options(strata_options INTERFACE -fsanitize=${STRATA_SANITIZE} -fno-omit-frame-pointer
+  target_compile_options(strata_options INTERFACE -O1 -g1 -fsanitize=${STRATA_SANITIZE} -fno-omit-frame-pointer
                          -fno-sanitize-recover=all -Wno-maybe-uninitialized)
   target_link_options(strata_options INTERFACE -fsanitize=${STRATA_SANITIZE})
 endif()
@@ -60,5 +64,6 @@ function(strata_test name)
   target_include_directories(${name}_test PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name}_test PRIVATE STRATA_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                              STRATA_BINARY="$<TARGET_FILE:strata>")
-  gtest_discover_tests(${name}_test DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
+  gtest_discover_tests(${name}_test DISCOVERY_TIMEOUT ${STRATA_TEST_TIMEOUT}
+                       PROPERTIES TIMEOUT ${STRATA_TEST_TIMEOUT} LABELS "${arg_LABELS}")
 endfunction()

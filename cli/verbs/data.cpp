@@ -22,6 +22,7 @@ Result<VerbOutput> preview(Options& options, Context& context) {
   options.preview.build.completion_only = !options.train_prompts;
   const auto seen = preview_data(context.disk, options.preview);
   if (!seen) return fail(seen.error());
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs, and none changes the environment
   const bool colours = isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr;
   const auto marks = colours ? text::PreviewMarks::kColours : text::PreviewMarks::kBrackets;
   return VerbOutput{preview_as_json(*seen), preview_as_text(*seen, options.preview, marks)};

@@ -25,9 +25,9 @@ struct Options {
   bool force = false;
 };
 
-Error bad_weights(std::string what) {
+Error bad_weights(const std::string& what) {
   return {.code = ErrorCode::kUsage,
-          .what = std::move(what),
+          .what = what,
           .where = "--weights",
           .rule = "one finite number other than 0 for each adapter, separated by commas",
           .remedy = "for example --weights 0.2,0.8"};

@@ -68,7 +68,9 @@ void Moments::take(StateVectors& state) {
 }
 
 void save_step(StateVectors& state, std::uint64_t step) {
-  state[kStepName] = {static_cast<float>(step % kStepUnit), static_cast<float>(step / kStepUnit)};
+  const std::uint64_t low = step % kStepUnit;
+  const std::uint64_t high = step / kStepUnit;
+  state[kStepName] = {static_cast<float>(low), static_cast<float>(high)};
 }
 
 Result<std::uint64_t> take_step(StateVectors& state) {

@@ -238,9 +238,9 @@ class LowRankAdapter final : public Adapter {
   }
 
   // out += scale * left^T right over all rows, or that of each record to its own place.
-  void add_gradient(AdapterPass& pass, const Operand& left, const Operand& right,
-                    const RecordGradients* records, std::size_t offset, Matrix& out,
-                    float weight) const {
+  static void add_gradient(AdapterPass& pass, const Operand& left, const Operand& right,
+                           const RecordGradients* records, std::size_t offset, Matrix& out,
+                           float weight) {
     if (records == nullptr) {
       pass.gemm.multiply(out.view(), left.t(), right, true, weight);
       return;

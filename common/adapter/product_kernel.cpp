@@ -10,7 +10,7 @@ constexpr std::size_t kRows = ProductKernel::kRows;
 
 template <std::size_t Bytes>
 struct Vector {
-  typedef double Type __attribute__((vector_size(Bytes)));
+  using Type [[gnu::vector_size(Bytes)]] = double;
 };
 
 // Two vectors of columns by kRows rows: eight sums in registers, enough to hide the latency of an

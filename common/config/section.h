@@ -71,11 +71,11 @@ class Fields {
 
 using Describe = std::function<void(Fields&)>;
 
-/// Parses `json` (comments allowed, duplicate keys refused) and applies `overrides`
+/// Parses `text` as JSON (comments allowed, duplicate keys refused) and applies `overrides`
 /// ("training.max_steps=5"; the value is JSON, or a bare string) before reading it into the
 /// described variables. `file` names the source in errors and resolves relative paths. kConfig on
 /// the first broken rule.
-[[nodiscard]] Result<void> read(std::string_view json, const std::string& file,
+[[nodiscard]] Result<void> read(std::string_view text, const std::string& file,
                                 std::span<const std::string> overrides, const Describe& describe);
 
 /// The resolved values as indented JSON.

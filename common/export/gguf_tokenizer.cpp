@@ -23,8 +23,8 @@ constexpr std::string_view kLlama3 =
 constexpr std::string_view kQwen2 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-Error no_such(const formats::GgufFile& file, std::string key, std::string value,
-              std::string supported) {
+Error no_such(const formats::GgufFile& file, const std::string& key, const std::string& value,
+              const std::string& supported) {
   return {.code = ErrorCode::kUnsupported,
           .what = "is \"" + printable(value, 60) + "\"",
           .where = file.where() + ": " + key,

@@ -88,7 +88,7 @@ void q4_k(Bytes p, float* out) {
     const auto [scale, min] = scale_min(j, p + 4);
     const float ds = d * static_cast<float>(scale);
     const float dm = dmin * static_cast<float>(min);
-    const Bytes quants = p + 16 + 32 * (j / 2);
+    const Bytes quants = p + (16 + 32 * (j / 2));
     for (int i = 0; i < 32; ++i)
       out[32 * j + i] = ds * static_cast<float>(j % 2 == 0 ? quants[i] & 15 : quants[i] >> 4) - dm;
   }
@@ -102,7 +102,7 @@ void q5_k(Bytes p, float* out) {
     const auto [scale, min] = scale_min(j, p + 4);
     const float ds = d * static_cast<float>(scale);
     const float dm = dmin * static_cast<float>(min);
-    const Bytes quants = p + 48 + 32 * (j / 2);
+    const Bytes quants = p + (48 + 32 * (j / 2));
     for (int i = 0; i < 32; ++i) {
       const int low = j % 2 == 0 ? quants[i] & 15 : quants[i] >> 4;
       out[32 * j + i] = ds * static_cast<float>(low | (((high[i] >> j) & 1) << 4)) - dm;
@@ -113,7 +113,7 @@ void q5_k(Bytes p, float* out) {
 // 256 values in two halves of 128: four bits in ql, two in qh, one signed scale per 16 values.
 void q6_k(Bytes p, float* out) {
   const float d = half_at(p + 208);
-  for (int half = 0; half < 2; ++half) {
+  for (std::ptrdiff_t half = 0; half < 2; ++half) {
     const Bytes low = p + 64 * half;
     const Bytes high = p + 128 + 32 * half;
     const Bytes scales = p + 192 + 8 * half;

@@ -54,10 +54,10 @@ class SafetensorsFile {
   std::shared_ptr<const State> state_;
 };
 
-/// All values of a float tensor (F32, F16, BF16, F64) as float. kFormat unless the tensor is a
-/// float type; kFormat naming tensor and index when a value is NaN or infinite and `finite` is
+/// All values of a stored float tensor (F32, F16, BF16, F64) as float. kFormat unless the tensor is
+/// a float type; kFormat naming tensor and index when a value is NaN or infinite and `finite` is
 /// asked for.
-[[nodiscard]] Result<std::vector<float>> to_float(const StoredTensor& tensor, std::string_view name,
+[[nodiscard]] Result<std::vector<float>> to_float(const StoredTensor& stored, std::string_view name,
                                                   std::string_view where, bool finite = true);
 
 /// A tensor to be written. `bytes` is borrowed until write_safetensors returns; or, for what need

@@ -26,7 +26,7 @@ namespace {
 
 Error os_error(const std::filesystem::path& path, std::string_view action, int number) {
   Error error{.code = ErrorCode::kIo,
-              .what = std::string(action) + " failed: " + std::strerror(number),
+              .what = std::string(action) + " failed: " + std::generic_category().message(number),
               .where = path.string()};
   if (number == ENOSPC || number == EDQUOT) {
     error.code = ErrorCode::kDiskFull;

@@ -143,8 +143,11 @@ struct Gemm::State {
   void run(MatrixView out, const Operand& a, const Operand& b, bool accumulate, float scale) {
     stay_on_this_thread();
     const Product& product = primitive(out, a, b, accumulate, scale);
+    // oneDNN has one kind of memory, for what it reads and what it writes.
+    // NOLINTBEGIN(cppcoreguidelines-pro-type-const-cast): only read
     const dnnl::memory src(operand_desc(a), engine, const_cast<void*>(a.data));
     const dnnl::memory weights(operand_desc(b), engine, const_cast<void*>(b.data));
+    // NOLINTEND(cppcoreguidelines-pro-type-const-cast)
     const dnnl::memory dst(operand_desc(ConstMatrixView(out)), engine, out.data);
     product.primitive.execute(stream, {{DNNL_ARG_SRC, src},
                                        {DNNL_ARG_WEIGHTS, weights},

@@ -67,8 +67,8 @@ class Bpe {
   std::unordered_map<std::uint64_t, Merge, KeyHash> merges_;
   BpeOptions options_;
   std::optional<Id> unknown_;
-  std::vector<Id> fallback_;   // id of <0xXX> by byte, -1 when there is none
-  std::array<Id, 128> ascii_;  // id of each one-character token, -1 when none
+  std::vector<Id> fallback_;     // id of <0xXX> by byte, -1 when there is none
+  std::array<Id, 128> ascii_{};  // id of each one-character token, -1 when none
 };
 
 }  // namespace strata::text

@@ -182,7 +182,7 @@ std::string canonical(std::string_view jinja) {
       out += jinja[i];
     }
   }
-  for (std::size_t at; (at = out.find("message.content")) != std::string::npos;)
+  for (std::size_t at = 0; (at = out.find("message.content")) != std::string::npos;)
     out.replace(at, 15, "message['content']");
   return out;
 }

@@ -109,10 +109,10 @@ ExampleBuilder::ExampleBuilder(const ModelText& model, BuildOptions options)
   const auto bare = model_.tokenizer.encode("a", false);
   const auto dressed = model_.tokenizer.encode("a", true);
   if (!bare || !dressed || bare->empty()) return;
-  const auto inner = std::ranges::search(*dressed, *bare);
-  if (inner.empty()) return;
-  start_.assign(dressed->begin(), inner.begin());
-  end_.assign(inner.end(), dressed->end());
+  const auto inner = std::search(dressed->begin(), dressed->end(), bare->begin(), bare->end());
+  if (inner == dressed->end()) return;
+  start_.assign(dressed->begin(), inner);
+  end_.assign(inner + static_cast<std::ptrdiff_t>(bare->size()), dressed->end());
 }
 
 Result<ExampleBuilder::Rendered> ExampleBuilder::render(const Record& record) const {

@@ -7,7 +7,7 @@ namespace strata::text {
 namespace {
 
 Normalize form(NormalForm kind) {
-  return [kind](std::string text) { return normal_form(text, kind); };
+  return [kind](const std::string& text) { return normal_form(text, kind); };
 }
 
 Result<Normalize> sequence(const StageSource& source) {
@@ -66,11 +66,11 @@ Result<Normalize> make_normalizer(const StageSource& source) {
   if (type == "NFD") return form(NormalForm::kNfd);
   if (type == "NFKC") return form(NormalForm::kNfkc);
   if (type == "NFKD") return form(NormalForm::kNfkd);
-  if (type == "Lowercase") return Normalize([](std::string text) { return lower_case(text); });
+  if (type == "Lowercase")
+    return Normalize([](const std::string& text) { return lower_case(text); });
   if (type == "Prepend") {
-    return Normalize([prefix = source.json.value("prepend", std::string())](std::string text) {
-      return text.empty() ? text : prefix + text;
-    });
+    return Normalize([prefix = source.json.value("prepend", std::string())](
+                         const std::string& text) { return text.empty() ? text : prefix + text; });
   }
   if (type == "Replace") return replace(source);
   if (type == "Strip") {

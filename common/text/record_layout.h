@@ -24,11 +24,12 @@ struct RecordLayout {
 /// The layout a user's map asks for. kConfig: a name not known, or names that make no kind.
 [[nodiscard]] Result<RecordLayout> layout_from_map(const std::map<std::string, std::string>& map);
 
-/// The layout of the object `json` by its keys. kData: no JSON object, or keys of no known kind.
-[[nodiscard]] Result<RecordLayout> detect_layout(std::string_view json, const std::string& where);
+/// The layout of the JSON object `text` by its keys. kData: no JSON object, or keys of no known
+/// kind.
+[[nodiscard]] Result<RecordLayout> detect_layout(std::string_view text, const std::string& where);
 
 /// Every error is kData at `where`.
-[[nodiscard]] Result<Record> parse_record(std::string_view json, const RecordLayout& layout,
+[[nodiscard]] Result<Record> parse_record(std::string_view text, const RecordLayout& layout,
                                           std::string where);
 
 }  // namespace strata::text

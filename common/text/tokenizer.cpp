@@ -112,6 +112,7 @@ Result<Bpe> read_model(const json& root, const std::string& where) {
                  .rule = "supported: BPE (byte-level, or SentencePiece-style with byte fallback)"});
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    // NOLINTNEXTLINE(readability-container-size-empty): the JSON text "" is not empty()
     if (set(*model, key) && (*model)[key] != "") {
       return fail({.code = ErrorCode::kUnsupported,
                    .what = "is " + printable((*model)[key].dump(), 40),
@@ -198,7 +199,7 @@ Result<void> read_stages(const json& root, const std::string& where, Stages& sta
 
 }  // namespace
 
-Result<Tokenizer> Tokenizer::parse(std::string_view text, std::string where) {
+Result<Tokenizer> Tokenizer::parse(std::string_view text, const std::string& where) {
   if (json_depth(text) > kJsonDepthMax) return fail(damaged(where, "is nested too deeply"));
   const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return fail(damaged(where, "is not a JSON object"));

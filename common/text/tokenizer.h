@@ -21,10 +21,10 @@ using TokenId = std::int32_t;
 
 class Tokenizer {
  public:
-  /// Reads a tokenizer.json text. `where` names the file in errors. kFormat: damaged; kUnsupported:
-  /// a model, normalizer, pre-tokenizer, post-processor or decoder strata does not implement (the
-  /// message lists what it does).
-  [[nodiscard]] static Result<Tokenizer> parse(std::string_view json, std::string where);
+  /// Reads `text`, a tokenizer.json. `where` names the file in errors. kFormat: damaged;
+  /// kUnsupported: a model, normalizer, pre-tokenizer, post-processor or decoder strata does not
+  /// implement (the message lists what it does).
+  [[nodiscard]] static Result<Tokenizer> parse(std::string_view text, const std::string& where);
   /// Reads `model_dir`/tokenizer.json.
   [[nodiscard]] static Result<Tokenizer> load(const sys::Disk& disk,
                                               const std::filesystem::path& model_dir);

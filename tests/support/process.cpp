@@ -27,6 +27,9 @@ Running::Running(const std::vector<std::string>& args, const std::string& input)
   posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out.c_str(), O_WRONLY | O_CREAT, 0600);
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err.c_str(), O_WRONLY | O_CREAT, 0600);
   std::vector<char*> argv;
+  argv.reserve(args.size() + 1);
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): POSIX does not write to them, C has no
+  // const here
   for (const auto& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
   const int refused = posix_spawnp(&child_, argv[0], &actions, nullptr, argv.data(), environ);

@@ -93,7 +93,7 @@ Parameters large() {
 
 class EveryOptimizer : public testing::TestWithParam<std::string> {
  protected:
-  [[nodiscard]] OptimizerConfig config() const { return GetParam() == "sgd" ? kSgd : kAdamW; }
+  [[nodiscard]] static OptimizerConfig config() { return GetParam() == "sgd" ? kSgd : kAdamW; }
 };
 
 TEST_P(EveryOptimizer, GivesTheSameBitsForAnyThreadCount) {

@@ -21,7 +21,7 @@ struct Kitchen {
   double heat = 0.5;
   bool open = true;
   std::string motto = "salt";
-  std::string recipes = "";
+  std::string recipes;
   std::string fuel = "gas";
   std::vector<std::string> tools{"knife"};
   Entries<std::int64_t> spoons;

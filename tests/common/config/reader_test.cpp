@@ -17,7 +17,7 @@ std::string refusal(std::string_view json, const std::vector<std::string>& overr
   const auto kitchen = read_kitchen(json, overrides);
   if (kitchen) return "accepted";
   EXPECT_EQ(kitchen.error().code, ErrorCode::kConfig);
-  const std::string line = kitchen.error().line();
+  std::string line = kitchen.error().line();
   EXPECT_EQ(line.find('\n'), std::string::npos) << line;
   return line;
 }

@@ -189,7 +189,7 @@ TEST(Gram, EqualsInnerProductsOfDenseUpdates) {
 TEST(AddProductRows, AddsTheNamedRowsOfTheWeightedProduct) {
   const Matrix b = random_matrix(19, 4, 40), a = random_matrix(4, 11, 41);
   const Doubles whole = product(wide(b), wide(a));
-  std::vector<double> out(6 * 11, 1.0);
+  std::vector<double> out(std::size_t{6} * 11, 1.0);
   add_product_rows(out, {b.view(), a.view(), 0.3}, 7, 6);
   for (std::size_t i = 0; i < 6; ++i) {
     for (std::size_t j = 0; j < 11; ++j)

@@ -159,7 +159,7 @@ TEST_F(RecordReaderTest, NamesTheByteThatIsNotUtf8) {
   EXPECT_THAT(refusal("{\"text\": \"a\"}\n{\"text\": \"caf\xE9\"}\n"),
               AllOf(HasSubstr("data.jsonl:2"), HasSubstr("byte 14 of the record, 0xE9"),
                     HasSubstr("UTF-8")));
-  EXPECT_THAT(refusal("\xFF\xFE{\0"), HasSubstr("0xFF"));
+  EXPECT_THAT(refusal(std::string("\xFF\xFE{\0", 4)), HasSubstr("0xFF"));
   EXPECT_THAT(refusal("[{\n\"text\": \"\xC0\xAF\"}]"),
               HasSubstr("data.jsonl:2"));  // an overlong form
 }

@@ -175,7 +175,7 @@ TEST(Stacking, StaysExactWhenAClientBreaksThePromiseOfASharedFactor) {
 TEST(Stacking, IncrementsOfKeptFactorsTelescope) {
   // Two clients, three rounds: each round exports [B_t, -B_{t-1}] [A_t; A_{t-1}]; the sum of all
   // packets is the mean of the last products.
-  std::vector<double> total(6 * 9, 0.0);
+  std::vector<double> total(std::size_t{6} * 9, 0.0);
   std::array<LowRank, 2> previous;
   for (unsigned round = 0; round < 3; ++round) {
     std::vector<Update> updates;
