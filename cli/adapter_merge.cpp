@@ -28,7 +28,9 @@ Result<adapter::DeltaTerms> merge_adapters(std::span<const WeightedAdapter> adap
   }
   adapter::Packet stacked;
   for (const auto& [name, shape] : set.tensors()) {
-    stacked.tensors.emplace(name, coordinator::stack_tensor(name, set, weights));
+    auto changes = set.changes(name);
+    if (!changes) return fail(std::move(changes).error());
+    stacked.tensors.emplace(name, coordinator::stack_tensor(*changes, weights));
   }
   return stacked.terms();
 }

@@ -202,13 +202,13 @@ coordinator::PlannedUpdate planned(const client::LocalTrainer& trainer, const mo
 
 }  // namespace
 
-Result<Federation> assemble(const sys::Disk& disk, const Job& job, int threads) {
+Result<Federation> assemble(sys::Disk& disk, const Job& job, int threads) {
   auto model = model::Model::load(disk, job.model.path, compute_type(job.model.dtype));
   if (!model) return fail(std::move(model).error(), "loading the base model");
   return assemble(disk, job, std::move(*model), threads);
 }
 
-Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model base, int threads) {
+Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, int threads) {
   auto text = load_text(disk, job.model.path, job.data, base.config().vocab);
   if (!text) return fail(std::move(text).error());
   std::map<std::string, adapter::Factors> initial, initial_scaled;
@@ -273,7 +273,9 @@ Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model 
     if (!examples) return fail(std::move(examples).error());
     held_out = std::move(examples->examples);
   }
-  auto coordinator = coordinator::Coordinator::make(job.aggregation, std::move(base), threads);
+  auto coordinator =
+      coordinator::Coordinator::make(job.aggregation, std::move(base), threads,
+                                     coordinator::make_disk_store(disk, job.output.directory));
   if (!coordinator) return fail(std::move(coordinator).error());
   if (auto able = coordinator->check_clients(updates); !able) return fail(std::move(able).error());
   return Federation{.text = std::move(*text),

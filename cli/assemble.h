@@ -50,10 +50,10 @@ struct Federation {
 };
 
 /// Loads and checks everything before anything is computed or written.
-[[nodiscard]] Result<Federation> assemble(const sys::Disk& disk, const Job& job, int threads);
+[[nodiscard]] Result<Federation> assemble(sys::Disk& disk, const Job& job, int threads);
 /// The same around a model that is already there (made from scratch); job.model.path still gives
 /// tokenizer and configuration.
-[[nodiscard]] Result<Federation> assemble(const sys::Disk& disk, const Job& job, model::Model base,
+[[nodiscard]] Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base,
                                           int threads);
 
 [[nodiscard]] tensor::DType compute_type(const std::string& dtype);

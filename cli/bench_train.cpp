@@ -162,6 +162,7 @@ Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrain
     tokens += static_cast<double>(done->tokens);
     if (adapters == nullptr) continue;
     std::vector<text::Example> batch;
+    batch.reserve(records.size());
     for (const std::size_t i : records) batch.push_back(examples[i]);
     flops += needed_flops(model, *adapters, batch);
   }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <mutex>
 #include <optional>
 #include <thread>
 
@@ -29,11 +30,17 @@ class Run {
   Result<RunSummary> all();
 
  private:
-  using Outcome = Result<client::RoundResult>;
+  // What is left of a client's round once the coordinator has its update.
+  struct Trained {
+    client::RoundStats stats;
+    std::size_t bytes_up = 0;
+  };
+  using Outcome = Result<Trained>;
 
   Result<void> round(std::uint32_t number);
   std::vector<Outcome> train(const client::RoundTask& task);
-  void take(std::uint32_t number, std::vector<Outcome>& outcomes);
+  Outcome hand_over(Result<client::RoundResult> result);
+  Result<void> tell_clients(std::uint32_t number, const std::vector<Outcome>& outcomes);
   void tell_aggregate(const RoundReport& report, double seconds);
   Result<void> restart(const RoundReport& report);
   Result<void> evaluate(std::uint32_t number);
@@ -145,13 +152,16 @@ std::vector<Run::Outcome> Run::train(const client::RoundTask& task) {
   std::vector<Outcome> outcomes(
       trainers.size(), fail(Error{.code = ErrorCode::kInterrupted, .what = "stopped by a signal"}));
   std::atomic<std::size_t> next{0};
+  std::mutex handing_over;
   const auto work = [&](model::Workspace& workspace) {
     client::RoundTools tools{.clock = tools_.clock,
                              .observer = tools_.observer,
                              .workspace = workspace,
                              .stopped = tools_.stopped};
     for (std::size_t i = next++; i < trainers.size() && !tools_.stopped(); i = next++) {
-      outcomes[i] = trainers[i].run_round(federation_.coordinator.model(), task, tools);
+      auto result = trainers[i].run_round(federation_.coordinator.model(), task, tools);
+      const std::lock_guard lock(handing_over);
+      outcomes[i] = hand_over(std::move(result));
     }
   };
   const auto count = std::min<std::size_t>(static_cast<std::size_t>(workers()), trainers.size());
@@ -164,47 +174,54 @@ std::vector<Run::Outcome> Run::train(const client::RoundTask& task) {
   return outcomes;
 }
 
+// Updates go to the coordinator as they come: what waits for the others lies in its store.
+Run::Outcome Run::hand_over(Result<client::RoundResult> result) {
+  if (!result) return fail(std::move(result).error());
+  std::size_t bytes = 0;
+  for (const auto& [tensor, delta] : result->update.delta)
+    bytes += delta.value_count() * sizeof(float);
+  if (auto taken = federation_.coordinator.accept(std::move(result->update)); !taken)
+    return fail(std::move(taken).error());
+  return Trained{.stats = result->stats, .bytes_up = bytes};
+}
+
 // A client that failed or whose update does not fit is left out of the round by name; the others go
-// on.
-void Run::take(std::uint32_t number, std::vector<Outcome>& outcomes) {
+// on. Without a disk nobody does.
+Result<void> Run::tell_clients(std::uint32_t number, const std::vector<Outcome>& outcomes) {
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
     const std::string& name = federation_.trainers[i].name();
-    std::size_t bytes = 0;
-    if (outcomes[i]) {
-      for (const auto& [tensor, delta] : outcomes[i]->update.delta)
-        bytes += delta.value_count() * sizeof(float);
-    }
-    Result<void> accepted = outcomes[i]
-                                ? federation_.coordinator.accept(std::move(outcomes[i]->update))
-                                : Result<void>(fail(outcomes[i].error()));
-    if (!accepted) {
+    const Outcome& outcome = outcomes[i];
+    if (!outcome) {
+      const Error& error = outcome.error();
+      if (error.code == ErrorCode::kDiskFull || error.code == ErrorCode::kIo) return fail(error);
       // A client's own failure says its name already.
-      const std::string line = accepted.error().line();
+      const std::string line = error.line();
       const std::string prefix = line.starts_with("client " + name) ? "" : "client " + name + ": ";
       summary_.refused.push_back("round " + std::to_string(number) + ": " + prefix + line);
-      tools_.observer.on({.name = "client_refused",
-                          .fields = {{"round", static_cast<std::int64_t>(number)},
-                                     {"client", name},
-                                     {"reason", accepted.error().line()}}});
+      tools_.observer.on(
+          {.name = "client_refused",
+           .fields = {
+               {"round", static_cast<std::int64_t>(number)}, {"client", name}, {"reason", line}}});
       continue;
     }
-    const auto& result = *outcomes[i];
+    const auto& [stats, bytes] = *outcome;
     auto& summary = summary_of(name);
     summary.bytes_up += bytes;
     ++summary.rounds;
-    summary_.tokens += result.stats.tokens;
-    summary_.train_seconds += result.stats.seconds;
+    summary_.tokens += stats.tokens;
+    summary_.train_seconds += stats.seconds;
     tools_.observer.on({.name = "client_round",
                         .fields = {{"round", static_cast<std::int64_t>(number)},
                                    {"client", name},
                                    {"rank", static_cast<std::int64_t>(summary.rank)},
-                                   {"steps", result.stats.steps},
-                                   {"loss_before", result.stats.first_loss},
-                                   {"loss_after", result.stats.last_loss},
-                                   {"tokens", static_cast<std::int64_t>(result.stats.tokens)},
+                                   {"steps", stats.steps},
+                                   {"loss_before", stats.first_loss},
+                                   {"loss_after", stats.last_loss},
+                                   {"tokens", static_cast<std::int64_t>(stats.tokens)},
                                    {"bytes_up", static_cast<std::int64_t>(bytes)},
-                                   {"seconds", result.stats.seconds}}});
+                                   {"seconds", stats.seconds}}});
   }
+  return {};
 }
 
 void Run::tell_aggregate(const RoundReport& report, double seconds) {
@@ -259,8 +276,7 @@ Result<void> Run::round(std::uint32_t number) {
                  .what = "stopped by a signal in round " + std::to_string(number),
                  .remedy = number > 1 ? "finished rounds are in the run folder" : ""});
   }
-  take(number, outcomes);
-  outcomes.clear();
+  if (auto told = tell_clients(number, outcomes); !told) return told;
   const double start = tools_.clock.seconds();
   auto report = federation_.coordinator.close();
   if (!report) {

@@ -91,7 +91,7 @@ void declare_all(CLI::App& app, const std::vector<Verb>& verbs, CommonOptions& c
 
 // The one shape of JSON output. Paths and file contents may hold bytes that are no UTF-8; they must
 // not keep the object from being printed.
-void print_envelope(json envelope, std::ostream& out) {
+void print_envelope(const json& envelope, std::ostream& out) {
   out << envelope.dump(-1, ' ', false, json::error_handler_t::replace) << std::endl;
 }
 

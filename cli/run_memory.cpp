@@ -46,16 +46,28 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
     plan.step_tokens = std::max(plan.step_tokens, step);
     plan.longest = std::max(plan.longest, lengths.empty() ? 0 : lengths.front());
   }
-  // With kept factors: value, gradient, moments and anchor of every client. Each round: the
-  // updates, and the packet made of them; masters of what is folded into.
+  plan.full = largest->adapter_config().method == "full";
+  // With kept factors: value, gradient, moments and anchor of every client. Each round: the packet,
+  // and the rounds' sum in the run folder; one tensor of all clients a thread, with its stack;
+  // masters of what is folded into.
   if (federation.coordinator.restart() != protocol::Restart::kFresh)
     plan.kept += all_values * 5 * sizeof(float);
-  plan.folded = 2 * all_values * sizeof(float);
+  std::size_t packet = 0, sides = 0, widest = 1;
+  for (const auto& site : client::linear_shapes(model)) {
+    packet += std::min(site.d_out, site.d_in) * (site.d_out + site.d_in);
+    sides += site.d_out + site.d_in;
+    widest = std::max(widest, site.d_out + site.d_in);
+  }
+  if (plan.full) packet = model.parameter_count();
+  const double share =
+      static_cast<double>(widest) / static_cast<double>(std::max<std::size_t>(sides, 1));
+  const auto opened = static_cast<std::size_t>(share * static_cast<double>(all_values));
+  plan.folded = sizeof(float) * 2 *
+                (std::min(all_values, packet) + static_cast<std::size_t>(threads) * opened);
   for (const auto& parameter : model.parameters()) {
     if (!parameter.is_vector() && !parameter.has_master())
       plan.folded += parameter.size() * sizeof(float);
   }
-  plan.full = largest->adapter_config().method == "full";
   adapter::AdapterSet set;
   if (!plan.full) {
     auto made = adapter::AdapterSet::make(largest->adapter_config(), client::linear_shapes(model),

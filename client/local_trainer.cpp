@@ -222,7 +222,10 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
                 .base = task.base,
                 .weight = c.spec.weight,
                 .delta = c.trainable->delta()};
-  if (task.restart == protocol::Restart::kFresh) c.trainable.reset();
+  if (task.restart == protocol::Restart::kFresh) {  // nothing of this round is used again
+    c.trainable.reset();
+    c.optimizer->reset();
+  }
   out.stats.seconds = tools.clock.seconds() - start;
   return out;
 }

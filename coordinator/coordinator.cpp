@@ -26,7 +26,7 @@ adapter::Packet as_packet(const MeanFactors& factors) {
 }
 
 Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry& entry,
-                         model::Model base, int threads)
+                         model::Model base, int threads, std::unique_ptr<UpdateStore> store)
     : config_(config),
       entry_(&entry),
       restart_(entry.averages_factors ? protocol::Restart::kMean
@@ -35,10 +35,11 @@ Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry&
       team_(threads),
       model_(std::move(base)),
       chain_(model_.state_hash(&team_)),
+      store_(std::move(store)),
       aggregator_(entry.make()) {}
 
 Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Model base,
-                                      int threads) {
+                                      int threads, std::unique_ptr<UpdateStore> store) {
   auto entry = find_aggregator(config.method);
   if (!entry) return fail(std::move(entry).error());
   if ((*entry)->averages_factors && config.restart == "keep") {
@@ -48,7 +49,7 @@ Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Mo
                  .rule = config.method + " restarts every client from the averaged factors",
                  .remedy = "leave restart out, or use method \"flora\""});
   }
-  return Coordinator(config, **entry, std::move(base), threads);
+  return Coordinator(config, **entry, std::move(base), threads, std::move(store));
 }
 
 Result<void> Coordinator::check_clients(std::span<const PlannedUpdate> clients) const {
@@ -86,10 +87,13 @@ Result<void> Coordinator::accept(protocol::Update update) {
               std::to_string(parameter.d_in()));
     }
   }
-  const auto shared =
-      std::make_shared<const protocol::Update>(std::move(update));  // one copy for the fold and its report
-  if (auto taken = aggregator_->accumulate(shared); !taken) return taken;
-  return updates_.add(shared);
+  if (updates_.updates().contains(update.client))
+    return refuse("came twice", "one update per client and round");
+  if (auto good = check_update(update); !good) return good;
+  auto kept = store_->put(std::move(update));
+  if (!kept) return fail(std::move(kept).error());
+  if (auto taken = aggregator_->accumulate(*kept); !taken) return taken;
+  return updates_.add(std::move(*kept));  // for the exactness report
 }
 
 void Coordinator::fold(const adapter::Packet& packet) {
@@ -110,13 +114,17 @@ Result<RoundReport> Coordinator::close() {
          .rule = "it needs " + std::to_string(std::max<std::int64_t>(1, config_.min_clients)),
          .remedy = "see the refusals above, or lower aggregation.min_clients"});
   }
-  auto aggregate = std::move(*aggregator_).report();
+  auto aggregate = std::move(*aggregator_).report(&team_);
   if (!aggregate) return fail(std::move(aggregate).error());
   RoundReport report;
   report.round = round_;
   report.aggregate = std::move(*aggregate);
   for (const auto& [client, update] : updates_.updates()) report.clients.push_back(client);
-  if (config_.measure) report.exactness = measure_exactness(updates_, report.aggregate, &team_);
+  if (config_.measure) {
+    auto exactness = measure_exactness(updates_, report.aggregate, &team_);
+    if (!exactness) return fail(std::move(exactness).error());
+    report.exactness = std::move(*exactness);
+  }
   fold(report.aggregate.packet);
   mean_ = report.aggregate.mean_factors;
   report.packet = round_hash(report.aggregate);
@@ -125,6 +133,7 @@ Result<RoundReport> Coordinator::close() {
   ++round_;
   aggregator_ = entry_->make();
   updates_ = UpdateSet();
+  store_->clear();
   return report;
 }
 

@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "coordinator/aggregator/aggregator.h"
 #include "coordinator/aggregator/exactness.h"
+#include "coordinator/updates/update_store.h"
 #include "model/model.h"
 #include "protocol/messages.h"
 #include "tensor/team.h"
@@ -39,9 +40,10 @@ struct RoundReport {
 class Coordinator {
  public:
   /// kConfig for an unknown method, or a restart policy that the method has no use for. `base` is
-  /// folded into from now on, by `threads` threads (which change no bit).
-  [[nodiscard]] static Result<Coordinator> make(const AggregationConfig& config, model::Model base,
-                                                int threads = 1);
+  /// folded into from now on, by `threads` threads (which change no bit). Updates wait in `store`.
+  [[nodiscard]] static Result<Coordinator> make(
+      const AggregationConfig& config, model::Model base, int threads = 1,
+      std::unique_ptr<UpdateStore> store = make_memory_store());
 
   /// Whether rounds of these clients can succeed at all: kConfig when the method cannot combine
   /// what they will send, or min_clients asks for more than there are.
@@ -55,7 +57,7 @@ class Coordinator {
   [[nodiscard]] const MeanFactors& mean_factors() const { return mean_; }
 
   /// Checks an update against the model and the round and keeps it; a refusal (kIncompatibleUpdate)
-  /// changes nothing.
+  /// changes nothing. kDiskFull or kIo when the store fails.
   [[nodiscard]] Result<void> accept(protocol::Update update);
   /// Aggregates what was accepted, folds it, opens the next round. kQuorum when there are too few.
   [[nodiscard]] Result<RoundReport> close();
@@ -65,7 +67,7 @@ class Coordinator {
 
  private:
   Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base,
-              int threads);
+              int threads, std::unique_ptr<UpdateStore> store);
   void fold(const adapter::Packet& packet);
 
   AggregationConfig config_;
@@ -75,6 +77,7 @@ class Coordinator {
   model::Model model_;
   std::uint32_t round_ = 1;
   Sha256 chain_{};
+  std::unique_ptr<UpdateStore> store_;
   std::unique_ptr<Aggregator> aggregator_;
   UpdateSet updates_;  // for the exactness report
   MeanFactors mean_;

@@ -47,8 +47,8 @@ struct AdapterPass {
 };
 
 /// Where gradients go when each record's own is wanted: record i (rows offsets[i] .. offsets[i+1])
-/// overwrites data + i * stride with its gradient of the whole adapter set; an adapter's part starts at its
-/// offset in AdapterSet order.
+/// overwrites data + i * stride with its gradient of the whole adapter set; an adapter's part
+/// starts at its offset in AdapterSet order.
 struct RecordGradients {
   float* data = nullptr;
   std::size_t stride = 0;

@@ -3,6 +3,7 @@
 // disk. Threads: implementations may be called from several threads as long as no two calls touch
 // the same path.
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -33,6 +34,19 @@ class FileWriter {
   [[nodiscard]] virtual Result<void> write(std::span<const std::byte> bytes) = 0;
 };
 
+/// Memory on the disk for one process: bytes with no name, gone with the object or the process.
+/// Threads: reads of what was written before may run side by side; writes come from one thread.
+class ScratchFile {
+ public:
+  virtual ~ScratchFile() = default;
+  /// kDiskFull or kIo when the disk refuses.
+  [[nodiscard]] virtual Result<void> write(std::uint64_t offset,
+                                           std::span<const std::byte> bytes) = 0;
+  /// Fills `into` with bytes written before; kIo when they are not there.
+  [[nodiscard]] virtual Result<void> read(std::uint64_t offset,
+                                          std::span<std::byte> into) const = 0;
+};
+
 class Disk {
  public:
   using Path = std::filesystem::path;
@@ -54,6 +68,8 @@ class Disk {
   /// Appends one piece and flushes it to the operating system (metrics, logs).
   [[nodiscard]] virtual Result<void> append(const Path& path, std::string_view text) = 0;
   [[nodiscard]] virtual Result<void> rename(const Path& from, const Path& to) = 0;
+  /// An empty scratch file on the disk of `folder`, which exists.
+  [[nodiscard]] virtual Result<std::unique_ptr<ScratchFile>> scratch(const Path& folder) = 0;
   /// Removes a file or a whole folder; absent is success.
   [[nodiscard]] virtual Result<void> remove_all(const Path& path) = 0;
 };

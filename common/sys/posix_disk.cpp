@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <system_error>
@@ -99,6 +100,41 @@ class PosixWriter final : public FileWriter {
   int number_;
 };
 
+class PosixScratch final : public ScratchFile {
+ public:
+  PosixScratch(std::filesystem::path folder, int number)
+      : folder_(std::move(folder)), fd_(number) {}
+  Result<void> write(std::uint64_t offset, std::span<const std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t n = ::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return fail(os_error(folder_, "writing a scratch file", errno));
+      bytes = bytes.subspan(static_cast<std::size_t>(n));
+      offset += static_cast<std::uint64_t>(n);
+    }
+    return {};
+  }
+  Result<void> read(std::uint64_t offset, std::span<std::byte> into) const override {
+    while (!into.empty()) {
+      const ssize_t n = ::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return fail(os_error(folder_, "reading a scratch file", errno));
+      if (n == 0) {
+        return fail({.code = ErrorCode::kIo,
+                     .what = "a scratch file ends before byte " + std::to_string(offset),
+                     .where = folder_.string()});
+      }
+      into = into.subspan(static_cast<std::size_t>(n));
+      offset += static_cast<std::uint64_t>(n);
+    }
+    return {};
+  }
+
+ private:
+  std::filesystem::path folder_;
+  FileDescriptor fd_;
+};
+
 Result<void> sync_folder(const std::filesystem::path& file) {
   const auto folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
   const FileDescriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -185,6 +221,17 @@ class PosixDisk final : public Disk {
     if (::rename(from.c_str(), to.c_str()) != 0)
       return fail(os_error(to, "renaming into place", errno));
     return sync_folder(to);
+  }
+
+  Result<std::unique_ptr<ScratchFile>> scratch(const Path& folder) override {
+    int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {  // not every file system can
+      std::string name = (folder / "scratch.XXXXXX").string();
+      fd = ::mkostemp(name.data(), O_CLOEXEC);
+      if (fd >= 0) ::unlink(name.c_str());
+    }
+    if (fd < 0) return fail(os_error(folder, "making a scratch file", errno));
+    return std::make_unique<PosixScratch>(folder, fd);
   }
 
   Result<void> remove_all(const Path& path) override {

@@ -23,9 +23,9 @@ class Team {
   /// work(member) once on every thread, member 0 being the caller; returns when all are done.
   template <class Work>
   void run(Work&& work) {
-    run_erased(
-        [](void* w, int member) { (*static_cast<std::remove_reference_t<Work>*>(w))(member); },
-        const_cast<void*>(static_cast<const void*>(&work)));
+    auto* address = std::addressof(work);
+    run_erased([](void* w, int member) { (**static_cast<decltype(address)*>(w))(member); },
+               static_cast<void*>(&address));
   }
 
   /// task(i, member) for each i in [0, n): handed out one by one in order as threads become free.

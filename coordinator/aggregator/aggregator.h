@@ -7,13 +7,15 @@
 //              biased by the covariance of factors
 //   zero_pad   fedavg after padding every client to the largest rank (Cho et al. 2024 without
 //              pruning)
+// A stack of more rank than a layer has (many clients) is written out as one product of the layer's
+// own rank, so that no packet grows beyond twice the layers that it changes.
 // Calls: accumulate*, then report, once. Updates are put in client order before anything is summed,
-// so that arrival order and thread count change no bit. Threads: one instance, one thread. An
-// update given by reference is copied; a shared one is kept. Errors: an update that is bad in
-// itself, or does not fit the tensors of those before it, is refused with kIncompatibleUpdate and
-// leaves the fold unchanged. report fails with kQuorum when nothing was accepted, and with kConfig
-// when the method cannot combine what was (fedavg and unequal ranks): never depending on who came
-// first.
+// and tensors are read one at a time, so that arrival order and thread count change no bit and
+// memory holds one tensor of all clients. Threads: one instance, one thread. Errors: an update that
+// is bad in itself, or does not fit the tensors of those before it, is refused with
+// kIncompatibleUpdate and leaves the fold unchanged. report fails with kQuorum when nothing was
+// accepted, with kConfig when the method cannot combine what was (fedavg and unequal ranks), never
+// depending on who came first, and with kIo when an update cannot be read back.
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,12 +26,11 @@
 
 #include "adapter/packet.h"
 #include "base/result.h"
+#include "coordinator/updates/update_store.h"
 #include "protocol/messages.h"
+#include "tensor/team.h"
 
 namespace strata::coordinator {
-
-/// Updates are large and read by both the fold and its report, so they are kept once.
-using SharedUpdate = std::shared_ptr<const protocol::Update>;
 
 /// One tensor's averaged factors (control methods): scale folded into B, rank the largest client's.
 using MeanFactors = std::map<std::string, adapter::LowRank, std::less<>>;
@@ -47,10 +48,12 @@ class Aggregator {
   virtual ~Aggregator() = default;
   [[nodiscard]] virtual Result<void> accumulate(SharedUpdate update) = 0;
   [[nodiscard]] virtual std::size_t accepted() const = 0;
-  [[nodiscard]] virtual Result<Aggregate> report() && = 0;
+  [[nodiscard]] virtual Result<Aggregate> report(tensor::Team* team = nullptr) && = 0;
 
+  /// A copy of an update that nobody has checked.
   [[nodiscard]] Result<void> accumulate(const protocol::Update& update) {
-    return accumulate(std::make_shared<const protocol::Update>(update));
+    if (auto good = check_update(update); !good) return good;
+    return accumulate(keep_in_memory(update));
   }
 };
 
@@ -75,13 +78,27 @@ struct AggregatorEntry {
 /// kConfig with the nearest name when unknown.
 [[nodiscard]] Result<const AggregatorEntry*> find_aggregator(std::string_view name);
 
-/// Updates of one round by client name, checked: finite, well-shaped, agreeing in tensor shapes,
-/// one per client, weight > 0. The common part of all aggregators.
+/// A tensor's changes by the clients that change it, in client order, in memory.
+struct TensorChanges {
+  struct Of {
+    protocol::ClientId client;
+    std::shared_ptr<const adapter::TensorDelta> delta;
+  };
+  std::string name;
+  std::size_t d_out = 0;
+  std::size_t d_in = 0;
+  std::vector<Of> clients;
+};
+
+/// Updates of one round by client name: agreeing in tensor shapes, one per client. The common part
+/// of all aggregators.
 class UpdateSet {
  public:
+  /// Takes an update that check_update() passed.
   [[nodiscard]] Result<void> add(SharedUpdate update);
   [[nodiscard]] Result<void> add(const protocol::Update& update) {
-    return add(std::make_shared<const protocol::Update>(update));
+    if (auto good = check_update(update); !good) return good;
+    return add(keep_in_memory(update));
   }
   [[nodiscard]] const std::map<protocol::ClientId, SharedUpdate>& updates() const {
     return updates_;
@@ -91,6 +108,8 @@ class UpdateSet {
   [[nodiscard]] std::map<std::string, double> normalised_weights() const;
   /// Names and shapes of all tensors any client changed.
   [[nodiscard]] const adapter::TensorShapes& tensors() const { return tensors_; }
+  /// One of tensors(), read from all clients. May be called from several threads.
+  [[nodiscard]] Result<TensorChanges> changes(const std::string& name) const;
 
  private:
   std::map<protocol::ClientId, SharedUpdate> updates_;
@@ -98,8 +117,12 @@ class UpdateSet {
 };
 
 /// Exact weighted stack of one tensor over clients in client order; the weights are used as given
-/// (any sign). Dense when any client's change is. Uses one tensor of the set at a time.
-[[nodiscard]] adapter::PacketTensor stack_tensor(const std::string& name, const UpdateSet& set,
+/// (any sign). Dense when any client's change is.
+[[nodiscard]] adapter::PacketTensor stack_tensor(const TensorChanges& changes,
                                                  const std::map<std::string, double>& weights);
+
+/// The same change at no more rank than min(d_out, d_in): a larger stack becomes its product beside
+/// an identity, rounded to float once.
+[[nodiscard]] adapter::PacketTensor condense(adapter::PacketTensor tensor);
 
 }  // namespace strata::coordinator

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "coordinator/aggregator/factor_mean.h"
+#include "coordinator/aggregator/for_each_tensor.h"
 #include "tensor/linalg.h"
-#include "tensor/team.h"
 
 namespace strata::coordinator {
 namespace {
@@ -28,14 +28,11 @@ struct Parts {
   std::vector<std::pair<const Dense*, double>> dense;
 };
 
-Parts parts_of(const std::string& name, const UpdateSet& set,
-               const std::map<std::string, double>& weights) {
+Parts parts_of(const TensorChanges& changes, const std::map<std::string, double>& weights) {
   Parts out;
-  for (const auto& [client, update] : set.updates()) {
-    const auto delta = update->delta.find(name);
-    if (delta == update->delta.end()) continue;
+  for (const auto& [client, delta] : changes.clients) {
     const double weight = weights.at(client);
-    for (const auto& term : delta->second.terms) {
+    for (const auto& term : delta->terms) {
       if (const auto* pair = std::get_if<LowRank>(&term)) {
         out.pairs.push_back(view(*pair, weight));
       } else {
@@ -75,17 +72,17 @@ struct TensorSums {
   double mean2 = 0.0;
 };
 
-TensorSums measure_tensor(const std::string& name, std::size_t d_out, std::size_t d_in,
-                          const UpdateSet& set, const Aggregate& merged, bool averages) {
+TensorSums measure_tensor(const TensorChanges& changes, const Aggregate& merged, bool averages) {
   TensorSums sums;
-  const Parts parts = parts_of(name, set, merged.weights);
+  const std::size_t d_out = changes.d_out, d_in = changes.d_in;
+  const Parts parts = parts_of(changes, merged.weights);
   std::vector<double> mean(std::min(kRowBlock, d_out) * d_in), other(mean.size());
   for (std::size_t first = 0; first < d_out; first += kRowBlock) {
     const std::size_t count = std::min(kRowBlock, d_out - first);
     const std::span mean_block = std::span(mean).first(count * d_in);
     const std::span other_block = std::span(other).first(count * d_in);
     mean_rows(mean_block, parts, first, count, d_in);
-    merged_rows(other_block, name, merged, first, count);
+    merged_rows(other_block, changes.name, merged, first, count);
     for (std::size_t i = 0; i < mean_block.size(); ++i) {
       const double difference = other_block[i] - mean_block[i];
       sums.mean2 += mean_block[i] * mean_block[i];
@@ -95,7 +92,7 @@ TensorSums measure_tensor(const std::string& name, std::size_t d_out, std::size_
   if (averages) {
     // ||X - M||^2 = <X, X> - 2 <X, M> + ||M||^2 by traces: this loss is far above the 1e-8 that
     // squares of doubles resolve.
-    const LowRank average = mean_factors(name, set, merged.weights);
+    const LowRank average = mean_factors(changes, merged.weights);
     const FactorView x = view(average, 1.0);
     double cross = 0.0;
     for (const auto& pair : parts.pairs) cross += tensor::inner_product(x, pair);
@@ -107,10 +104,8 @@ TensorSums measure_tensor(const std::string& name, std::size_t d_out, std::size_
 // Averaging factors is defined when all updates are low-rank.
 bool can_average(const UpdateSet& set) {
   for (const auto& [client, update] : set.updates()) {
-    for (const auto& [name, delta] : update->delta) {
-      for (const auto& term : delta.terms) {
-        if (!std::holds_alternative<LowRank>(term)) return false;
-      }
+    for (const auto& [name, own] : update->outline()) {
+      if (std::find(own.ranks.begin(), own.ranks.end(), 0) != own.ranks.end()) return false;
     }
   }
   return true;
@@ -122,26 +117,23 @@ double ratio(double part2, double whole2) {
 
 }  // namespace
 
-Exactness measure_exactness(const UpdateSet& set, const Aggregate& merged, tensor::Team* team) {
-  const auto& shapes = set.tensors();
+Result<Exactness> measure_exactness(const UpdateSet& set, const Aggregate& merged,
+                                    tensor::Team* team) {
   const bool averages = can_average(set);
-  const std::vector<adapter::TensorShapes::value_type> tensors(shapes.begin(), shapes.end());
-  std::vector<TensorSums> sums(tensors.size());
-  tensor::Team alone;
-  (team != nullptr ? *team : alone).for_tasks(tensors.size(), [&](std::size_t i, int) {
-    const auto& [name, shape] = tensors[i];
-    sums[i] = measure_tensor(name, shape.first, shape.second, set, merged, averages);
+  const auto sums = for_each_tensor(set, team, [&](const TensorChanges& changes) {
+    return measure_tensor(changes, merged, averages);
   });
+  if (!sums) return fail(sums.error());
   Exactness out;
   TensorSums total;
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    total.error2 += sums[i].error2;
-    total.average2 += sums[i].average2;
-    total.mean2 += sums[i].mean2;
-    const double own = ratio(sums[i].error2, sums[i].mean2);
-    if (own >= out.worst_tensor_error) {
-      out.worst_tensor_error = own;
-      out.worst_tensor = tensors[i].first;
+  for (const auto& [name, own] : *sums) {
+    total.error2 += own.error2;
+    total.average2 += own.average2;
+    total.mean2 += own.mean2;
+    const double error = ratio(own.error2, own.mean2);
+    if (error >= out.worst_tensor_error) {
+      out.worst_tensor_error = error;
+      out.worst_tensor = name;
     }
   }
   out.relative_error = ratio(total.error2, total.mean2);

@@ -18,8 +18,8 @@ struct Exactness {
 };
 
 /// `merged` is what was applied: the packet's terms, or the mean factors. Fixed order of
-/// sums, for any team.
-[[nodiscard]] Exactness measure_exactness(const UpdateSet& set, const Aggregate& merged,
-                                          tensor::Team* team = nullptr);
+/// sums, for any team. kIo when an update cannot be read back.
+[[nodiscard]] Result<Exactness> measure_exactness(const UpdateSet& set, const Aggregate& merged,
+                                                  tensor::Team* team = nullptr);
 
 }  // namespace strata::coordinator

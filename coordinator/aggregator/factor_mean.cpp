@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "coordinator/aggregator/for_each_tensor.h"
+
 namespace strata::coordinator {
 namespace {
 
@@ -69,10 +71,8 @@ std::vector<PlannedUpdate> ranks_of(const UpdateSet& set) {
   std::vector<PlannedUpdate> out;
   for (const auto& [client, update] : set.updates()) {
     out.push_back({.client = client, .ranks = {}});
-    for (const auto& [name, delta] : update->delta) {
-      const auto* pair = std::get_if<LowRank>(&delta.terms.front());
-      out.back().ranks.emplace(name, pair == nullptr ? 0 : pair->a.rows());
-    }
+    for (const auto& [name, own] : update->outline())
+      out.back().ranks.emplace(name, own.ranks.front());
   }
   return out;
 }
@@ -82,11 +82,11 @@ class FactorMean final : public Aggregator {
   explicit FactorMean(bool pad) : pad_(pad) {}
 
   Result<void> accumulate(SharedUpdate update) override {
-    for (const auto& [name, delta] : update->delta) {
-      if (delta.terms.size() == 1) continue;
+    for (const auto& [name, own] : update->outline()) {
+      if (own.ranks.size() == 1) continue;
       return fail({.code = ErrorCode::kIncompatibleUpdate,
-                   .what = "has " + std::to_string(delta.terms.size()) + " terms",
-                   .where = "update of " + update->client + ": " + name,
+                   .what = "has " + std::to_string(own.ranks.size()) + " terms",
+                   .where = "update of " + update->client() + ": " + name,
                    .rule = "factors can be averaged one pair per client",
                    .remedy = "use aggregation.method \"flora\""});
     }
@@ -95,7 +95,7 @@ class FactorMean final : public Aggregator {
 
   std::size_t accepted() const override { return set_.updates().size(); }
 
-  Result<Aggregate> report() && override {
+  Result<Aggregate> report(tensor::Team* team) && override {
     if (set_.empty()) {
       return fail({.code = ErrorCode::kQuorum,
                    .what = "no client's update could be used",
@@ -105,11 +105,18 @@ class FactorMean final : public Aggregator {
     if (auto fits = check_average(ranks, pad_); !fits) return fail(std::move(fits).error());
     Aggregate out;
     out.weights = set_.normalised_weights();
-    for (const auto& [name, rank] : ranks.front().ranks) {
-      if (rank == 0) {
-        out.packet.tensors.emplace(name, stack_tensor(name, set_, out.weights));
+    using Mean = std::variant<LowRank, adapter::PacketTensor>;
+    auto means = for_each_tensor(set_, team, [&](const TensorChanges& changes) -> Mean {
+      if (std::holds_alternative<LowRank>(changes.clients.front().delta->terms.front()))
+        return mean_factors(changes, out.weights);
+      return stack_tensor(changes, out.weights);
+    });
+    if (!means) return fail(std::move(means).error());
+    for (auto& [name, mean] : *means) {
+      if (auto* pair = std::get_if<LowRank>(&mean)) {
+        out.mean_factors.emplace(name, std::move(*pair));
       } else {
-        out.mean_factors.emplace(name, mean_factors(name, set_, out.weights));
+        out.packet.tensors.emplace(name, std::move(std::get<adapter::PacketTensor>(mean)));
       }
     }
     return out;
@@ -122,21 +129,12 @@ class FactorMean final : public Aggregator {
 
 }  // namespace
 
-LowRank mean_factors(const std::string& name, const UpdateSet& set,
-                     const std::map<std::string, double>& weights) {
-  const auto [d_out, d_in] = set.tensors().at(name);
-  const auto delta_of = [&](const protocol::Update& update) -> const adapter::TensorDelta* {
-    const auto found = update.delta.find(name);
-    return found == update.delta.end() ? nullptr : &found->second;
-  };
+LowRank mean_factors(const TensorChanges& changes, const std::map<std::string, double>& weights) {
+  const std::size_t d_out = changes.d_out, d_in = changes.d_in;
   std::size_t rank = 0;
-  for (const auto& [client, update] : set.updates()) {
-    if (const auto* delta = delta_of(*update)) rank = std::max(rank, delta->rank_bound());
-  }
+  for (const auto& own : changes.clients) rank = std::max(rank, own.delta->rank_bound());
   std::vector<double> b(d_out * rank, 0.0), a(rank * d_in, 0.0);
-  for (const auto& [client, update] : set.updates()) {
-    const auto* delta = delta_of(*update);
-    if (delta == nullptr) continue;
+  for (const auto& [client, delta] : changes.clients) {
     const double weight = weights.at(client);
     std::size_t first = 0;  // the client's terms stand side by side as one pair
     for (const auto& term : delta->terms) {

@@ -15,7 +15,7 @@ namespace strata::coordinator {
 /// sum_k p_k B_k and sum_k p_k A_k of one tensor, smaller ranks padded by zeros; clients that do
 /// not change the tensor count as zero, and a client's several terms stand side by side as one
 /// pair. Only for low-rank terms.
-[[nodiscard]] adapter::LowRank mean_factors(const std::string& name, const UpdateSet& set,
+[[nodiscard]] adapter::LowRank mean_factors(const TensorChanges& changes,
                                             const std::map<std::string, double>& weights);
 
 }  // namespace strata::coordinator

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "coordinator/aggregator/for_each_tensor.h"
+
 namespace strata::coordinator {
 namespace {
 
@@ -77,7 +79,7 @@ class Stacking final : public Aggregator {
   Result<void> accumulate(SharedUpdate update) override { return set_.add(std::move(update)); }
   std::size_t accepted() const override { return set_.updates().size(); }
 
-  Result<Aggregate> report() && override {
+  Result<Aggregate> report(tensor::Team* team) && override {
     if (set_.empty()) {
       return fail({.code = ErrorCode::kQuorum,
                    .what = "no client's update could be used",
@@ -85,12 +87,14 @@ class Stacking final : public Aggregator {
     }
     Aggregate out;
     out.weights = set_.normalised_weights();
-    for (const auto& [name, shape] : set_.tensors()) {
-      PacketTensor tensor = stack_tensor(name, set_, out.weights);
-      if (const auto* stack = std::get_if<Stack>(&tensor.change);
-          stack != nullptr && stack->a.empty())
-        continue;
-      out.packet.tensors.emplace(name, std::move(tensor));
+    auto tensors = for_each_tensor(set_, team, [&](const TensorChanges& changes) {
+      return condense(stack_tensor(changes, out.weights));
+    });
+    if (!tensors) return fail(std::move(tensors).error());
+    for (auto& [name, tensor] : *tensors) {
+      const auto* stack = std::get_if<Stack>(&tensor.change);
+      if (stack == nullptr || !stack->a.empty())
+        out.packet.tensors.emplace(name, std::move(tensor));
     }
     return out;
   }
@@ -101,16 +105,14 @@ class Stacking final : public Aggregator {
 
 }  // namespace
 
-adapter::PacketTensor stack_tensor(const std::string& name, const UpdateSet& set,
+adapter::PacketTensor stack_tensor(const TensorChanges& changes,
                                    const std::map<std::string, double>& weights) {
-  const auto [d_out, d_in] = set.tensors().at(name);
+  const std::size_t d_out = changes.d_out, d_in = changes.d_in;
   std::vector<Block> blocks;
   std::vector<double> dense;  // sum of dense terms, when there is one
-  for (const auto& [client, update] : set.updates()) {
-    const auto found = update->delta.find(name);
-    if (found == update->delta.end()) continue;
+  for (const auto& [client, delta] : changes.clients) {
     const double weight = weights.at(client);
-    for (const auto& term : found->second.terms) {
+    for (const auto& term : delta->terms) {
       if (const auto* low_rank = std::get_if<LowRank>(&term)) {
         add_block(blocks, *low_rank, weight);
       } else {
@@ -132,6 +134,24 @@ adapter::PacketTensor stack_tensor(const std::string& name, const UpdateSet& set
   std::transform(dense.begin(), dense.end(), values.data(),
                  [](double v) { return static_cast<float>(v); });
   return {d_out, d_in, Dense{std::move(values)}};
+}
+
+adapter::PacketTensor condense(adapter::PacketTensor tensor) {
+  const auto* stack = std::get_if<Stack>(&tensor.change);
+  const std::size_t d_out = tensor.d_out, d_in = tensor.d_in, rank = std::min(d_out, d_in);
+  if (stack == nullptr || stack->a.rows() <= rank) return tensor;
+  Matrix product(d_out, d_in), identity(rank, rank);
+  for (std::size_t i = 0; i < rank; ++i) identity(i, i) = 1.0f;
+  constexpr std::size_t kRows = 64;
+  std::vector<double> rows(kRows * d_in);
+  for (std::size_t first = 0; first < d_out; first += kRows) {
+    const std::size_t count = std::min(kRows, d_out - first);
+    adapter::packet_rows(tensor, first, count, std::span(rows).first(count * d_in));
+    std::transform(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(count * d_in),
+                   product.data() + first * d_in, [](double v) { return static_cast<float>(v); });
+  }
+  if (d_in <= d_out) return {d_out, d_in, Stack{std::move(product), std::move(identity)}};
+  return {d_out, d_in, Stack{std::move(identity), std::move(product)}};
 }
 
 std::unique_ptr<Aggregator> make_stacking() { return std::make_unique<Stacking>(); }

@@ -1,5 +1,3 @@
-#include <cmath>
-
 #include "coordinator/aggregator/aggregator.h"
 
 namespace strata::coordinator {
@@ -8,39 +6,42 @@ Result<void> UpdateSet::add(SharedUpdate update) {
   const auto refuse = [&](std::string what, std::string rule) {
     return fail({.code = ErrorCode::kIncompatibleUpdate,
                  .what = std::move(what),
-                 .where = "update of " + update->client,
+                 .where = "update of " + update->client(),
                  .rule = std::move(rule),
                  .remedy = "the client is left out of this round"});
   };
-  if (updates_.contains(update->client))
+  if (updates_.contains(update->client()))
     return refuse("came twice", "one update per client and round");
-  if (!(update->weight > 0.0) || !std::isfinite(update->weight)) {
-    return refuse("weight is " + std::to_string(update->weight), "weights are positive and finite");
-  }
-  if (update->delta.empty())
-    return refuse("changes nothing", "an update holds at least one tensor");
-  if (auto ok = adapter::validate(update->delta); !ok)
-    return fail(std::move(ok).error(), "update of " + update->client);
-  for (const auto& [name, delta] : update->delta) {
+  for (const auto& [name, own] : update->outline()) {
     const auto found = tensors_.find(name);
-    if (found != tensors_.end() && found->second != std::pair(delta.d_out, delta.d_in)) {
-      return refuse(
-          name + " is " + std::to_string(delta.d_out) + " x " + std::to_string(delta.d_in),
-          "other clients have " + std::to_string(found->second.first) + " x " +
-              std::to_string(found->second.second));
+    if (found != tensors_.end() && found->second != std::pair(own.d_out, own.d_in)) {
+      return refuse(name + " is " + std::to_string(own.d_out) + " x " + std::to_string(own.d_in),
+                    "other clients have " + std::to_string(found->second.first) + " x " +
+                        std::to_string(found->second.second));
     }
   }
-  for (const auto& [name, delta] : update->delta)
-    tensors_.try_emplace(name, delta.d_out, delta.d_in);
-  updates_.emplace(update->client, std::move(update));
+  for (const auto& [name, own] : update->outline()) tensors_.try_emplace(name, own.d_out, own.d_in);
+  updates_.emplace(update->client(), std::move(update));
   return {};
+}
+
+Result<TensorChanges> UpdateSet::changes(const std::string& name) const {
+  const auto [d_out, d_in] = tensors_.at(name);
+  TensorChanges out{.name = name, .d_out = d_out, .d_in = d_in, .clients = {}};
+  for (const auto& [client, update] : updates_) {
+    if (!update->outline().contains(name)) continue;
+    auto delta = update->read(name);
+    if (!delta) return fail(std::move(delta).error(), "update of " + client);
+    out.clients.push_back({client, std::move(*delta)});
+  }
+  return out;
 }
 
 std::map<std::string, double> UpdateSet::normalised_weights() const {
   double sum = 0.0;
-  for (const auto& [client, update] : updates_) sum += update->weight;
+  for (const auto& [client, update] : updates_) sum += update->weight();
   std::map<std::string, double> out;
-  for (const auto& [client, update] : updates_) out.emplace(client, update->weight / sum);
+  for (const auto& [client, update] : updates_) out.emplace(client, update->weight() / sum);
   return out;
 }
 

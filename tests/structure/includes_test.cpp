@@ -43,14 +43,15 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
       {"client",
        {"base", "sys", "config", "observe", "tensor", "text", "privacy", "adapter", "model",
         "protocol", "transport", "evaluation", "optimizer", "schedule"}},
-      {"aggregator", {"base", "config", "tensor", "adapter", "protocol"}},
+      {"updates", {"base", "sys", "tensor", "adapter", "protocol"}},
+      {"aggregator", {"base", "sys", "config", "tensor", "adapter", "protocol", "updates"}},
       {"coordinator",
        {"base", "sys", "config", "observe", "tensor", "privacy", "adapter", "model", "protocol",
-        "transport", "evaluation", "export", "aggregator"}},
+        "transport", "evaluation", "export", "updates", "aggregator"}},
       {"cli",
-       {"base",   "sys",       "config",   "observe", "wire",       "tensor",     "formats",
-        "text",   "privacy",   "adapter",  "model",   "protocol",   "transport",  "evaluation",
-        "export", "optimizer", "schedule", "client",  "aggregator", "coordinator"}},
+       {"base",   "sys",       "config",   "observe", "wire",     "tensor",     "formats",
+        "text",   "privacy",   "adapter",  "model",   "protocol", "transport",  "evaluation",
+        "export", "optimizer", "schedule", "client",  "updates",  "aggregator", "coordinator"}},
   };
   return table;
 }

@@ -55,10 +55,35 @@ std::vector<Update> five_clients() {
   return out;
 }
 
+// Many clients: the packet holds the product beside an identity, on the narrower side.
+TEST(Stacking, OfMoreRankThanTheLayerIsWrittenOutAtTheLayersRank) {
+  for (const auto& [d_out, d_in] : {std::pair<std::size_t, std::size_t>{12, 5}, {5, 12}}) {
+    std::vector<Update> updates;
+    for (unsigned k = 0; k < 40; ++k) {
+      updates.push_back(update_of("c" + std::to_string(k), 1.0 + k, "w", d_out, d_in,
+                                  {random_pair(d_out, d_in, 2, k)}));
+    }
+    const auto out = stacked(updates);
+    const auto& stack = std::get<Stack>(out.packet.tensors.at("w").change);
+    EXPECT_EQ(stack.a.rows(), 5U);
+    const auto exact = support::dense_mean(updates, "w");
+    EXPECT_LT(support::relative_distance(support::dense(out.packet.tensors.at("w")), exact), 1e-7);
+    std::reverse(updates.begin(), updates.end());
+    EXPECT_EQ(hex(stacked(updates).packet.hash()), hex(out.packet.hash()));
+  }
+}
+
+TEST(Stacking, OfTheLayersRankStaysAStack) {
+  const auto out = stacked({update_of("a", 1.0, "w", 6, 9, {random_pair(6, 9, 4, 1)}),
+                            update_of("b", 1.0, "w", 6, 9, {random_pair(6, 9, 2, 2)})});
+  const auto& stack = std::get<Stack>(out.packet.tensors.at("w").change);
+  EXPECT_EQ(stack.b(3, 1), random_pair(6, 9, 4, 1).b(3, 1));
+}
+
 TEST(Stacking, EqualsTheDenseMeanForUnequalRanksAlphasAndWeights) {
   const auto updates = five_clients();
   const auto out = stacked(updates);
-  EXPECT_EQ(out.packet.max_rank(), 124U);
+  EXPECT_EQ(out.packet.max_rank(), kIn);  // the layer's own rank, not the stack's 124
   const auto merged = support::dense(out.packet.tensors.at("w"));
 
   // The mean of s_k B_k A_k from unscaled factors, and M = sum p s |B||A|: two roundings to float,
