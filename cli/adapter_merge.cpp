@@ -23,7 +23,11 @@ Result<adapter::DeltaTerms> merge_adapters(std::span<const WeightedAdapter> adap
   for (std::size_t i = 0; i < adapters.size(); ++i) {
     const std::string name = client_name(i);
     auto added = set.add({.client = name, .delta = exporting::delta_terms(adapters[i].adapter)});
-    if (!added) return fail(std::move(added).error(), "stacking " + adapters[i].folder.string());
+    if (!added) {
+      Error error = std::move(added).error();
+      error.remedy.clear();  // speaks of clients and rounds
+      return fail(std::move(error), "stacking " + adapters[i].folder.string());
+    }
     weights.emplace(name, adapters[i].weight);
   }
   adapter::Packet stacked;

@@ -8,6 +8,12 @@
 #include "client/record_clipping.h"
 
 namespace strata::client {
+namespace {
+
+// For messages; not a number has no sign that means anything.
+std::string number(double value) { return std::isnan(value) ? "NaN" : std::to_string(value); }
+
+}  // namespace
 
 Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory, Trainable& trainable,
                                  Optimizer& optimizer, std::span<const text::Example> examples,
@@ -56,8 +62,8 @@ Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory, Tr
   report.grad_norm = clip_global_norm(params, training.max_grad_norm, decoder.team());
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
     return fail({.code = ErrorCode::kNumeric,
-                 .what = "loss " + std::to_string(report.loss) + ", gradient norm " +
-                         std::to_string(report.grad_norm),
+                 .what = "the loss is " + number(report.loss) + ", the gradient norm " +
+                         number(report.grad_norm),
                  .rule = "both must be finite",
                  .remedy = "lower training.learning_rate or set training.max_grad_norm"});
   }

@@ -18,6 +18,12 @@ struct Options {
 };
 
 Result<VerbOutput> run(const Options& options, Context& context) {
+  if (options.job.empty()) {
+    return fail({.code = ErrorCode::kUsage,
+                 .what = "no job file is given",
+                 .rule = "`strata run JOB.json` runs one",
+                 .remedy = "see `strata run --help`, and configs/quickstart.json for an example"});
+  }
   std::vector<std::string> settings = options.settings;
   if (options.seed >= 0) settings.push_back("training.seed=" + std::to_string(options.seed));
   auto job = read_job(context.disk, options.job, settings);
@@ -39,8 +45,8 @@ Verb run_verb() {
       .example = "strata run configs/quickstart.json -o runs/quickstart",
       .declare = [](CLI::App& command) -> RunVerb {
         auto options = std::make_shared<Options>();
-        command.add_option("job,-c,--config", options->job, "job file (JSON; see `strata schema`)")
-            ->required();
+        command.add_option("job,-c,--config", options->job,
+                           "job file (JSON; see `strata schema`)");
         command.add_option(
             "--set", options->settings,
             "KEY=VALUE over the job file, e.g. training.learning_rate=0.001; repeatable");
