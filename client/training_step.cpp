@@ -11,7 +11,7 @@ namespace strata::client {
 namespace {
 
 // For messages; not a number has no sign that means anything.
-std::string number(double value) { return std::isnan(value) ? "NaN" : std::to_string(value); }
+std::string in_words(double value) { return std::isnan(value) ? "NaN" : std::to_string(value); }
 
 }  // namespace
 
@@ -62,8 +62,8 @@ Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory, Tr
   report.grad_norm = clip_global_norm(params, training.max_grad_norm, decoder.team());
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
     return fail({.code = ErrorCode::kNumeric,
-                 .what = "the loss is " + number(report.loss) + ", the gradient norm " +
-                         number(report.grad_norm),
+                 .what = "the loss is " + in_words(report.loss) + ", the gradient norm " +
+                         in_words(report.grad_norm),
                  .rule = "both must be finite",
                  .remedy = "lower training.learning_rate or set training.max_grad_norm"});
   }

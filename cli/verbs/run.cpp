@@ -45,8 +45,7 @@ Verb run_verb() {
       .example = "strata run configs/quickstart.json -o runs/quickstart",
       .declare = [](CLI::App& command) -> RunVerb {
         auto options = std::make_shared<Options>();
-        command.add_option("job,-c,--config", options->job,
-                           "job file (JSON; see `strata schema`)");
+        command.add_option("job,-c,--config", options->job, "job file (JSON; see `strata schema`)");
         command.add_option(
             "--set", options->settings,
             "KEY=VALUE over the job file, e.g. training.learning_rate=0.001; repeatable");
