@@ -46,12 +46,12 @@ std::string rule(const json& entry) {
       out += (out.empty() ? "" : ", ") + ("`" + name.get<std::string>() + "`");
     return out;
   }
-  const json type = entry["type"];
+  const json type = entry.value("type", json());
   if (type.is_array()) return "text or list of texts";
   if (type == "integer") return "whole number" + bounds(entry);
   if (type == "number") return "number" + bounds(entry);
   if (type == "boolean") return "true or false";
-  if (type == "object" && entry["additionalProperties"].is_object())
+  if (entry.value("additionalProperties", json()).is_object())
     return "object: pattern to " + rule(entry["additionalProperties"]);
   return type == "object" ? "object" : "text";
 }
@@ -62,7 +62,7 @@ std::string row(const std::string& key, const json& entry, bool required) {
     value = "required";
   } else if (entry.contains("default")) {
     value = entry["default"] == "" ? "empty" : "`" + entry["default"].dump() + "`";
-  } else if (entry["type"] == "object") {
+  } else if (entry.value("type", json()) == "object") {
     value = "empty";
   }
   // The two keys that any job file may have have no description in the schema.
