@@ -104,7 +104,7 @@ Result<VerbOutput> train(Options& options, Context& context) {
   if (!model) return fail(std::move(model).error());
   if (options.bench.length > model->config().max_positions) {
     return fail(
-        {.code = ErrorCode::kUsage,
+        {.code = ErrorCode::kConfig,
          .what = "--length " + std::to_string(options.bench.length),
          .rule = "the model has " + std::to_string(model->config().max_positions) + " positions"});
   }

@@ -45,7 +45,7 @@ Result<void> check_examples(const model::Model& model, std::span<const text::Exa
   const auto& config = model.config();
   for (const auto& example : examples) {
     if (example.tokens.size() > config.max_positions) {
-      return fail({.code = ErrorCode::kData,
+      return fail({.code = ErrorCode::kConfig,  // max_length let it through
                    .what = "has " + std::to_string(example.tokens.size()) + " tokens",
                    .where = example.source,
                    .rule = "the model has " + std::to_string(config.max_positions) + " positions",

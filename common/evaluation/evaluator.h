@@ -49,7 +49,7 @@ struct EvaluationOptions {
                                           std::span<const text::Example> examples,
                                           const EvaluationOptions& options);
 
-/// kData naming the record unless every token id and length fits the model.
+/// Names the record unless its ids (kData) and its length (kConfig) fit the model.
 [[nodiscard]] Result<void> check_examples(const model::Model& model,
                                           std::span<const text::Example> examples);
 

@@ -140,7 +140,7 @@ TEST_F(Evaluator, ARecordLongerThanTheModelsPositionsIsRefused) {
       {std::vector<std::int32_t>(65, 1), std::vector<std::uint8_t>(65, 1), "too long"});
   const auto found = evaluate(run_.model, nullptr, examples, {});
   ASSERT_FALSE(found);
-  EXPECT_EQ(found.error().code, ErrorCode::kData);
+  EXPECT_EQ(found.error().code, ErrorCode::kConfig);
   EXPECT_EQ(found.error().where, "too long");
 }
 
