@@ -4,20 +4,20 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
-#include <csignal>
 #include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "support/file_size_limit.h"
 #include "support/process.h"
 
 namespace strata::sys {
 namespace {
 
 namespace fs = std::filesystem;
+using support::FileSizeLimit;
 using support::read_file;
 using support::ScratchFolder;
 using support::write_file;
@@ -93,27 +93,6 @@ TEST_F(PosixDisk, AProducerThatFailsLeavesNoFileWhereNoneWas) {
   }));
   EXPECT_THAT(names_in(scratch_.path()), IsEmpty());
 }
-
-// The soft limit on file sizes stands for any write that ends early: part of a file is out, then
-// the system refuses.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit low{bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &low);
-  }
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  void (*handler_)(int);
-  rlimit before_{};
-};
 
 TEST_F(PosixDisk, AWriteCutShortBySystemLeavesTheOldFileAndNoTemporary) {
   write_file(at("file"), "old");

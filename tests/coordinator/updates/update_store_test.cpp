@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "support/file_size_limit.h"
 #include "support/process.h"
 #include "support/updates.h"
 
@@ -97,6 +98,24 @@ TEST(DiskStore, LeavesNoNameInTheFolder) {
   const auto store = make_disk_store(*disk, folder.path());
   ASSERT_TRUE(store->put(mixed("one", 2, 1)));
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+TEST(DiskStore, AnUpdateThatTheDiskRefusesLeavesTheOthersWhole) {
+  const support::ScratchFolder folder;
+  const auto disk = sys::make_posix_disk();
+  const auto store = make_disk_store(*disk, folder.path());
+  const Update one = mixed("one", 2, 1), two = mixed("two", 4, 9);
+  const auto first = store->put(one).value();
+  {
+    const support::FileSizeLimit limit(512);
+    const auto refused = store->put(two);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::kIo);
+    EXPECT_THAT(refused.error().line(), HasSubstr("two"));
+  }
+  const auto second = store->put(two).value();
+  expect_equal(*first, one);
+  expect_equal(*second, two);
 }
 
 TEST(DiskStore, NamesTheFolderThatRefuses) {
