@@ -24,9 +24,16 @@ int exit_status(ErrorCode code) {
     case ErrorCode::kDiskFull:
     case ErrorCode::kIncompatibleUpdate:
     case ErrorCode::kNumeric:
+    case ErrorCode::kLocked:
       return 1;
     case ErrorCode::kQuorum:
+    case ErrorCode::kPeer:
+    case ErrorCode::kProtocol:
       return 5;
+    case ErrorCode::kAuth:
+      return 6;
+    case ErrorCode::kDamaged:
+      return 8;
     case ErrorCode::kInterrupted:
       return 75;
     case ErrorCode::kInternal:
@@ -61,6 +68,16 @@ std::string_view name(ErrorCode code) {
       return "E_NUMERIC";
     case ErrorCode::kQuorum:
       return "E_QUORUM";
+    case ErrorCode::kPeer:
+      return "E_PEER";
+    case ErrorCode::kProtocol:
+      return "E_PROTOCOL";
+    case ErrorCode::kAuth:
+      return "E_AUTH";
+    case ErrorCode::kDamaged:
+      return "E_DAMAGED";
+    case ErrorCode::kLocked:
+      return "E_LOCKED";
     case ErrorCode::kInterrupted:
       return "E_INTERRUPTED";
     case ErrorCode::kInternal:

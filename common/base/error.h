@@ -23,12 +23,18 @@ enum class ErrorCode {
   kIncompatibleUpdate,  // a client's update does not fit the plan (shape, rank, NaN, ...)
   kNumeric,             // NaN or Inf where a finite number is needed
   kQuorum,              // too few clients
+  kPeer,                // a peer cannot be reached, is gone, or is too slow
+  kProtocol,            // a peer said what it must not say here
+  kAuth,                // who the peer is, or who we are, is not proved or not allowed
+  kDamaged,             // a journal or a state file of ours is not what was written
+  kLocked,              // another process works on the same state
   kInterrupted,         // stopped by a signal with a good state on disk
   kInternal,            // our own mistake
 };
 
 /// Exit status of the process for an error that reaches main: 1 run failed, 2 usage, 3 config, 5
-/// quorum, 7 data or model file, 70 internal, 75 interrupted but resumable.
+/// quorum or peer, 6 authentication, 7 data or model file, 8 damaged state, 70 internal, 75
+/// interrupted but resumable.
 [[nodiscard]] int exit_status(ErrorCode code);
 
 /// `E_CONFIG`, `E_FORMAT`, ...
