@@ -32,10 +32,8 @@ using ByteSpan = std::span<const std::byte>;
 class ByteWriter {
  public:
   template <class Number>
-    requires std::is_arithmetic_v<Number>
-  void number(Number value) {
-    raw(std::as_bytes(std::span(&value, 1)));
-  }
+  requires std::is_arithmetic_v<Number>
+  void number(Number value) { raw(std::as_bytes(std::span(&value, 1))); }
   void raw(ByteSpan bytes) { out_.insert(out_.end(), bytes.begin(), bytes.end()); }
   /// u32 length, then the bytes.
   void block(ByteSpan bytes) {
@@ -57,7 +55,7 @@ class ByteReader {
   explicit ByteReader(ByteSpan bytes) : rest_(bytes) {}
 
   template <class Number>
-    requires std::is_arithmetic_v<Number>
+  requires std::is_arithmetic_v<Number>
   [[nodiscard]] std::optional<Number> number() {
     Number value;
     if (rest_.size() < sizeof value) return std::nullopt;

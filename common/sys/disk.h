@@ -47,6 +47,31 @@ class ScratchFile {
                                           std::span<std::byte> into) const = 0;
 };
 
+/// A named file that is read and written anywhere: journals, updates that arrive piece by piece.
+/// What was written is sure to outlive a fall of the machine only once sync() has said so. Threads:
+/// as ScratchFile.
+class RandomFile : public ScratchFile {
+ public:
+  [[nodiscard]] virtual Result<std::uint64_t> size() const = 0;
+  /// Everything written so far is on the disk. After a failure nothing written since the last
+  /// success can be relied on, and another call would not help: the file must be read again.
+  [[nodiscard]] virtual Result<void> sync() = 0;
+  /// Cuts the file, or makes it longer by zeros.
+  [[nodiscard]] virtual Result<void> resize(std::uint64_t bytes) = 0;
+};
+
+/// Held by one process at a time; let go with the object or the process.
+class FileLock {
+ public:
+  virtual ~FileLock() = default;
+};
+
+/// What a finished write outlives.
+enum class Durability {
+  kMachine,  // a fall of the machine: flushed to the disk
+  kProcess,  // the end of this process, however sudden: with the operating system
+};
+
 class Disk {
  public:
   using Path = std::filesystem::path;
@@ -60,11 +85,23 @@ class Disk {
   [[nodiscard]] virtual Result<std::shared_ptr<const MappedFile>> map(const Path& path) const = 0;
 
   [[nodiscard]] virtual Result<void> create_directories(const Path& folder) = 0;
+  /// The same; the last folder, when it is made now, is for its owner only.
+  [[nodiscard]] virtual Result<void> create_private_directory(const Path& folder) = 0;
   /// Writes a whole file or nothing: temporary name in the same folder, fsync, rename, fsync of the
-  /// folder. On any failure the temporary is removed and an earlier file of that name is untouched.
+  /// folder (both only for kMachine). On any failure the temporary is removed and an earlier file
+  /// of that name is untouched.
   [[nodiscard]] virtual Result<void> write_atomic(
-      const Path& path, const std::function<Result<void>(FileWriter&)>& produce) = 0;
+      const Path& path, const std::function<Result<void>(FileWriter&)>& produce,
+      Durability durability) = 0;
+  [[nodiscard]] Result<void> write_atomic(const Path& path,
+                                          const std::function<Result<void>(FileWriter&)>& produce) {
+    return write_atomic(path, produce, Durability::kMachine);
+  }
   [[nodiscard]] Result<void> write_atomic(const Path& path, std::string_view text);
+  /// A file to read and write anywhere; made, and its name sure to last, when it is absent.
+  [[nodiscard]] virtual Result<std::unique_ptr<RandomFile>> open(const Path& path) = 0;
+  /// Takes the lock `path`, a file made when absent, or says who has it (kLocked).
+  [[nodiscard]] virtual Result<std::unique_ptr<FileLock>> lock(const Path& path) = 0;
   /// Appends one piece and flushes it to the operating system (metrics, logs).
   [[nodiscard]] virtual Result<void> append(const Path& path, std::string_view text) = 0;
   [[nodiscard]] virtual Result<void> rename(const Path& from, const Path& to) = 0;

@@ -1,5 +1,6 @@
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -100,15 +101,16 @@ class PosixWriter final : public FileWriter {
   int number_;
 };
 
-class PosixScratch final : public ScratchFile {
+// Reading and writing anywhere in an open file; `Base` says what else is asked of it.
+template <class Base>
+class PosixFile : public Base {
  public:
-  PosixScratch(std::filesystem::path folder, int number)
-      : folder_(std::move(folder)), fd_(number) {}
+  PosixFile(std::filesystem::path place, int number) : place_(std::move(place)), fd_(number) {}
   Result<void> write(std::uint64_t offset, std::span<const std::byte> bytes) override {
     while (!bytes.empty()) {
       const ssize_t n = ::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return fail(os_error(folder_, "writing a scratch file", errno));
+      if (n < 0) return fail(os_error(place_, "writing", errno));
       bytes = bytes.subspan(static_cast<std::size_t>(n));
       offset += static_cast<std::uint64_t>(n);
     }
@@ -118,11 +120,11 @@ class PosixScratch final : public ScratchFile {
     while (!into.empty()) {
       const ssize_t n = ::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset));
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return fail(os_error(folder_, "reading a scratch file", errno));
+      if (n < 0) return fail(os_error(place_, "reading", errno));
       if (n == 0) {
         return fail({.code = ErrorCode::kIo,
-                     .what = "a scratch file ends before byte " + std::to_string(offset),
-                     .where = folder_.string()});
+                     .what = "ends before byte " + std::to_string(offset),
+                     .where = place_.string()});
       }
       into = into.subspan(static_cast<std::size_t>(n));
       offset += static_cast<std::uint64_t>(n);
@@ -130,8 +132,37 @@ class PosixScratch final : public ScratchFile {
     return {};
   }
 
+ protected:
+  std::filesystem::path place_;
+  FileDescriptor fd_;
+};
+
+using PosixScratch = PosixFile<ScratchFile>;
+
+class PosixRandomFile final : public PosixFile<RandomFile> {
+ public:
+  using PosixFile::PosixFile;
+  Result<std::uint64_t> size() const override {
+    struct stat info {};
+    if (::fstat(fd_.get(), &info) != 0) return fail(os_error(place_, "reading the size", errno));
+    return static_cast<std::uint64_t>(info.st_size);
+  }
+  Result<void> sync() override {
+    if (::fdatasync(fd_.get()) != 0) return fail(os_error(place_, "flushing to the disk", errno));
+    return {};
+  }
+  Result<void> resize(std::uint64_t bytes) override {
+    if (::ftruncate(fd_.get(), static_cast<off_t>(bytes)) != 0)
+      return fail(os_error(place_, "changing the size", errno));
+    return {};
+  }
+};
+
+class PosixLock final : public FileLock {
+ public:
+  explicit PosixLock(int number) : fd_(number) {}
+
  private:
-  std::filesystem::path folder_;
   FileDescriptor fd_;
 };
 
@@ -194,10 +225,20 @@ class PosixDisk final : public Disk {
     return {};
   }
 
+  Result<void> create_private_directory(const Path& folder) override {
+    if (folder.has_parent_path()) {
+      if (auto made = create_directories(folder.parent_path()); !made) return made;
+    }
+    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
+      return fail(os_error(folder, "creating the folder", errno));
+    return {};
+  }
+
   Result<void> write_atomic(const Path& path,
-                            const std::function<Result<void>(FileWriter&)>& produce) override {
+                            const std::function<Result<void>(FileWriter&)>& produce,
+                            Durability durability) override {
     const Path temporary = path.string() + ".tmp." + std::to_string(::getpid());
-    auto written = write_and_sync(temporary, path, produce);
+    auto written = write_temporary(temporary, path, produce, durability);
     if (written && ::rename(temporary.c_str(), path.c_str()) != 0) {
       written = fail(os_error(path, "renaming into place", errno));
     }
@@ -205,7 +246,7 @@ class PosixDisk final : public Disk {
       ::unlink(temporary.c_str());
       return written;
     }
-    return sync_folder(path);
+    return durability == Durability::kMachine ? sync_folder(path) : Result<void>{};
   }
 
   Result<void> append(const Path& path, std::string_view text) override {
@@ -234,6 +275,45 @@ class PosixDisk final : public Disk {
     return std::make_unique<PosixScratch>(folder, fd);
   }
 
+  Result<std::unique_ptr<RandomFile>> open(const Path& path) override {
+    constexpr int kFlags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
+    int fd = ::open(path.c_str(), kFlags);
+    if (fd < 0 && errno == ENOENT) {
+      fd = ::open(path.c_str(), kFlags | O_CREAT, 0600);
+      if (fd >= 0) {
+        auto file = std::make_unique<PosixRandomFile>(path, fd);
+        if (auto synced = sync_folder(path); !synced) return fail(std::move(synced).error());
+        return file;
+      }
+    }
+    if (fd < 0) return fail(os_error(path, "opening", errno));
+    return std::make_unique<PosixRandomFile>(path, fd);
+  }
+
+  Result<std::unique_ptr<FileLock>> lock(const Path& path) override {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) return fail(os_error(path, "opening the lock", errno));
+    auto held = std::make_unique<PosixLock>(fd);
+    std::array<char, 128> text{};
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) return fail(os_error(path, "locking", errno));
+      const ssize_t n = ::pread(fd, text.data(), text.size(), 0);
+      return fail(
+          {.code = ErrorCode::kLocked,
+           .what = "is held by " + (n > 0 ? printable({text.data(), static_cast<std::size_t>(n)})
+                                          : std::string("another process")),
+           .where = path.string(),
+           .rule = "one process at a time works here"});
+    }
+    std::array<char, 65> host{};
+    ::gethostname(host.data(), host.size() - 1);
+    const std::string owner =
+        "process " + std::to_string(::getpid()) + " on host " + std::string(host.data());
+    // For people only: a lock without a name still holds.
+    if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, owner.data(), owner.size(), 0) < 0) errno = 0;
+    return held;
+  }
+
   Result<void> remove_all(const Path& path) override {
     std::error_code code;
     std::filesystem::remove_all(path, code);
@@ -243,14 +323,16 @@ class PosixDisk final : public Disk {
 
  private:
   // Errors name the file that was wanted, `path`; the temporary is gone when they are read.
-  static Result<void> write_and_sync(const Path& temporary, const Path& path,
-                                     const std::function<Result<void>(FileWriter&)>& produce) {
+  static Result<void> write_temporary(const Path& temporary, const Path& path,
+                                      const std::function<Result<void>(FileWriter&)>& produce,
+                                      Durability durability) {
     FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (!fd.ok()) return fail(os_error(path, "creating", errno));
     PosixWriter writer(path, fd.get());
     auto produced = produce(writer);
     if (!produced) return produced;
-    if (::fsync(fd.get()) != 0) return fail(os_error(path, "flushing to the disk", errno));
+    if (durability == Durability::kMachine && ::fsync(fd.get()) != 0)
+      return fail(os_error(path, "flushing to the disk", errno));
     if (!fd.close_now()) return fail(os_error(path, "closing", errno));
     return {};
   }

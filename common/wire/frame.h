@@ -2,8 +2,8 @@
 // Frames: how messages travel as bytes, whatever carries them (docs/formats/wire.md).
 //   magic 4 | version 2 | type 2 | flags 4 | payload length 8 | run 16 | round 8 | sequence 8 |
 //   CRC-32C of the header before it 4 | payload | CRC-32C of the payload 4
-// All little-endian. The checksums find our own mistakes, a cluster's network and disks; TLS and the
-// hashes inside messages are what holds against people. Nothing here knows what a type means.
+// All little-endian. The checksums find our own mistakes, a cluster's network and disks; TLS and
+// the hashes inside messages are what holds against people. Nothing here knows what a type means.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -59,7 +59,8 @@ class FrameReader {
   explicit FrameReader(std::uint64_t first_max = kFirstBytesMax) : first_max_(first_max) {}
   /// The peer is known now: the caps of the types hold.
   void trust() { trusted_ = true; }
-  /// Takes bytes off the front of `bytes` up to the end of a frame; that frame when one is complete.
+  /// Takes bytes off the front of `bytes` up to the end of a frame; that frame when one is
+  /// complete.
   [[nodiscard]] Result<std::optional<Frame>> take(ByteSpan& bytes);
   /// Whether a frame has begun and is not complete: an end of the stream now is a truncation.
   [[nodiscard]] bool inside_frame() const { return filled_ > 0; }

@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <string>
@@ -246,6 +247,47 @@ TEST(Scratch, SaysWhenBytesAreMissingOrTheDiskRefuses) {
   EXPECT_EQ(code_of(missing), ErrorCode::kIo);
   const auto nowhere = disk->scratch(folder.path() / "gone");
   EXPECT_EQ(code_of(nowhere), ErrorCode::kFileMissing);
+}
+
+TEST_F(PosixDisk, ARandomFileKeepsWhatWasWrittenAnywhere) {
+  {
+    auto file = disk_->open(at("journal"));
+    ASSERT_TRUE(file) << file.error().line();
+    ASSERT_TRUE((*file)->write(3, bytes_of("def")));
+    ASSERT_TRUE((*file)->write(0, bytes_of("abc")));
+    ASSERT_TRUE((*file)->sync());
+    EXPECT_EQ((*file)->size().value(), 6u);
+  }
+  auto again = disk_->open(at("journal"));
+  ASSERT_TRUE(again);
+  ASSERT_TRUE((*again)->resize(4));
+  EXPECT_EQ(read_file(at("journal")), "abcd");
+  std::string two(2, ' ');
+  ASSERT_TRUE((*again)->read(2, std::as_writable_bytes(std::span(two))));
+  EXPECT_EQ(two, "cd");
+  EXPECT_EQ(code_of((*again)->read(3, std::as_writable_bytes(std::span(two)))), ErrorCode::kIo);
+}
+
+TEST_F(PosixDisk, ARandomFileIsNotReachedThroughALink) {
+  write_file(at("target"), "x");
+  fs::create_symlink(at("target"), at("link"));
+  EXPECT_FALSE(disk_->open(at("link")));
+}
+
+TEST_F(PosixDisk, ALockIsHeldOnceAndNamesItsHolder) {
+  auto first = disk_->lock(at("lock"));
+  ASSERT_TRUE(first) << first.error().line();
+  auto second = disk_->lock(at("lock"));
+  EXPECT_EQ(code_of(second), ErrorCode::kLocked);
+  EXPECT_THAT(second.error().line(), HasSubstr("process " + std::to_string(::getpid())));
+  first->reset();
+  EXPECT_TRUE(disk_->lock(at("lock")));
+}
+
+TEST_F(PosixDisk, APrivateFolderIsForItsOwnerOnly) {
+  ASSERT_TRUE(disk_->create_private_directory(at("a/b")));
+  EXPECT_EQ(fs::status(at("a/b")).permissions(), fs::perms::owner_all);
+  EXPECT_TRUE(disk_->create_private_directory(at("a/b"))) << "there already";
 }
 
 }  // namespace
