@@ -2,12 +2,11 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
-#include <nlohmann/json.hpp>
 #include <set>
 
-#include "base/checked.h"
 #include "formats/safetensors.h"
+#include "formats/safetensors_header.h"
+#include "formats/strict_json.h"
 #include "tensor/convert.h"
 
 namespace strata::formats {
@@ -15,138 +14,7 @@ namespace strata::formats {
 static_assert(std::endian::native == std::endian::little,
               "tensor files are little-endian and are used as they lie");
 
-namespace {
-
-using nlohmann::json;
 using tensor::DType;
-
-constexpr std::size_t kHeaderBytesMax = 100u << 20;  // the reference implementation's cap
-constexpr int kHeaderDepthMax = 8;
-
-Error broken(const std::string& where, std::string what, std::string rule = {}) {
-  return {.code = ErrorCode::kFormat,
-          .what = std::move(what),
-          .where = where,
-          .rule = std::move(rule),
-          .remedy = "fetch or export the file again"};
-}
-
-// Parses JSON from a file: depth-capped, duplicate keys refused (the library would keep the last
-// one silently).
-Result<json> parse_strict(std::string_view text, const std::string& where) {
-  std::vector<std::set<std::string>> keys;
-  std::string problem;
-  const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > kHeaderDepthMax && problem.empty()) problem = "is nested too deeply";
-    if (event == json::parse_event_t::object_start) keys.emplace_back();
-    if (event == json::parse_event_t::object_end && !keys.empty()) keys.pop_back();
-    if (event == json::parse_event_t::key && !keys.empty() &&
-        !keys.back().insert(parsed.get<std::string>()).second && problem.empty()) {
-      problem = "has the key \"" + printable(parsed.get<std::string>(), 80) + "\" twice";
-    }
-    return problem.empty();
-  };
-  json out = json::parse(text, watch, /*allow_exceptions=*/false);
-  if (!problem.empty()) return fail(broken(where, "header " + problem));
-  if (!out.is_object()) return fail(broken(where, "header is not a JSON object"));
-  return out;
-}
-
-struct Entry {
-  std::string name;
-  DType dtype;
-  std::vector<std::size_t> shape;
-  std::size_t begin;
-  std::size_t end;
-};
-
-Result<std::size_t> whole(const json& value, const std::string& where, std::string_view what) {
-  if (!value.is_number_unsigned()) {
-    return fail(broken(where, std::string(what) + " is " + printable(value.dump(), 40),
-                       "it must be a whole number, not negative"));
-  }
-  return value.get<std::size_t>();
-}
-
-Result<Entry> parse_entry(const std::string& name, const json& value, const std::string& file,
-                          std::size_t data_bytes) {
-  const std::string where = file + ": tensor " + printable(name, 120);
-  if (!value.is_object() || !value.contains("dtype") || !value.contains("shape") ||
-      !value.contains("data_offsets")) {
-    return fail(broken(where, "lacks dtype, shape or data_offsets"));
-  }
-  Entry out{.name = name, .dtype = DType::kF32, .shape = {}, .begin = 0, .end = 0};
-  const auto type = value["dtype"].is_string()
-                        ? tensor::from_safetensors_name(value["dtype"].get<std::string>())
-                        : std::nullopt;
-  if (!type) {
-    return fail({.code = ErrorCode::kUnsupported,
-                 .what = "has dtype " + printable(value["dtype"].dump(), 40),
-                 .where = where,
-                 .rule = "supported: F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL"});
-  }
-  out.dtype = *type;
-  if (!value["shape"].is_array() || value["shape"].size() > 16)
-    return fail(broken(where, "shape is not a short list"));
-  std::size_t elements = 1;
-  for (const auto& side : value["shape"]) {
-    auto n = whole(side, where, "a side of the shape");
-    if (!n) return fail(std::move(n).error());
-    const auto product = checked_mul(elements, *n);
-    if (!product)
-      return fail(broken(where, "shape " + printable(value["shape"].dump(), 80) + " overflows"));
-    elements = *product;
-    out.shape.push_back(*n);
-  }
-  const auto bytes = checked_mul(elements, tensor::size_of(out.dtype));
-  const auto& offsets = value["data_offsets"];
-  if (!offsets.is_array() || offsets.size() != 2)
-    return fail(broken(where, "data_offsets is not a pair"));
-  auto begin = whole(offsets[0], where, "data_offsets[0]");
-  auto end = whole(offsets[1], where, "data_offsets[1]");
-  if (!begin) return fail(std::move(begin).error());
-  if (!end) return fail(std::move(end).error());
-  if (*begin > *end || *end > data_bytes) {
-    return fail(broken(where,
-                       "data_offsets [" + std::to_string(*begin) + ", " + std::to_string(*end) +
-                           "] lie outside the " + std::to_string(data_bytes) + " data bytes",
-                       "the file may be truncated"));
-  }
-  if (!bytes || *end - *begin != *bytes) {
-    return fail(
-        broken(where, "has " + std::to_string(*end - *begin) + " bytes",
-               "shape and dtype need " + (bytes ? std::to_string(*bytes) : "more than memory")));
-  }
-  out.begin = *begin;
-  out.end = *end;
-  return out;
-}
-
-// Tensors must cover the data without holes or overlaps.
-Result<void> check_cover(std::vector<Entry>& entries, const std::string& file,
-                         std::size_t data_bytes) {
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
-  });
-  std::size_t at = 0;
-  for (const auto& entry : entries) {
-    if (entry.begin != at) {
-      return fail(broken(file + ": tensor " + printable(entry.name, 120),
-                         std::string(entry.begin < at ? "overlaps the tensor before it"
-                                                      : "leaves a hole before it") +
-                             " (starts at byte " + std::to_string(entry.begin) + ", expected " +
-                             std::to_string(at) + ")"));
-    }
-    at = entry.end;
-  }
-  if (at != data_bytes) {
-    return fail(broken(file, std::to_string(data_bytes - at) +
-                                 " bytes after the last tensor belong to no tensor"));
-  }
-  return {};
-}
-
-}  // namespace
 
 struct SafetensorsFile::State {
   std::string where;
@@ -179,43 +47,14 @@ Result<void> SafetensorsFile::State::add_file(const sys::Disk& disk,
   if (!mapped) return fail(std::move(mapped).error());
   const std::string file = path.string();
   const auto all = (*mapped)->bytes();
-  std::uint64_t header_bytes = 0;
-  if (all.size() < sizeof header_bytes) {
-    return fail(broken(file, "is " + std::to_string(all.size()) + " bytes long",
-                       "a safetensors file starts with an 8-byte length"));
-  }
-  std::memcpy(&header_bytes, all.data(), sizeof header_bytes);
-  if (header_bytes > all.size() - sizeof header_bytes || header_bytes > kHeaderBytesMax) {
-    return fail(broken(file,
-                       "header length " + std::to_string(header_bytes) +
-                           " is larger than the file allows (" + std::to_string(all.size()) +
-                           " bytes)",
-                       "the file is truncated or no safetensors file"));
-  }
-  const std::string_view text(reinterpret_cast<const char*>(all.data()) + 8, header_bytes);
-  if (text.empty() || text.front() != '{')
-    return fail(broken(file, "header does not start with '{'"));
-  auto header = parse_strict(text, file);
+  auto header_bytes =
+      SafetensorsHeader::length(all.first(std::min<std::size_t>(8, all.size())), all.size(), file);
+  if (!header_bytes) return fail(std::move(header_bytes).error());
+  auto header = SafetensorsHeader::parse(all.first(*header_bytes), all.size(), file);
   if (!header) return fail(std::move(header).error());
-  const auto data = all.subspan(8 + header_bytes);
-
-  std::vector<Entry> entries;
-  for (const auto& [name, value] : header->items()) {
-    if (name == "__metadata__") {
-      if (!value.is_object()) return fail(broken(file, "__metadata__ is not an object of strings"));
-      for (const auto& [key, entry] : value.items()) {
-        if (!entry.is_string())
-          return fail(broken(file, "__metadata__." + printable(key, 60) + " is not a string"));
-        metadata.emplace(key, entry.get<std::string>());
-      }
-      continue;
-    }
-    auto entry = parse_entry(name, value, file, data.size());
-    if (!entry) return fail(std::move(entry).error());
-    entries.push_back(std::move(*entry));
-  }
-  if (auto covered = check_cover(entries, file, data.size()); !covered) return covered;
-  for (auto& entry : entries) {
+  metadata.merge(header->metadata);
+  const auto data = all.subspan(*header_bytes);
+  for (auto& entry : header->tensors) {
     const auto bytes = aligned(data.subspan(entry.begin, entry.end - entry.begin), entry.dtype);
     if (!tensors.emplace(entry.name, StoredTensor{entry.dtype, std::move(entry.shape), bytes})
              .second) {

@@ -94,6 +94,9 @@ std::vector<std::byte> safetensors_bytes(std::span<const TensorToWrite> tensors,
                                          const std::map<std::string, std::string>& metadata) {
   const Plan layout = plan(tensors, metadata);
   std::vector<std::byte> out;
+  std::size_t size = layout.header.size();
+  for (const auto& t : tensors) size += t.byte_count();
+  out.reserve(size);
   const auto append = [&](std::span<const std::byte> bytes) {
     out.insert(out.end(), bytes.begin(), bytes.end());
   };

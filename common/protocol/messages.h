@@ -1,17 +1,32 @@
 #pragma once
-// What coordinator and client say to each other in a round, as typed values. Transports carry them
-// as bytes and know nothing of their meaning.
+// What coordinator and client say to each other, as typed values. Transports carry them as bytes
+// and know nothing of their meaning. docs/formats/wire.md shows who says what when.
+//
+// Objects (an update, what a round came to, a snapshot of the model) are named by the SHA-256 of
+// their bytes and fetched piece by piece by whoever needs them, so that no side ever holds or waits
+// for more than it asked for; small ones ride inside the message that announces them.
 #include <cstdint>
 #include <map>
 #include <string>
+#include <tuple>
+#include <variant>
+#include <vector>
 
 #include "adapter/adapter.h"
 #include "adapter/delta_terms.h"
+#include "base/bytes.h"
 #include "base/hash.h"
+#include "wire/frame.h"
 
 namespace strata::protocol {
 
 using ClientId = std::string;  // [a-z0-9][a-z0-9._-]{0,62}
+using wire::RunId;
+
+/// Of this program; a peer of another one is refused by name.
+inline constexpr std::uint16_t kVersion = 1;
+/// Objects up to this size ride inside messages.
+inline constexpr std::uint64_t kInlineBytes = 64u << 10;
 
 /// A client's contribution to a round.
 struct Update {
@@ -23,10 +38,160 @@ struct Update {
 };
 
 /// How clients start the next round.
-enum class Restart {
+enum class Restart : std::uint8_t {
   kFresh,  // new factors, zero moments
   kKeep,   // factors and moments stay; the folded product is subtracted (LTE without reset)
   kMean,   // the averaged factors of the control methods, on an unchanged base
 };
+
+/// A state of the model: the base with the rounds up to `round` folded in.
+struct Head {
+  std::uint32_t round = 0;
+  Sha256 chain{};  // names the whole history; of the base itself for round 0
+  friend bool operator==(const Head&, const Head&) = default;
+};
+
+/// Where an object is and how large; `data` holds it when it is small.
+struct Object {
+  Sha256 hash{};
+  std::uint64_t size = 0;
+  Bytes data;
+};
+
+/// First of all, client to coordinator.
+struct Hello {
+  std::uint16_t min_version = kVersion;
+  std::uint16_t max_version = kVersion;
+  std::string program;  // "strata 0.1.0", for people
+  RunId run{};          // that it has work of; zeros: none
+  Sha256 plan{};        // hash of the plan that it holds; zeros: none
+  Head head;            // of its model
+};
+
+/// The answer: the client is connected.
+struct Welcome {
+  std::uint16_t version = kVersion;
+  RunId run{};
+  ClientId client;   // as the transport knows it
+  std::string plan;  // JSON (docs/formats/plan.md), the client's own part included
+  Head head;         // of the coordinator's model
+  /// The client's last accepted update: its round (0: none), and whether it was used in it.
+  std::uint32_t last_round = 0;
+  bool last_used = false;
+};
+
+/// The client holds the plan and takes part.
+struct Ready {};
+
+/// Train for this round, on the model that `base` names.
+struct RoundOpen {
+  std::uint32_t round = 0;
+  std::uint32_t rounds = 0;
+  Sha256 base{};
+  Restart restart = Restart::kFresh;
+  double deadline_seconds = 0.0;  // from now; 0: none
+};
+
+/// What a client tells of its training beside the update itself.
+struct Training {
+  std::uint64_t steps = 0;
+  std::uint64_t tokens = 0;
+  std::uint64_t trained_tokens = 0;
+  double first_loss = 0.0;
+  double last_loss = 0.0;
+  double seconds = 0.0;
+  double encoding_error = 0.0;  // relative L2 error of the update as encoded
+};
+
+/// An update lies in the client's outbox.
+struct Offer {
+  std::uint32_t round = 0;
+  Sha256 base{};
+  Object update;
+  Training training;
+};
+
+/// The client cannot contribute to the round.
+struct Failed {
+  std::uint32_t round = 0;
+  std::string reason;
+};
+
+enum class Outcome : std::uint8_t {
+  kAccepted,    // durable: the client may forget it once the round is over
+  kDuplicate,   // had been accepted before
+  kLate,        // the round is closed
+  kRejected,    // not fit for use; final
+  kRetryLater,  // the coordinator cannot keep it now
+};
+
+struct Ack {
+  std::uint32_t round = 0;
+  Sha256 update{};
+  Outcome outcome = Outcome::kAccepted;
+  std::string reason;
+};
+
+/// The round is folded into the coordinator's model.
+struct RoundDone {
+  Head head;          // after it
+  Object result;      // of protocol/round_result.h
+  bool used = false;  // this client's update is part of it
+};
+
+/// The client's model stands at `head`; it asks for what follows.
+struct CatchUp {
+  Head head;
+};
+
+struct HistoryEntry {
+  Head head;  // after the round
+  Object result;
+};
+
+/// What leads from the client's model to the coordinator's: the results of the rounds between, or,
+/// where that is fewer bytes, the changed tensors as they are now.
+struct History {
+  std::vector<HistoryEntry> rounds;
+  Head snapshot_head;
+  Object snapshot;  // size 0: none
+  Sha256 state{};   // state hash of the model it leads to
+};
+
+/// Asks for a part of an object.
+struct Fetch {
+  Sha256 object{};
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;  // up to wire::kChunkBytes
+};
+
+struct Chunk {
+  Sha256 object{};
+  std::uint64_t offset = 0;
+  Bytes data;
+};
+
+/// All rounds are done.
+struct Finished {
+  Head head;
+  Sha256 state{};  // state hash of the final model
+};
+
+/// Why the sender closes the connection now.
+struct Problem {
+  std::uint16_t code = 0;  // of ErrorCode, as docs/formats/wire.md lists them
+  std::string message;
+  bool retry = false;  // another attempt later may go well
+};
+
+using Message = std::variant<Hello, Welcome, Ready, RoundOpen, Offer, Failed, Ack, RoundDone,
+                             CatchUp, History, Fetch, Finished, Problem, Chunk>;
+
+/// The message as a frame of the given run.
+[[nodiscard]] wire::Frame to_frame(const Message& message, const RunId& run);
+/// kProtocol for an unknown type, a field out of its range, bytes missing or left over.
+[[nodiscard]] Result<Message> from_frame(const wire::Frame& frame);
+/// For log lines: "OFFER", "ROUND_OPEN", ...
+[[nodiscard]] std::string_view name(const Message& message);
 
 }  // namespace strata::protocol

@@ -13,19 +13,14 @@
 #include "adapter/delta_terms.h"
 #include "base/result.h"
 #include "protocol/messages.h"
+#include "protocol/update_codec.h"
 #include "sys/disk.h"
 
 namespace strata::coordinator {
 
-/// What is known of one tensor's change without reading it.
-struct TensorOutline {
-  std::size_t d_out = 0;
-  std::size_t d_in = 0;
-  std::vector<std::size_t> ranks;  // by term; 0: dense
-  friend bool operator==(const TensorOutline&, const TensorOutline&) = default;
-};
-
-using Outline = std::map<std::string, TensorOutline, std::less<>>;
+/// What is known of an update's tensors without reading them.
+using protocol::Outline;
+using protocol::TensorOutline;
 
 [[nodiscard]] Outline outline_of(const adapter::DeltaTerms& delta);
 
