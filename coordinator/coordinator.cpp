@@ -1,29 +1,8 @@
 #include "coordinator/coordinator.h"
 
+#include "model/fold.h"
+
 namespace strata::coordinator {
-
-namespace {
-
-// Names everything the round changed: the packet, and the averaged factors where a control method
-// leaves them beside the base.
-Sha256 round_hash(const Aggregate& aggregate) {
-  if (aggregate.mean_factors.empty()) return aggregate.packet.hash();
-  Hasher hasher;
-  hasher.add(aggregate.packet.hash());
-  hasher.add(as_packet(aggregate.mean_factors).hash());
-  return hasher.finish();
-}
-
-}  // namespace
-
-adapter::Packet as_packet(const MeanFactors& factors) {
-  adapter::Packet out;
-  for (const auto& [name, pair] : factors) {
-    out.tensors.emplace(
-        name, adapter::PacketTensor{pair.b.rows(), pair.a.cols(), adapter::Stack{pair.b, pair.a}});
-  }
-  return out;
-}
 
 Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry& entry,
                          model::Model base, int threads, std::unique_ptr<UpdateStore> store)
@@ -62,46 +41,49 @@ Result<void> Coordinator::check_clients(std::span<const PlannedUpdate> clients) 
   return entry_->check == nullptr ? Result<void>{} : entry_->check(clients);
 }
 
-Result<void> Coordinator::accept(protocol::Update update) {
+Result<void> Coordinator::check(const protocol::ClientId& client, std::uint32_t round,
+                                const Sha256& base, const Outline& outline) const {
   const auto refuse = [&](std::string what, std::string rule) {
     return fail({.code = ErrorCode::kIncompatibleUpdate,
                  .what = std::move(what),
-                 .where = "update of " + update.client,
+                 .where = "update of " + client,
                  .rule = std::move(rule)});
   };
-  if (update.round != round_) {
-    return refuse("is for round " + std::to_string(update.round),
+  if (round != round_) {
+    return refuse("is for round " + std::to_string(round),
                   "round " + std::to_string(round_) + " is open");
   }
-  if (update.base != chain_)
+  if (base != chain_)
     return refuse("was trained on another model", "its base must be " + hex(chain_).substr(0, 12));
-  for (const auto& [name, delta] : update.delta) {
+  for (const auto& [name, shape] : outline) {
     const std::size_t at = model_.find(name);
     if (at == model::kNone)
       return refuse("changes " + printable(name, 120), "the model has no such tensor");
     const auto& parameter = model_.parameters()[at];
-    if (parameter.d_out() != delta.d_out || parameter.d_in() != delta.d_in) {
+    if (parameter.d_out() != shape.d_out || parameter.d_in() != shape.d_in) {
       return refuse(
-          name + " is " + std::to_string(delta.d_out) + " x " + std::to_string(delta.d_in),
+          name + " is " + std::to_string(shape.d_out) + " x " + std::to_string(shape.d_in),
           "the model's is " + std::to_string(parameter.d_out()) + " x " +
               std::to_string(parameter.d_in()));
     }
   }
-  if (updates_.updates().contains(update.client))
+  if (updates_.updates().contains(client))
     return refuse("came twice", "one update per client and round");
+  return {};
+}
+
+Result<void> Coordinator::accept(protocol::Update update) {
+  if (auto fits = check(update.client, update.round, update.base, outline_of(update.delta)); !fits)
+    return fits;
   if (auto good = check_update(update); !good) return good;
   auto kept = store_->put(std::move(update));
   if (!kept) return fail(std::move(kept).error());
-  if (auto taken = aggregator_->accumulate(*kept); !taken) return taken;
-  return updates_.add(std::move(*kept));  // for the exactness report
+  return accept(std::move(*kept));
 }
 
-void Coordinator::fold(const adapter::Packet& packet) {
-  for (const auto& [name, change] : packet.tensors) {
-    auto& parameter = model_.parameters()[model_.find(name)];
-    adapter::merge(parameter.master(), parameter.transposed(), change, &team_);
-    parameter.refresh();
-  }
+Result<void> Coordinator::accept(SharedUpdate update) {
+  if (auto taken = aggregator_->accumulate(update); !taken) return taken;
+  return updates_.add(std::move(update));  // for the exactness report
 }
 
 Result<RoundReport> Coordinator::close() {
@@ -125,9 +107,9 @@ Result<RoundReport> Coordinator::close() {
     if (!exactness) return fail(std::move(exactness).error());
     report.exactness = std::move(*exactness);
   }
-  fold(report.aggregate.packet);
+  model::fold(model_, report.aggregate.packet, &team_);
   mean_ = report.aggregate.mean_factors;
-  report.packet = round_hash(report.aggregate);
+  report.packet = report.aggregate.hash();
   chain_ = adapter::chain_hash(chain_, round_, report.packet);
   report.chain = chain_;
   ++round_;
@@ -137,9 +119,28 @@ Result<RoundReport> Coordinator::close() {
   return report;
 }
 
-model::Model Coordinator::finish() && {
-  fold(as_packet(mean_));
+Result<void> Coordinator::resume(protocol::RoundChange change, const Sha256& chain) {
+  const Sha256 reached = adapter::chain_hash(chain_, round_, change.hash());
+  if (reached != chain) {
+    return fail({.code = ErrorCode::kDamaged,
+                 .what = "leads to chain hash " + hex(reached).substr(0, 12),
+                 .where = "result of round " + std::to_string(round_),
+                 .rule = "the journal says " + hex(chain).substr(0, 12)});
+  }
+  model::fold(model_, change.packet, &team_);
+  mean_ = std::move(change.mean_factors);
+  chain_ = reached;
+  ++round_;
+  return {};
+}
+
+void Coordinator::settle() {
+  model::fold(model_, as_packet(mean_), &team_);
   mean_.clear();
+}
+
+model::Model Coordinator::finish() && {
+  settle();
   return std::move(model_);
 }
 

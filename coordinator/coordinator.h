@@ -34,8 +34,7 @@ struct RoundReport {
   Sha256 chain{};
 };
 
-/// Averaged factors as a change of the base: to fold them in at the end, or to export them.
-[[nodiscard]] adapter::Packet as_packet(const MeanFactors& factors);
+using protocol::as_packet;
 
 class Coordinator {
  public:
@@ -56,11 +55,25 @@ class Coordinator {
   /// The averaged factors that stand beside the base (control methods), or empty.
   [[nodiscard]] const MeanFactors& mean_factors() const { return mean_; }
 
-  /// Checks an update against the model and the round and keeps it; a refusal (kIncompatibleUpdate)
-  /// changes nothing. kDiskFull or kIo when the store fails.
+  /// Whether an update of these tensors, trained for `round` on the model `base`, fits the open
+  /// round: kIncompatibleUpdate naming client and rule.
+  [[nodiscard]] Result<void> check(const protocol::ClientId& client, std::uint32_t round,
+                                   const Sha256& base, const Outline& outline) const;
+  /// Checks an update and keeps it in the store; a refusal (kIncompatibleUpdate) changes nothing.
+  /// kDiskFull or kIo when the store fails.
   [[nodiscard]] Result<void> accept(protocol::Update update);
+  /// Takes an update that is kept elsewhere, and passed check() and check_update(), for the open
+  /// round.
+  [[nodiscard]] Result<void> accept(SharedUpdate update);
   /// Aggregates what was accepted, folds it, opens the next round. kQuorum when there are too few.
   [[nodiscard]] Result<RoundReport> close();
+  /// Folds a round that was closed before by another process, and opens the next one. kDamaged when
+  /// the chain then is not `chain`.
+  [[nodiscard]] Result<void> resume(protocol::RoundChange change, const Sha256& chain);
+  /// Hash of the model as it stands (a while for a large one).
+  [[nodiscard]] Sha256 state_hash() { return model_.state_hash(&team_); }
+  /// After the last round: the averaged factors, if any, go into the base.
+  void settle();
   /// Ends the federation: the averaged factors, if any, are folded into the base. Returns the final
   /// model.
   [[nodiscard]] model::Model finish() &&;
@@ -68,7 +81,6 @@ class Coordinator {
  private:
   Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base,
               int threads, std::unique_ptr<UpdateStore> store);
-  void fold(const adapter::Packet& packet);
 
   AggregationConfig config_;
   const AggregatorEntry* entry_;

@@ -49,6 +49,8 @@ bool RoundMachine::follows(const RoundRecord& record) const {
   }
   if (const auto* r = std::get_if<RoundCommitted>(&record))
     return phase_ == Phase::kClosed && mine(*r);
+  if (const auto* r = std::get_if<UpdateLost>(&record))
+    return phase_ == Phase::kOpen && mine(*r) && accepted_.contains(r->client);
   if (std::holds_alternative<RunClosed>(record)) return phase_ == Phase::kBetween && !rounds_left();
   return phase_ == Phase::kNotBegun;  // RunOpened
 }
@@ -98,7 +100,17 @@ void RoundMachine::take(const RoundCommitted& r) {
   phase_ = Phase::kBetween;
 }
 
-void RoundMachine::take(const RunClosed&) { phase_ = Phase::kDone; }
+void RoundMachine::take(const RunClosed& r) {
+  state_ = r.state;
+  phase_ = Phase::kDone;
+}
+
+protocol::Head RoundMachine::head() const {
+  if (committed_.empty()) return {0, opened_.base};
+  return {committed_.back().round, committed_.back().chain};
+}
+
+void RoundMachine::take(const UpdateLost& r) { accepted_.erase(r.client); }
 
 std::vector<protocol::ClientId> RoundMachine::missing() const {
   std::vector<protocol::ClientId> out;

@@ -68,6 +68,11 @@ class RoundMachine {
   }
   [[nodiscard]] const std::vector<RoundCommitted>& committed() const { return committed_; }
 
+  /// The model after the last committed round.
+  [[nodiscard]] protocol::Head head() const;
+  /// State hash of the final model, once done.
+  [[nodiscard]] const Sha256& state() const { return state_; }
+
   [[nodiscard]] Verdict judge(const protocol::ClientId& client, std::uint32_t round,
                               const Sha256& update) const;
 
@@ -97,6 +102,7 @@ class RoundMachine {
   void take(const RoundClosed& r);
   void take(const RoundCommitted& r);
   void take(const RunClosed& r);
+  void take(const UpdateLost& r);
 
   MachineConfig config_;
   Phase phase_ = Phase::kNotBegun;
@@ -108,6 +114,7 @@ class RoundMachine {
   std::vector<protocol::ClientId> contributors_;
   std::vector<RoundCommitted> committed_;
   std::map<protocol::ClientId, Last> last_;
+  Sha256 state_{};
 };
 
 }  // namespace strata::coordinator

@@ -31,9 +31,11 @@ void fields(A& a, M& m) {
     a(m.round), clients(a, m.contributors), a(m.by_deadline);
   } else if constexpr (std::is_same_v<T, RoundCommitted>) {
     a(m.round), a(m.result), a(m.size), a(m.packet), a(m.chain);
-  } else {
-    static_assert(std::is_same_v<T, RunClosed>);
+  } else if constexpr (std::is_same_v<T, RunClosed>) {
     a(m.state);
+  } else {
+    static_assert(std::is_same_v<T, UpdateLost>);
+    a(m.round), a(m.client);
   }
 }
 
@@ -72,7 +74,7 @@ Result<RoundRecord> round_record(const journal::Record& record) { return read_as
 std::string_view name(const RoundRecord& record) {
   static constexpr std::string_view kNames[] = {"RUN_OPENED", "ROUND_OPENED", "UPDATE_ACCEPTED",
                                                 "CLIENT_OUT", "ROUND_CLOSED", "ROUND_COMMITTED",
-                                                "RUN_CLOSED"};
+                                                "RUN_CLOSED", "UPDATE_LOST"};
   return kNames[record.index()];
 }
 

@@ -39,6 +39,12 @@ struct UpdateAccepted {
   protocol::Training training;
 };
 
+/// What lies in the update's region is not what was accepted: the client is asked again.
+struct UpdateLost {
+  std::uint32_t round = 0;
+  protocol::ClientId client;
+};
+
 /// The client will not contribute to the round: it failed, or what it sent is not fit for use.
 struct ClientOut {
   std::uint32_t round = 0;
@@ -66,7 +72,7 @@ struct RunClosed {
 };
 
 using RoundRecord = std::variant<RunOpened, RoundOpened, UpdateAccepted, ClientOut, RoundClosed,
-                                 RoundCommitted, RunClosed>;
+                                 RoundCommitted, RunClosed, UpdateLost>;
 
 [[nodiscard]] Result<void> append(journal::Journal& journal, const RoundRecord& record);
 /// kDamaged for a record that is none of ours or not whole.

@@ -82,12 +82,17 @@ std::size_t TensorDelta::value_count() const {
   return n;
 }
 
+Result<void> validate(const std::string& name, const TensorDelta& delta) {
+  for (const auto& term : delta.terms) {
+    auto ok = std::visit([&](const auto& t) { return validate_term(name, delta, t); }, term);
+    if (!ok) return ok;
+  }
+  return {};
+}
+
 Result<void> validate(const DeltaTerms& delta) {
   for (const auto& [name, tensor] : delta) {
-    for (const auto& term : tensor.terms) {
-      auto ok = std::visit([&](const auto& t) { return validate_term(name, tensor, t); }, term);
-      if (!ok) return ok;
-    }
+    if (auto ok = validate(name, tensor); !ok) return ok;
   }
   return {};
 }

@@ -52,6 +52,8 @@ using DeltaTerms = std::map<std::string, TensorDelta, std::less<>>;
 /// kIncompatibleUpdate naming tensor and index unless every value is finite and all shapes fit
 /// d_out x d_in.
 [[nodiscard]] Result<void> validate(const DeltaTerms& delta);
+/// The same of one tensor's change.
+[[nodiscard]] Result<void> validate(const std::string& name, const TensorDelta& delta);
 
 /// delta * factor; the factor goes into B (or the dense values).
 void scale(DeltaTerms& delta, float factor);

@@ -28,18 +28,17 @@
 #include "base/result.h"
 #include "coordinator/updates/update_store.h"
 #include "protocol/messages.h"
+#include "protocol/round_change.h"
 #include "tensor/team.h"
 
 namespace strata::coordinator {
 
-/// One tensor's averaged factors (control methods): scale folded into B, rank the largest client's.
-using MeanFactors = std::map<std::string, adapter::LowRank, std::less<>>;
+using protocol::MeanFactors;
 
-/// What a round came to.
-struct Aggregate {
-  adapter::Packet
-      packet;  // folded into the base by every party; empty for the control methods on adapters
-  MeanFactors mean_factors;  // what clients continue from under Restart::kMean; else empty
+/// What a round came to: the packet is folded into the base by every party, and empty for the
+/// control methods on adapters; the averaged factors are what clients continue from under
+/// Restart::kMean, else empty.
+struct Aggregate : protocol::RoundChange {
   std::map<std::string, double> weights;  // p_k by client, sum 1
 };
 

@@ -48,20 +48,45 @@ Outline outline_of(const adapter::DeltaTerms& delta) {
   return out;
 }
 
+namespace {
+
+tl::unexpected<Error> unusable(const protocol::ClientId& client, std::string what,
+                               std::string rule) {
+  return fail({.code = ErrorCode::kIncompatibleUpdate,
+               .what = std::move(what),
+               .where = "update of " + client,
+               .rule = std::move(rule),
+               .remedy = "the client is left out of this round"});
+}
+
+Result<void> check_weight(const protocol::ClientId& client, double weight) {
+  if (weight > 0.0 && std::isfinite(weight)) return {};
+  return unusable(client, "weight is " + std::to_string(weight), "weights are positive and finite");
+}
+
+Result<void> changes_nothing(const protocol::ClientId& client) {
+  return unusable(client, "changes nothing", "an update holds at least one tensor");
+}
+
+}  // namespace
+
 Result<void> check_update(const protocol::Update& update) {
-  const auto refuse = [&](std::string what, std::string rule) {
-    return fail({.code = ErrorCode::kIncompatibleUpdate,
-                 .what = std::move(what),
-                 .where = "update of " + update.client,
-                 .rule = std::move(rule),
-                 .remedy = "the client is left out of this round"});
-  };
-  if (!(update.weight > 0.0) || !std::isfinite(update.weight)) {
-    return refuse("weight is " + std::to_string(update.weight), "weights are positive and finite");
-  }
-  if (update.delta.empty()) return refuse("changes nothing", "an update holds at least one tensor");
+  if (auto ok = check_weight(update.client, update.weight); !ok) return ok;
+  if (update.delta.empty()) return changes_nothing(update.client);
   if (auto ok = adapter::validate(update.delta); !ok)
     return fail(std::move(ok).error(), "update of " + update.client);
+  return {};
+}
+
+Result<void> check_update(const KeptUpdate& update) {
+  if (auto ok = check_weight(update.client(), update.weight()); !ok) return ok;
+  if (update.outline().empty()) return changes_nothing(update.client());
+  for (const auto& [name, shape] : update.outline()) {
+    auto delta = update.read(name);
+    if (!delta) return fail(std::move(delta).error());
+    if (auto ok = adapter::validate(name, **delta); !ok)
+      return fail(std::move(ok).error(), "update of " + update.client());
+  }
   return {};
 }
 

@@ -27,6 +27,9 @@ using protocol::TensorOutline;
 /// kIncompatibleUpdate naming client and rule for an update that is bad in itself: no tensor,
 /// wrong shapes, values that are not finite, a weight that is not positive.
 [[nodiscard]] Result<void> check_update(const protocol::Update& update);
+class KeptUpdate;
+/// The same of one that is kept, read a tensor at a time; also kIo when that fails.
+[[nodiscard]] Result<void> check_update(const KeptUpdate& update);
 
 /// One client's update as its store holds it; readable until the store is cleared or gone.
 class KeptUpdate {

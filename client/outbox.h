@@ -1,0 +1,69 @@
+#pragma once
+// What a client must not lose: the update of the last round it trained for, as sent, and its own
+// state after that training. Both are one file, written at once and before the update is offered,
+// so that a client that is killed sends the same bytes again and goes on from the same state.
+//   folder/  lock  0001 0002 (the last two rounds)  download
+//   file     "STRAOUT1" | run 16 | round 4 | base 32 | update hash 32 | update bytes 8 | state
+//   bytes 8
+//            | training | update | state | CRC-32C 4
+// Threads: one.
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "base/bytes.h"
+#include "protocol/messages.h"
+#include "sys/disk.h"
+
+namespace strata::client {
+
+/// One trained round.
+struct OutboxEntry {
+  protocol::RunId run{};
+  std::uint32_t round = 0;
+  Sha256 base{};
+  protocol::Training training;
+  Sha256 update{};
+  std::uint64_t update_bytes = 0;  // 0: the update itself was not kept
+  Bytes state;
+};
+
+class Outbox {
+ public:
+  /// Makes the folder, for its owner only, and reads what is there. kLocked when another process
+  /// works in it; kDamaged naming a file that is not as written.
+  [[nodiscard]] static Result<Outbox> open(sys::Disk& disk, std::filesystem::path folder,
+                                           sys::Durability durability);
+
+  /// The last trained round, if any.
+  [[nodiscard]] const std::optional<OutboxEntry>& last() const { return last_; }
+  /// Keeps an entry (whose `state` is given, `update` and `update_bytes` are set from `update`);
+  /// from its return on the update may be shown. kDiskFull, kIo: nothing is changed.
+  [[nodiscard]] Result<void> put(OutboxEntry entry, ByteSpan update);
+  /// The same without the update: for a client whose coordinator lives and dies with it.
+  [[nodiscard]] Result<void> put_state(OutboxEntry entry);
+  /// Forgets the last entry: the one before it counts again.
+  [[nodiscard]] Result<void> drop_last();
+  /// A part of the last entry's update.
+  [[nodiscard]] Result<Bytes> read(std::uint64_t offset, std::uint64_t length) const;
+
+  /// A file for something large on its way.
+  [[nodiscard]] std::filesystem::path download() const { return folder_ / "download"; }
+
+ private:
+  Outbox(sys::Disk& disk, std::filesystem::path folder, sys::Durability durability)
+      : disk_(&disk), folder_(std::move(folder)), durability_(durability) {}
+  [[nodiscard]] Result<void> load();
+  [[nodiscard]] Result<void> write(OutboxEntry entry, ByteSpan update);
+  [[nodiscard]] std::filesystem::path path_of(std::uint32_t round) const;
+
+  sys::Disk* disk_;
+  std::filesystem::path folder_;
+  sys::Durability durability_;
+  std::unique_ptr<sys::FileLock> lock_;
+  std::vector<std::uint32_t> rounds_;  // on the disk, ascending
+  std::optional<OutboxEntry> last_;
+  std::uint64_t update_at_ = 0;  // of the last entry, in its file
+};
+
+}  // namespace strata::client

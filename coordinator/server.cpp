@@ -1,0 +1,306 @@
+#include "coordinator/server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "adapter/packet.h"
+
+namespace strata::coordinator {
+namespace {
+
+constexpr double kRetrySeconds = 5.0;  // after a full disk
+
+}  // namespace
+
+Server::Server(ServerConfig config, Coordinator core, ServerTools tools)
+    : config_(std::move(config)),
+      tools_(tools),
+      core_(std::move(core)),
+      machine_(config_.machine) {}
+
+Server::~Server() {
+  *alive_ = false;
+  tools_.executor.cancel(deadline_);
+  tools_.executor.cancel(retry_);
+}
+
+std::filesystem::path Server::updates_path(std::uint32_t round) const {
+  return config_.folder / "updates" / fmt::format("{:04}", round);
+}
+
+std::filesystem::path Server::result_path(std::uint32_t round) const {
+  return config_.folder / "results" / fmt::format("{:04}", round);
+}
+
+void Server::start() {
+  begun_ = true;
+  advance_soon();
+}
+
+void Server::interrupt(const std::string& why) {
+  if (ended_) return;
+  flush();
+  end(fail({.code = ErrorCode::kInterrupted,
+            .what = why,
+            .remedy = "the same command goes on where it stopped"}));
+}
+
+// The last word of this process about the run.
+void Server::end(Result<void> how) {
+  if (std::exchange(ended_, true)) return;
+  tools_.executor.cancel(deadline_);
+  tools_.executor.cancel(retry_);
+  if (!how) {
+    const protocol::Problem problem{.code = static_cast<std::uint16_t>(how.error().code),
+                                    .message = how.error().line(),
+                                    .retry = how.error().code == ErrorCode::kInterrupted};
+    for (auto& [connection, session] : sessions_) send(session, problem);
+  }
+  tools_.executor.post([this, alive = alive_, how = std::move(how)] {
+    if (*alive) tools_.observer.done(how);
+  });
+}
+
+void Server::retry_later(const Error& why) {
+  if (why.code != ErrorCode::kDiskFull) {
+    end(fail(why));
+    return;
+  }
+  tools_.observer.noticed(why.line() + "; trying again every few seconds");
+  tools_.executor.cancel(retry_);
+  retry_ = tools_.executor.after(kRetrySeconds, [this] { advance(); });
+}
+
+bool Server::decide(const RoundRecord& record) {
+  auto done = append(*journal_, record);
+  if (done) done = journal_->sync();
+  if (!done) {
+    retry_later(done.error());
+    return false;
+  }
+  if (auto applied = machine_.apply(record); !applied) {
+    end(fail(applied.error()));
+    return false;
+  }
+  return true;
+}
+
+void Server::advance_soon() {
+  if (std::exchange(advance_posted_, true)) return;
+  tools_.executor.post([this, alive = alive_] {
+    if (!*alive) return;
+    advance_posted_ = false;
+    advance();
+  });
+}
+
+void Server::advance() {
+  while (begun_ && !ended_ && advance_once()) {
+  }
+}
+
+bool Server::advance_once() {
+  switch (machine_.phase()) {
+    case Phase::kNotBegun:
+      return decide(RunOpened{config_.run, config_.plan, core_.chain()});
+    case Phase::kBetween:
+      return machine_.rounds_left() ? open_round() : finish_run();
+    case Phase::kOpen:
+      return close_round();
+    case Phase::kClosed:
+      return fold_round();
+    case Phase::kDone:
+      end({});
+      return false;
+  }
+  return false;
+}
+
+bool Server::open_round() {
+  const RoundOpened opening = machine_.next_round(core_.chain());
+  if (!decide(opening)) return false;
+  updates_ =
+      std::make_unique<RoundFile>(tools_.disk, updates_path(opening.round), config_.durability);
+  kept_.clear();
+  tools_.observer.opened(opening);
+  tools_.executor.cancel(std::exchange(deadline_, 0));
+  deadline_passed_ = false;
+  arm_deadline();
+  for (auto& [connection, session] : sessions_) tell_round(session);
+  return true;
+}
+
+// A round's time runs from when its quorum was there for the first time since this process began: a
+// coordinator that is started before its clients does not fail for it.
+void Server::arm_deadline() {
+  met_quorum_ = met_quorum_ || quorum_connected();
+  if (config_.deadline_seconds <= 0.0 || deadline_ != 0 || deadline_passed_ || !met_quorum_ ||
+      machine_.phase() != Phase::kOpen)
+    return;
+  deadline_at_ = tools_.clock.seconds() + config_.deadline_seconds;
+  deadline_ = tools_.executor.after(config_.deadline_seconds, [this] {
+    deadline_ = 0;
+    deadline_passed_ = true;
+    flush();
+    advance();
+  });
+}
+
+bool Server::quorum_connected() const {
+  std::size_t ready = 0;
+  for (const auto& [connection, session] : sessions_) {
+    if (session.ready && machine_.is_selected(session.client)) ++ready;
+  }
+  return ready >= std::max(1u, machine_.config().quorum);
+}
+
+bool Server::close_round() {
+  if (!waiting_.empty()) return false;  // the flush that is posted goes first
+  if (machine_.hopeless(deadline_passed_)) {
+    std::string first = machine_.out().empty() ? "" : machine_.out().begin()->second;
+    Error error{.code = ErrorCode::kQuorum,
+                .what = fmt::format("round {} has {} usable updates", machine_.round(),
+                                    machine_.accepted().size()),
+                .rule = fmt::format("it needs {}", std::max(1u, machine_.config().quorum)),
+                .remedy =
+                    "see which clients were left out, or lower aggregation.min_clients; "
+                    "the same command goes on with this round"};
+    if (!first.empty()) error.doing.push_back(std::move(first));
+    end(fail(std::move(error)));
+    return false;
+  }
+  const auto closing = machine_.closing(deadline_passed_);
+  if (!closing || !decide(*closing)) return false;
+  tools_.executor.cancel(std::exchange(deadline_, 0));
+  if (closing->by_deadline) {
+    for (const auto& client : machine_.missing())
+      tools_.observer.left_out({machine_.round(), client, "nothing came before the deadline"});
+  }
+  return true;
+}
+
+// Aggregates, folds, and commits; after a full disk only what is left to do is tried again.
+bool Server::fold_round() {
+  if (!folded_) {
+    for (const auto& client : machine_.contributors()) {
+      if (auto taken = core_.accept(kept_.at(client)); !taken) {
+        end(fail(taken.error()));
+        return false;
+      }
+    }
+    auto report = core_.close();
+    if (!report) {
+      end(fail(std::move(report).error()));
+      return false;
+    }
+    folded_ = std::make_unique<RoundReport>(std::move(*report));
+    if (auto taken = tools_.observer.closed(*folded_, core_); !taken) {
+      end(fail(taken.error()));
+      return false;
+    }
+  }
+  const Bytes bytes = folded_->aggregate.bytes();
+  const RoundCommitted committed{.round = folded_->round,
+                                 .result = sha256(bytes),
+                                 .size = bytes.size(),
+                                 .packet = folded_->packet,
+                                 .chain = folded_->chain};
+  auto written = tools_.disk.write_atomic(
+      result_path(committed.round), [&](sys::FileWriter& out) { return out.write(bytes); },
+      config_.durability);
+  if (!written) {
+    retry_later(written.error());
+    return false;
+  }
+  if (!decide(committed)) return false;
+  folded_.reset();
+  kept_.clear();
+  updates_.reset();
+  objects_[committed.result] = {result_path(committed.round), committed.size};
+  tools_.observer.committed(committed);
+  announce(committed);
+  // Gone for good or not: a restart looks at the journal, not at this file.
+  (void)tools_.disk.remove_all(updates_path(committed.round));
+  return true;
+}
+
+void Server::announce(const RoundCommitted& round) {
+  auto object = object_of(round);
+  if (!object) {
+    end(fail(std::move(object).error()));
+    return;
+  }
+  const auto& used = machine_.contributors();
+  for (auto& [connection, session] : sessions_) {
+    if (!session.ready) continue;
+    send(session,
+         protocol::RoundDone{.head = {round.round, round.chain},
+                             .result = *object,
+                             .used = std::binary_search(used.begin(), used.end(), session.client)});
+  }
+}
+
+bool Server::finish_run() {
+  core_.settle();
+  if (!decide(RunClosed{core_.state_hash()})) return false;
+  for (auto& [connection, session] : sessions_) tell_round(session);
+  return true;
+}
+
+void Server::leave_out(const protocol::ClientId& client, const std::string& reason) {
+  const ClientOut out{machine_.round(), client, printable(reason, 400)};
+  if (machine_.judge(client, out.round, {}) != Verdict::kNew) return;
+  if (!decide(out)) return;
+  tools_.observer.left_out(out);
+  advance_soon();
+}
+
+void Server::flush_soon() {
+  if (std::exchange(flush_posted_, true)) return;
+  // Behind the frames that are here already: their updates share one flush.
+  tools_.executor.post([this, alive = alive_] {
+    if (!*alive) return;
+    flush_posted_ = false;
+    flush();
+    advance();
+  });
+}
+
+void Server::flush() {
+  if (waiting_.empty() || ended_) return;
+  auto waiting = std::exchange(waiting_, {});
+  auto done = updates_->sync();
+  std::size_t journaled = 0;
+  for (; done && journaled < waiting.size(); ++journaled) {
+    done = append(*journal_, waiting[journaled].record);
+    if (!done) break;
+  }
+  // A full disk may have let some in; what a flush confirms counts.
+  if (done || done.error().code == ErrorCode::kDiskFull) {
+    if (auto synced = journal_->sync(); !synced) done = std::move(synced);
+  }
+  if (!done && done.error().code != ErrorCode::kDiskFull) {
+    end(fail(done.error()));
+    return;
+  }
+  for (std::size_t i = 0; i < waiting.size(); ++i) {
+    auto& [record, update] = waiting[i];
+    Session* session = session_of(record.client);
+    const protocol::Offer offer{.round = record.round, .update = {.hash = record.update}};
+    if (i >= journaled) {
+      if (session != nullptr)
+        acknowledge(*session, offer, protocol::Outcome::kRetryLater, done.error().line());
+      continue;
+    }
+    if (auto applied = machine_.apply(record); !applied) {
+      end(fail(applied.error()));
+      return;
+    }
+    kept_[record.client] = std::move(update);
+    tools_.observer.accepted(record);
+    if (session != nullptr) acknowledge(*session, offer, protocol::Outcome::kAccepted);
+  }
+}
+
+}  // namespace strata::coordinator

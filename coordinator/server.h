@@ -1,0 +1,204 @@
+#pragma once
+// A coordinator at work: it drives the round machine with what clients send over a transport, keeps
+// every promise in the journal before it is made, and folds closed rounds into the model. Stopped
+// and started again in the same folder, however suddenly, it ends at the same bytes.
+//
+//   folder/  lock  journal/000001.log  updates/0001 (of the open round)  results/0001 ...  snapshot
+//
+// Order for an update: region flushed, UPDATE_ACCEPTED flushed, then acknowledged. For a round:
+// ROUND_CLOSED flushed, aggregated, result flushed, ROUND_COMMITTED flushed, then announced.
+// Threads: everything in the executor's.
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "coordinator/coordinator.h"
+#include "coordinator/round_machine.h"
+#include "coordinator/updates/round_file.h"
+#include "journal/journal.h"
+#include "protocol/messages.h"
+#include "sys/clock.h"
+#include "sys/disk.h"
+#include "sys/executor.h"
+#include "transport/transport.h"
+
+namespace strata::coordinator {
+
+struct ServerConfig {
+  MachineConfig machine;
+  std::filesystem::path folder;  // the state of the run, for its owner only
+  sys::Durability durability = sys::Durability::kMachine;
+  protocol::RunId run{};  // of a run that is begun now
+  Sha256 plan{};          // hash of what the parties agree on
+  /// The plan as its client gets it (JSON).
+  std::function<std::string(const protocol::ClientId&)> plan_of;
+  /// Shapes that each client's updates have.
+  std::map<protocol::ClientId, std::shared_ptr<const Outline>> expected;
+  std::string encoding = "f32";
+  double deadline_seconds = 0.0;  // of a round; 0: it waits for every client that was drawn
+};
+
+/// What others want to know of a run, and what they do about it.
+class ServerObserver {
+ public:
+  virtual ~ServerObserver() = default;
+  virtual void joined(const protocol::ClientId&, const transport::Peer&) {}
+  virtual void left(const protocol::ClientId&, const Error&) {}
+  /// Something of no consequence for the run, worth a line.
+  virtual void noticed(const std::string&) {}
+  virtual void opened(const RoundOpened&) {}
+  virtual void accepted(const UpdateAccepted&) {}
+  virtual void left_out(const ClientOut&) {}
+  /// A round was folded into the coordinator's model and is about to be committed. An error ends
+  /// the run.
+  virtual Result<void> closed(const RoundReport&, const Coordinator&) { return {}; }
+  virtual void committed(const RoundCommitted&) {}
+  /// A round that was committed before this process began.
+  virtual Result<void> resumed(const protocol::RoundChange&, const RoundCommitted&,
+                               const Coordinator&) {
+    return {};
+  }
+  /// The run is over, or cannot go on in this process. Called once.
+  virtual void done(Result<void>) {}
+};
+
+struct ServerTools {
+  sys::Executor& executor;
+  const sys::Clock& clock;
+  sys::Disk& disk;
+  ServerObserver& observer;
+};
+
+class Server final : public transport::Handler {
+ public:
+  /// Begins a run in `config.folder`, or goes on with the one that is there: reads the journal,
+  /// folds what was committed into `core`. kLocked when another process works there; kConfig when
+  /// it is a run of another plan or base; kDamaged, kUnsupported.
+  [[nodiscard]] static Result<std::unique_ptr<Server>> open(ServerConfig config, Coordinator core,
+                                                            ServerTools tools);
+  ~Server() override;
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  /// Goes to work; connections may come from now on.
+  void start();
+  /// Stops in good order: what was promised is on the disk; `done` hears kInterrupted.
+  void interrupt(const std::string& why);
+
+  [[nodiscard]] const RoundMachine& machine() const { return machine_; }
+  [[nodiscard]] Coordinator& core() { return core_; }
+  [[nodiscard]] std::size_t connected() const { return by_client_.size(); }
+
+  void on_open(const std::shared_ptr<transport::Connection>& connection) override;
+  void on_frame(transport::Connection& connection, wire::Frame frame) override;
+  void on_end(transport::Connection& connection, const Error& why) override;
+
+ private:
+  struct Upload {
+    protocol::Offer offer;
+    std::uint64_t region = 0;
+    std::uint64_t asked = 0;     // bytes
+    std::uint64_t received = 0;  // bytes, from the beginning
+    Hasher hasher;
+  };
+  struct Session {
+    std::shared_ptr<transport::Connection> connection;
+    protocol::ClientId client;  // once welcomed
+    bool ready = false;
+    std::unique_ptr<Upload> upload;
+  };
+  // An update that is whole and checked, and waits for the next flush.
+  struct Waiting {
+    UpdateAccepted record;
+    SharedUpdate update;
+  };
+  struct Stored {
+    std::filesystem::path path;
+    std::uint64_t size = 0;
+  };
+
+  Server(ServerConfig config, Coordinator core, ServerTools tools);
+
+  // Recovery (server_recovery.cpp).
+  [[nodiscard]] Result<void> recover();
+  [[nodiscard]] Result<void> check_run() const;
+  [[nodiscard]] Result<void> refold();
+  [[nodiscard]] Result<void> reopen_updates();
+
+  // Messages (server_messages.cpp).
+  void handle(Session& session, const protocol::Hello& m);
+  void handle(Session& session, const protocol::Ready& m);
+  void handle(Session& session, protocol::Offer& m);
+  void handle(Session& session, const protocol::Failed& m);
+  void handle(Session& session, const protocol::CatchUp& m);
+  void handle(Session& session, const protocol::Fetch& m);
+  void handle(Session& session, const protocol::Chunk& m);
+  void handle(Session& session, const protocol::Problem& m);
+  template <class Other>
+  void handle(Session& session, const Other& m);
+  void begin_upload(Session& session, protocol::Offer& offer);
+  void ask_for_more(Session& session);
+  void take_bytes(Session& session, ByteSpan bytes);
+  void finish_upload(Session& session);
+  [[nodiscard]] Result<void> check_uploaded(const Session& session, SharedUpdate& update);
+  void acknowledge(Session& session, const protocol::Offer& offer, protocol::Outcome outcome,
+                   std::string reason = {});
+  void reject(Session& session, const protocol::Offer& offer, const std::string& reason);
+  void refuse(Session& session, Error why, bool retry = false);
+  void drop(transport::Connection& connection);
+  [[nodiscard]] Session* session_of(const protocol::ClientId& client);
+  void send(Session& session, const protocol::Message& message);
+  void welcome(Session& session);
+  void tell_round(Session& session);
+  [[nodiscard]] Result<protocol::History> history_from(const protocol::Head& head);
+  [[nodiscard]] Result<protocol::Object> object_of(const RoundCommitted& round) const;
+
+  // Rounds (server.cpp).
+  void flush_soon();
+  void flush();
+  void advance_soon();
+  void advance();
+  bool advance_once();  // whether something changed
+  bool open_round();
+  bool close_round();
+  bool fold_round();
+  bool finish_run();
+  void announce(const RoundCommitted& round);
+  void arm_deadline();
+  /// Journals, flushes and applies. False: to be tried again later, or the run has ended.
+  bool decide(const RoundRecord& record);
+  void retry_later(const Error& why);
+  void leave_out(const protocol::ClientId& client, const std::string& reason);
+  void end(Result<void> how);
+  [[nodiscard]] std::filesystem::path updates_path(std::uint32_t round) const;
+  [[nodiscard]] std::filesystem::path result_path(std::uint32_t round) const;
+  [[nodiscard]] bool quorum_connected() const;
+
+  ServerConfig config_;
+  ServerTools tools_;
+  Coordinator core_;
+  RoundMachine machine_;
+  std::unique_ptr<sys::FileLock> lock_;
+  std::unique_ptr<journal::Journal> journal_;
+  std::unique_ptr<RoundFile> updates_;
+  std::map<protocol::ClientId, SharedUpdate> kept_;  // of accepted()
+  std::vector<Waiting> waiting_;
+  std::map<Sha256, Stored> objects_;  // that clients may fetch
+  std::map<transport::Connection*, Session> sessions_;
+  std::map<protocol::ClientId, transport::Connection*> by_client_;
+  bool begun_ = false;
+  bool ended_ = false;
+  bool flush_posted_ = false;
+  bool advance_posted_ = false;
+  bool met_quorum_ = false;  // since this process began
+  bool deadline_passed_ = false;
+  std::unique_ptr<RoundReport> folded_;  // closed and folded, not committed
+  double deadline_at_ = 0.0;
+  sys::TimerId deadline_ = 0;
+  sys::TimerId retry_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks ask it
+};
+
+}  // namespace strata::coordinator

@@ -1,0 +1,476 @@
+// What clients say, and what they are told.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "coordinator/server.h"
+#include "model/fold.h"
+
+namespace strata::coordinator {
+namespace {
+
+using protocol::Outcome;
+
+constexpr std::uint64_t kAhead = 2 * wire::kChunkBytes;  // bytes asked for and not yet received
+
+std::string short_hex(const Sha256& hash) { return hex(hash).substr(0, 12); }
+
+Error wrong(std::string what, std::string rule) {
+  return {.code = ErrorCode::kProtocol, .what = std::move(what), .rule = std::move(rule)};
+}
+
+}  // namespace
+
+void Server::on_open(const std::shared_ptr<transport::Connection>& connection) {
+  if (ended_) {
+    connection->close();
+    return;
+  }
+  sessions_.emplace(connection.get(), Session{.connection = connection});
+}
+
+void Server::on_end(transport::Connection& connection, const Error& why) {
+  const auto found = sessions_.find(&connection);
+  if (found == sessions_.end()) return;
+  const protocol::ClientId client = found->second.client;
+  drop(connection);
+  if (!client.empty() && !ended_) tools_.observer.left(client, why);
+}
+
+void Server::drop(transport::Connection& connection) {
+  const auto found = sessions_.find(&connection);
+  if (found == sessions_.end()) return;
+  const auto named = by_client_.find(found->second.client);
+  if (named != by_client_.end() && named->second == &connection) by_client_.erase(named);
+  const auto held = found->second.connection;  // until the end of this call
+  sessions_.erase(found);
+  held->close();
+}
+
+Server::Session* Server::session_of(const protocol::ClientId& client) {
+  const auto found = by_client_.find(client);
+  if (found == by_client_.end()) return nullptr;
+  const auto session = sessions_.find(found->second);
+  return session == sessions_.end() ? nullptr : &session->second;
+}
+
+void Server::send(Session& session, const protocol::Message& message) {
+  session.connection->send(protocol::to_frame(message, machine_.run()));
+}
+
+void Server::refuse(Session& session, Error why, bool retry) {
+  send(session,
+       protocol::Problem{
+           .code = static_cast<std::uint16_t>(why.code), .message = why.line(), .retry = retry});
+  const protocol::ClientId who =
+      session.client.empty() ? session.connection->peer().id : session.client;
+  drop(*session.connection);
+  tools_.observer.left(who, why);
+}
+
+void Server::on_frame(transport::Connection& connection, wire::Frame frame) {
+  const auto found = sessions_.find(&connection);
+  if (found == sessions_.end() || ended_) return;
+  Session& session = found->second;
+  auto message = protocol::from_frame(frame);
+  if (!message) {
+    refuse(session, std::move(message).error());
+    return;
+  }
+  const bool greeting = std::holds_alternative<protocol::Hello>(*message);
+  if (greeting != session.client.empty()) {
+    refuse(session, wrong(fmt::format("{} came", protocol::name(*message)),
+                          greeting ? "HELLO comes once" : "HELLO comes first"));
+    return;
+  }
+  if (!greeting && frame.header.run != machine_.run()) {
+    refuse(session, wrong(fmt::format("{} is of another run", protocol::name(*message)),
+                          "frames name the run that WELCOME named"));
+    return;
+  }
+  std::visit([&](auto& m) { handle(session, m); }, *message);
+}
+
+template <class Other>
+void Server::handle(Session& session, const Other& m) {
+  refuse(session, wrong(fmt::format("{} came", protocol::name(protocol::Message(m))),
+                        "a client sends no such message"));
+}
+
+void Server::handle(Session& session, const protocol::Problem& m) {
+  const auto code = m.code <= static_cast<std::uint16_t>(ErrorCode::kInternal)
+                        ? static_cast<ErrorCode>(m.code)
+                        : ErrorCode::kPeer;
+  const Error why{.code = code, .what = "the client ended it: " + printable(m.message, 400)};
+  const protocol::ClientId client = session.client;
+  drop(*session.connection);
+  tools_.observer.left(client, why);
+}
+
+void Server::handle(Session& session, const protocol::Hello& m) {
+  const std::string& id = session.connection->peer().id;
+  if (machine_.phase() == Phase::kNotBegun) {
+    refuse(session, {.code = ErrorCode::kPeer, .what = "the run has not begun yet"}, true);
+    return;
+  }
+  const auto& clients = machine_.config().clients;
+  if (protocol::kVersion < m.min_version || protocol::kVersion > m.max_version) {
+    refuse(session, {.code = ErrorCode::kProtocol,
+                     .what = fmt::format("{} speaks protocol {} to {}", printable(m.program, 60),
+                                         m.min_version, m.max_version),
+                     .rule = fmt::format("this coordinator speaks {}", protocol::kVersion),
+                     .remedy = "run versions that go together"});
+    return;
+  }
+  if (!std::binary_search(clients.begin(), clients.end(), id)) {
+    refuse(session, {.code = ErrorCode::kAuth,
+                     .what = printable(id, 80) + " is not a client of this run",
+                     .rule = "the job's `clients` name who takes part"});
+    return;
+  }
+  if (m.run != protocol::RunId{} && m.run != machine_.run()) {
+    refuse(session, {.code = ErrorCode::kConfig,
+                     .what = "the client has work of another run",
+                     .rule = "a client's state folder serves one run",
+                     .remedy = "give it another --state folder, or remove the old one"});
+    return;
+  }
+  const auto& done = machine_.committed();
+  const Sha256* chain = m.head.round == 0             ? &machine_.opened().base
+                        : m.head.round <= done.size() ? &done[m.head.round - 1].chain
+                                                      : nullptr;
+  if (chain == nullptr || *chain != m.head.chain) {
+    refuse(session, {.code = ErrorCode::kConfig,
+                     .what = fmt::format("the client's model is {} after round {}",
+                                         short_hex(m.head.chain), m.head.round),
+                     .rule = chain == nullptr ? "the coordinator is not that far"
+                                              : "the coordinator's was " + short_hex(*chain),
+                     .remedy = "use the same base model on both sides"});
+    return;
+  }
+  session.client = id;
+  welcome(session);
+}
+
+void Server::welcome(Session& session) {
+  // Two live connections of one client: the newest is the true one.
+  if (Session* older = session_of(session.client)) {
+    const protocol::ClientId client = session.client;
+    send(*older, protocol::Problem{.code = static_cast<std::uint16_t>(ErrorCode::kLocked),
+                                   .message = "another connection of this client took over"});
+    drop(*older->connection);
+    tools_.observer.noticed(client + " has connected again; its older connection is closed");
+  }
+  by_client_[session.client] = session.connection.get();
+  session.connection->trust();
+  const auto last = machine_.last_of(session.client);
+  send(session, protocol::Welcome{.run = machine_.run(),
+                                  .client = session.client,
+                                  .plan = config_.plan_of(session.client),
+                                  .head = machine_.head(),
+                                  .last_round = last.round,
+                                  .last_used = last.used});
+}
+
+void Server::handle(Session& session, const protocol::Ready&) {
+  if (session.ready) return;
+  session.ready = true;
+  tools_.observer.joined(session.client, session.connection->peer());
+  arm_deadline();
+  tell_round(session);
+}
+
+// What a client has to do now, if anything.
+void Server::tell_round(Session& session) {
+  if (!session.ready) return;
+  if (machine_.phase() == Phase::kDone) {
+    send(session, protocol::Finished{.head = machine_.head(), .state = machine_.state()});
+    return;
+  }
+  if (machine_.phase() != Phase::kOpen) return;
+  const bool waits = std::any_of(waiting_.begin(), waiting_.end(), [&](const Waiting& w) {
+    return w.record.client == session.client;
+  });
+  if (waits || machine_.judge(session.client, machine_.round(), {}) != Verdict::kNew) return;
+  double left = 0.0;
+  if (config_.deadline_seconds > 0.0) {
+    left = deadline_ != 0 ? std::max(0.001, deadline_at_ - tools_.clock.seconds())
+                          : config_.deadline_seconds;
+  }
+  send(session, protocol::RoundOpen{.round = machine_.round(),
+                                    .rounds = machine_.config().rounds,
+                                    .base = machine_.head().chain,
+                                    .restart = core_.restart(),
+                                    .deadline_seconds = left});
+}
+
+void Server::acknowledge(Session& session, const protocol::Offer& offer, Outcome outcome,
+                         std::string reason) {
+  send(session, protocol::Ack{.round = offer.round,
+                              .update = offer.update.hash,
+                              .outcome = outcome,
+                              .reason = std::move(reason)});
+}
+
+void Server::reject(Session& session, const protocol::Offer& offer, const std::string& reason) {
+  const protocol::ClientId client = session.client;
+  acknowledge(session, offer, Outcome::kRejected, reason);
+  session.upload.reset();
+  leave_out(client, reason);
+}
+
+void Server::handle(Session& session, protocol::Offer& m) {
+  for (const auto& waiting : waiting_) {
+    // The answer comes with the flush that is on its way.
+    if (waiting.record.client == session.client && waiting.record.update == m.update.hash) return;
+  }
+  switch (machine_.judge(session.client, m.round, m.update.hash)) {
+    case Verdict::kNew:
+      begin_upload(session, m);
+      return;
+    case Verdict::kDuplicate:
+      acknowledge(session, m, Outcome::kDuplicate);
+      return;
+    case Verdict::kLate:
+      acknowledge(session, m, Outcome::kLate,
+                  fmt::format("round {} is closed; round {} is next", m.round, machine_.round()));
+      return;
+    case Verdict::kConflict: {
+      const Sha256& first = machine_.accepted().at(session.client).update;
+      const std::string reason =
+          fmt::format("update {} was accepted for round {} before; {} is another", short_hex(first),
+                      m.round, short_hex(m.update.hash));
+      tools_.observer.noticed(session.client + ": " + reason);
+      acknowledge(session, m, Outcome::kRejected, reason);
+      return;
+    }
+    case Verdict::kOut:
+      acknowledge(session, m, Outcome::kRejected, "this client was left out of the round");
+      return;
+    case Verdict::kNotSelected:
+      acknowledge(session, m, Outcome::kRejected, "this client was not drawn for the round");
+      return;
+    case Verdict::kUnknown:
+      refuse(session, wrong(fmt::format("an update for round {} came", m.round),
+                            fmt::format("round {} is the latest", machine_.round())));
+      return;
+  }
+}
+
+void Server::begin_upload(Session& session, protocol::Offer& offer) {
+  const auto planned = config_.expected.find(session.client);
+  check(planned != config_.expected.end(), "every client's updates are planned");
+  const std::uint64_t most =
+      protocol::bytes_max(*planned->second, protocol::encoding_of(config_.encoding));
+  if (offer.update.size == 0 || offer.update.size > most) {
+    reject(session, offer,
+           fmt::format("an update of {} bytes is announced; what the plan says takes {} at most",
+                       offer.update.size, most));
+    return;
+  }
+  auto region = updates_->reserve(offer.update.size);
+  if (!region) {
+    acknowledge(session, offer, Outcome::kRetryLater, region.error().line());
+    if (region.error().code != ErrorCode::kDiskFull) end(fail(std::move(region).error()));
+    return;
+  }
+  session.upload = std::make_unique<Upload>();
+  session.upload->region = *region;
+  const Bytes data = std::move(offer.update.data);
+  offer.update.data.clear();
+  session.upload->offer = offer;
+  if (!data.empty()) {
+    session.upload->asked = data.size();
+    take_bytes(session, data);
+  } else {
+    ask_for_more(session);
+  }
+}
+
+void Server::ask_for_more(Session& session) {
+  Upload& up = *session.upload;
+  while (up.asked < up.offer.update.size && up.asked - up.received < kAhead) {
+    const std::uint64_t length = std::min(wire::kChunkBytes, up.offer.update.size - up.asked);
+    send(session, protocol::Fetch{up.offer.update.hash, up.asked, length});
+    up.asked += length;
+  }
+}
+
+void Server::handle(Session& session, const protocol::Chunk& m) {
+  if (!session.upload || m.object != session.upload->offer.update.hash) return;  // of an old offer
+  Upload& up = *session.upload;
+  const std::uint64_t left = up.asked - up.received;
+  if (m.offset != up.received || m.data.empty() || m.data.size() > left) {
+    refuse(session, wrong(fmt::format("a chunk of {} bytes at {} came", m.data.size(), m.offset),
+                          fmt::format("{} bytes at {} were asked for", left, up.received)));
+    return;
+  }
+  take_bytes(session, m.data);
+}
+
+void Server::take_bytes(Session& session, ByteSpan bytes) {
+  Upload& up = *session.upload;
+  if (auto written = updates_->write(up.region + up.received, bytes); !written) {
+    acknowledge(session, up.offer, Outcome::kRetryLater, written.error().line());
+    session.upload.reset();
+    if (written.error().code != ErrorCode::kDiskFull) end(fail(std::move(written).error()));
+    return;
+  }
+  up.hasher.add(bytes);
+  up.received += bytes.size();
+  if (up.received < up.offer.update.size) {
+    ask_for_more(session);
+  } else {
+    finish_upload(session);
+  }
+}
+
+Result<void> Server::check_uploaded(const Session& session, SharedUpdate& update) {
+  const Upload& up = *session.upload;
+  auto opened = updates_->open(session.client, up.region, up.offer.update.size, config_.encoding);
+  if (!opened) return fail(std::move(opened).error());
+  const auto& header = updates_->last_header();
+  const Outline& outline = (*opened)->outline();
+  if (auto fits = core_.check(session.client, header.round, header.base, outline); !fits)
+    return fits;
+  const Outline& planned = *config_.expected.at(session.client);
+  for (const auto& [name, shape] : outline) {
+    const auto found = planned.find(name);
+    if (found != planned.end() && found->second == shape) continue;
+    return fail({.code = ErrorCode::kIncompatibleUpdate,
+                 .what = name + " is changed by other ranks than planned, or is not to be changed",
+                 .where = "update of " + session.client});
+  }
+  if (outline.size() != planned.size()) {
+    return fail({.code = ErrorCode::kIncompatibleUpdate,
+                 .what = fmt::format("changes {} tensors", outline.size()),
+                 .where = "update of " + session.client,
+                 .rule = fmt::format("the plan says {}", planned.size())});
+  }
+  update = std::move(*opened);
+  return {};
+}
+
+void Server::finish_upload(Session& session) {
+  Upload& up = *session.upload;
+  if (up.hasher.finish() != up.offer.update.hash) {
+    reject(session, up.offer, "the update's bytes are not those that its hash names");
+    return;
+  }
+  // Another connection of this client, or the end of the round, may have been faster.
+  if (machine_.judge(session.client, up.offer.round, up.offer.update.hash) != Verdict::kNew) {
+    const protocol::Offer again = up.offer;
+    session.upload.reset();
+    acknowledge(session, again, Outcome::kLate, "the round was closed meanwhile");
+    return;
+  }
+  SharedUpdate update;
+  if (auto good = check_uploaded(session, update); !good) {
+    if (good.error().code == ErrorCode::kIo) {
+      end(fail(std::move(good).error()));
+    } else {
+      const protocol::Offer offer = up.offer;
+      reject(session, offer, good.error().line());
+    }
+    return;
+  }
+  waiting_.push_back({.record = {.round = up.offer.round,
+                                 .client = session.client,
+                                 .update = up.offer.update.hash,
+                                 .offset = up.region,
+                                 .size = up.offer.update.size,
+                                 .training = up.offer.training},
+                      .update = std::move(update)});
+  session.upload.reset();
+  flush_soon();
+}
+
+void Server::handle(Session& session, const protocol::Failed& m) {
+  if (m.round != machine_.round() || machine_.phase() != Phase::kOpen) return;  // too late to count
+  const bool waits = std::any_of(waiting_.begin(), waiting_.end(), [&](const Waiting& w) {
+    return w.record.client == session.client;
+  });
+  if (!waits) leave_out(session.client, m.reason);
+}
+
+Result<protocol::Object> Server::object_of(const RoundCommitted& round) const {
+  protocol::Object out{.hash = round.result, .size = round.size, .data = {}};
+  if (round.size > protocol::kInlineBytes) return out;
+  auto file = tools_.disk.map(result_path(round.round));
+  if (!file) return fail(std::move(file).error());
+  const auto bytes = (*file)->bytes();
+  out.data.assign(bytes.begin(), bytes.end());
+  return out;
+}
+
+Result<protocol::History> Server::history_from(const protocol::Head& head) {
+  const auto& done = machine_.committed();
+  protocol::History out;
+  std::uint64_t replay = 0;
+  for (std::size_t i = head.round; i < done.size(); ++i) replay += done[i].size;
+  // Averaged factors replace each other: the last are part of the last round's result.
+  std::uint64_t snapshot = model::changed_bytes(core_.model());
+  if (!core_.mean_factors().empty()) snapshot += done.back().size;
+  const bool whole = snapshot < replay && machine_.phase() != Phase::kDone;
+  const std::size_t first =
+      whole ? done.size() - (core_.mean_factors().empty() ? 0 : 1) : head.round;
+  for (std::size_t i = first; i < done.size(); ++i) {
+    protocol::HistoryEntry entry{.head = {done[i].round, done[i].chain},
+                                 .result = {.hash = done[i].result, .size = done[i].size}};
+    out.rounds.push_back(std::move(entry));
+  }
+  // After the end FINISHED names the state, averaged factors included.
+  if (machine_.phase() != Phase::kDone) out.state = core_.state_hash();
+  if (!whole) return out;
+  const auto path = config_.folder / "snapshot";
+  if (auto written = model::write_changed(tools_.disk, path, core_.model()); !written)
+    return fail(std::move(written).error());
+  auto file = tools_.disk.map(path);
+  if (!file) return fail(std::move(file).error());
+  const auto bytes = (*file)->bytes();
+  out.snapshot_head = {done.back().round, done.back().chain};
+  out.snapshot = {.hash = sha256(bytes), .size = bytes.size(), .data = {}};
+  objects_[out.snapshot.hash] = {path, bytes.size()};
+  return out;
+}
+
+void Server::handle(Session& session, const protocol::CatchUp& m) {
+  // Between folding and committing the model is ahead of the journal; the answer waits for neither:
+  // what is committed is what counts.
+  if (folded_ || m.head.round > machine_.committed().size()) return;
+  auto history = history_from(m.head);
+  if (!history) {
+    refuse(session, std::move(history).error(), true);
+    return;
+  }
+  send(session, *history);
+}
+
+void Server::handle(Session& session, const protocol::Fetch& m) {
+  const auto found = objects_.find(m.object);
+  if (found == objects_.end() || m.offset >= found->second.size) {
+    refuse(session,
+           wrong("an object that is not there was asked for: " + short_hex(m.object),
+                 "objects are those of announced rounds and snapshots"),
+           true);
+    return;
+  }
+  const auto& [path, size] = found->second;
+  auto file = tools_.disk.map(path);
+  if (!file) {
+    end(fail(std::move(file).error()));
+    return;
+  }
+  const auto bytes = (*file)->bytes();
+  if (bytes.size() != size) {
+    end(fail({.code = ErrorCode::kDamaged,
+              .what = fmt::format("is {} bytes long", bytes.size()),
+              .where = path.string(),
+              .rule = fmt::format("{} were written", size)}));
+    return;
+  }
+  const auto part = bytes.subspan(m.offset, std::min(m.length, size - m.offset));
+  send(session, protocol::Chunk{m.object, m.offset, Bytes(part.begin(), part.end())});
+}
+
+}  // namespace strata::coordinator

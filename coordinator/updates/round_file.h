@@ -1,0 +1,57 @@
+#pragma once
+// A round's updates as they arrive, encoded, piece by piece and several at a time, in one file. An
+// update gets a region of it; what the region holds counts once the journal says so. Whatever the
+// journal does not name is dead space that goes with the file.
+// Threads: one; kept updates may be read from several.
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "coordinator/updates/update_store.h"
+#include "sys/disk.h"
+
+namespace strata::coordinator {
+
+class RoundFile {
+ public:
+  RoundFile(sys::Disk& disk, std::filesystem::path path, sys::Durability durability)
+      : disk_(disk), path_(std::move(path)), durability_(durability) {}
+
+  /// A region for an update of `size` bytes; nothing is written yet. kIo, kDiskFull.
+  [[nodiscard]] Result<std::uint64_t> reserve(std::uint64_t size);
+  /// No region that ends before `end` is given out: what the journal names is kept.
+  [[nodiscard]] Result<void> keep_until(std::uint64_t end);
+  [[nodiscard]] Result<void> write(std::uint64_t offset, ByteSpan bytes);
+  /// All regions written so far are on the disk (nothing to do for Durability::kProcess). A failure
+  /// is final.
+  [[nodiscard]] Result<void> sync();
+  /// SHA-256 of a region.
+  [[nodiscard]] Result<Sha256> hash(std::uint64_t offset, std::uint64_t size) const;
+
+  /// The update in a region: header and every value checked. kIncompatibleUpdate naming tensor and
+  /// rule for what may not be used.
+  [[nodiscard]] Result<SharedUpdate> open(const protocol::ClientId& client, std::uint64_t offset,
+                                          std::uint64_t size, const std::string& encoding);
+  /// Round and base that the update just opened says it is of.
+  [[nodiscard]] const protocol::UpdateHeader& last_header() const { return last_; }
+
+ private:
+  [[nodiscard]] Result<void> ensure_open();
+  [[nodiscard]] Result<protocol::UpdateHeader> header_at(std::uint64_t offset, std::uint64_t size,
+                                                         const std::string& where) const;
+
+  sys::Disk& disk_;
+  std::filesystem::path path_;
+  sys::Durability durability_;
+  std::shared_ptr<sys::RandomFile> file_;
+  std::uint64_t end_ = 0;
+  protocol::UpdateHeader last_;
+  struct Kind {
+    std::shared_ptr<const protocol::UpdateLayout> layout;
+    std::shared_ptr<const Outline> outline;
+  };
+  std::vector<Kind> kinds_;  // as many as there are kinds of clients
+};
+
+}  // namespace strata::coordinator
