@@ -1,5 +1,6 @@
 #include "client/base_model.h"
 
+#include <optional>
 #include <utility>
 
 #include "formats/safetensors.h"
@@ -30,6 +31,7 @@ class OwnBase final : public BaseModel {
                    .where = "result of round " + std::to_string(next.round),
                    .rule = "the coordinator announced " + hex(next.chain).substr(0, 12)});
     }
+    state_.reset();
     model::fold(model_, change->packet, &team_);
     mean_ = std::move(change->mean_factors);
     head_ = next;
@@ -41,6 +43,7 @@ class OwnBase final : public BaseModel {
     if (head.round <= head_.round) return {};
     auto file = formats::SafetensorsFile::open(disk_, path);
     if (!file) return fail(std::move(file).error());
+    state_.reset();
     if (auto loaded = model::load_changed(model_, *file); !loaded) return loaded;
     mean_.clear();
     head_ = head;
@@ -48,10 +51,15 @@ class OwnBase final : public BaseModel {
   }
 
   void settle() override {
+    if (mean_.empty()) return;
+    state_.reset();
     model::fold(model_, protocol::as_packet(mean_), &team_);
     mean_.clear();
   }
-  Sha256 state_hash() override { return model_.state_hash(&team_); }
+  Sha256 state_hash() override {
+    if (!state_) state_ = model_.state_hash(&team_);
+    return *state_;
+  }
 
  private:
   const sys::Disk& disk_;
@@ -59,6 +67,7 @@ class OwnBase final : public BaseModel {
   model::Model model_;
   protocol::Head head_;
   protocol::MeanFactors mean_;
+  std::optional<Sha256> state_;  // of the model as it is
 };
 
 }  // namespace

@@ -9,7 +9,8 @@
 namespace strata::coordinator {
 namespace {
 
-constexpr double kRetrySeconds = 5.0;  // after a full disk
+constexpr double kRetrySeconds = 5.0;    // after a full disk
+constexpr double kLingerSeconds = 30.0;  // for clients to take the last round
 
 }  // namespace
 
@@ -23,6 +24,7 @@ Server::~Server() {
   *alive_ = false;
   tools_.executor.cancel(deadline_);
   tools_.executor.cancel(retry_);
+  tools_.executor.cancel(linger_);
 }
 
 std::filesystem::path Server::updates_path(std::uint32_t round) const {
@@ -51,6 +53,7 @@ void Server::end(Result<void> how) {
   if (std::exchange(ended_, true)) return;
   tools_.executor.cancel(deadline_);
   tools_.executor.cancel(retry_);
+  tools_.executor.cancel(linger_);
   if (!how) {
     const protocol::Problem problem{.code = static_cast<std::uint16_t>(how.error().code),
                                     .message = how.error().line(),
@@ -111,7 +114,7 @@ bool Server::advance_once() {
     case Phase::kClosed:
       return fold_round();
     case Phase::kDone:
-      end({});
+      linger();
       return false;
   }
   return false;
@@ -246,6 +249,18 @@ bool Server::finish_run() {
   if (!decide(RunClosed{core_.state_hash()})) return false;
   for (auto& [connection, session] : sessions_) tell_round(session);
   return true;
+}
+
+// Clients that are connected hear of the end and leave; the process goes when they have.
+void Server::linger() {
+  if (sessions_.empty() || lingered_) {
+    end({});
+  } else if (linger_ == 0) {
+    linger_ = tools_.executor.after(kLingerSeconds, [this] {
+      lingered_ = true;
+      advance();
+    });
+  }
 }
 
 void Server::leave_out(const protocol::ClientId& client, const std::string& reason) {

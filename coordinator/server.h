@@ -165,6 +165,7 @@ class Server final : public transport::Handler {
   bool close_round();
   bool fold_round();
   bool finish_run();
+  void linger();
   void announce(const RoundCommitted& round);
   void arm_deadline();
   /// Journals, flushes and applies. False: to be tried again later, or the run has ended.
@@ -198,6 +199,8 @@ class Server final : public transport::Handler {
   double deadline_at_ = 0.0;
   sys::TimerId deadline_ = 0;
   sys::TimerId retry_ = 0;
+  sys::TimerId linger_ = 0;
+  bool lingered_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks ask it
 };
 

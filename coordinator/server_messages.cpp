@@ -45,6 +45,7 @@ void Server::drop(transport::Connection& connection) {
   const auto held = found->second.connection;  // until the end of this call
   sessions_.erase(found);
   held->close();
+  if (machine_.phase() == Phase::kDone) advance_soon();
 }
 
 Server::Session* Server::session_of(const protocol::ClientId& client) {
@@ -428,7 +429,10 @@ Result<protocol::History> Server::history_from(const protocol::Head& head) {
   auto file = tools_.disk.map(path);
   if (!file) return fail(std::move(file).error());
   const auto bytes = (*file)->bytes();
-  out.snapshot_head = {done.back().round, done.back().chain};
+  // With averaged factors the last round's result comes behind the tensors.
+  out.snapshot_head = first == done.size() ? machine_.head()
+                      : first == 0         ? protocol::Head{0, machine_.opened().base}
+                                   : protocol::Head{done[first - 1].round, done[first - 1].chain};
   out.snapshot = {.hash = sha256(bytes), .size = bytes.size(), .data = {}};
   objects_[out.snapshot.hash] = {path, bytes.size()};
   return out;

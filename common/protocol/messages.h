@@ -155,7 +155,7 @@ struct History {
   std::vector<HistoryEntry> rounds;
   Head snapshot_head;
   Object snapshot;  // size 0: none
-  Sha256 state{};   // state hash of the model it leads to
+  Sha256 state{};   // state hash of the model it leads to; zeros once the run is over
 };
 
 /// Asks for a part of an object.

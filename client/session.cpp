@@ -1,0 +1,381 @@
+#include "client/session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace strata::client {
+namespace {
+
+constexpr double kRetrySeconds = 5.0;  // when the coordinator cannot keep it now
+
+Error wrong(std::string what, std::string rule) {
+  return {.code = ErrorCode::kProtocol, .what = std::move(what), .rule = std::move(rule)};
+}
+
+// Worth another attempt: the other side may be back, or be put right, by then.
+bool passes(ErrorCode code) { return code == ErrorCode::kPeer || code == ErrorCode::kProtocol; }
+
+}  // namespace
+
+Session::Session(SessionConfig config, SessionTools tools)
+    : config_(std::move(config)),
+      tools_(tools),
+      jitter_(sys::Stream(config_.seed)
+                  .at({.client = sys::name_hash(config_.id), .purpose = "reconnect"})) {}
+
+Session::~Session() {
+  *alive_ = false;
+  tools_.executor.cancel(timer_);
+}
+
+void Session::start() {
+  if (const auto& last = tools_.outbox.last()) {
+    run_ = last->run;
+    if (auto restored = tools_.worker.restore(last->state); !restored) {
+      end(fail(std::move(restored).error()));
+      return;
+    }
+  }
+  dial();
+}
+
+void Session::interrupt(const std::string& why) {
+  if (ended_) return;
+  const Error error{.code = ErrorCode::kInterrupted,
+                    .what = why,
+                    .remedy = "the same command goes on where it stopped"};
+  if (connection_) {
+    send(protocol::Problem{
+        .code = static_cast<std::uint16_t>(error.code), .message = why, .retry = true});
+  }
+  end(fail(error));
+}
+
+void Session::end(Result<protocol::Finished> how) {
+  if (std::exchange(ended_, true)) return;
+  tools_.executor.cancel(timer_);
+  if (training_ != 0) tools_.worker.abort();
+  lose_connection();
+  tools_.executor.post([this, alive = alive_, how = std::move(how)] {
+    if (*alive) tools_.observer.done(how);
+  });
+}
+
+void Session::lose_connection() {
+  download_.reset();
+  history_.reset();
+  busy_following_ = false;
+  welcomed_ = false;
+  offered_ = 0;
+  ++conversation_;
+  open_.reset();
+  finished_.reset();
+  if (const auto connection = std::exchange(connection_, nullptr)) connection->close();
+}
+
+void Session::dial() {
+  if (ended_) return;
+  ++attempts_;
+  tools_.dialer.dial(*this, [this, alive = alive_](const Error& why) {
+    if (*alive) try_again(why);
+  });
+}
+
+void Session::try_again(const Error& why) {
+  if (ended_) return;
+  lose_connection();
+  if (!passes(why.code) || (config_.attempts_max > 0 && attempts_ >= config_.attempts_max)) {
+    end(fail(why));
+    return;
+  }
+  // Doubling pauses, each a fifth longer or shorter, so that clients do not come back in step.
+  const double doubled = config_.first_pause *
+                         static_cast<double>(1u << std::clamp(attempts_ + complaints_ - 1, 0, 20));
+  const double pause = std::min(doubled, config_.longest_pause) * jitter_.uniform(0.8, 1.2);
+  tools_.observer.disconnected(why, pause);
+  tools_.executor.cancel(timer_);
+  timer_ = tools_.executor.after(pause, [this] { dial(); });
+}
+
+void Session::on_open(const std::shared_ptr<transport::Connection>& connection) {
+  if (ended_) {
+    connection->close();
+    return;
+  }
+  lose_connection();
+  connection_ = connection;
+  connection_->trust();  // the transport has proved who it is
+  send(protocol::Hello{
+      .program = config_.program, .run = run_, .plan = config_.plan, .head = tools_.base.head()});
+}
+
+void Session::on_end(transport::Connection& connection, const Error& why) {
+  if (connection_.get() == &connection) try_again(why);
+}
+
+void Session::send(const protocol::Message& message) {
+  if (connection_) connection_->send(protocol::to_frame(message, run_));
+}
+
+void Session::complain(Error why) {
+  ++complaints_;
+  send(protocol::Problem{.code = static_cast<std::uint16_t>(why.code), .message = why.line()});
+  try_again(why);
+}
+
+void Session::on_frame(transport::Connection& connection, wire::Frame frame) {
+  if (connection_.get() != &connection || ended_) return;
+  auto message = protocol::from_frame(frame);
+  if (!message) {
+    complain(std::move(message).error());
+    return;
+  }
+  const bool first = std::holds_alternative<protocol::Welcome>(*message);
+  if (!std::holds_alternative<protocol::Problem>(*message) && first == welcomed_) {
+    complain(wrong(fmt::format("{} came", protocol::name(*message)),
+                   first ? "WELCOME comes once" : "WELCOME comes first"));
+    return;
+  }
+  std::visit([&](auto& m) { handle(m); }, *message);
+}
+
+template <class Other>
+void Session::handle(const Other& m) {
+  complain(wrong(fmt::format("{} came", protocol::name(protocol::Message(m))),
+                 "a coordinator sends no such message"));
+}
+
+void Session::handle(const protocol::Problem& m) {
+  const auto code = m.code <= static_cast<std::uint16_t>(ErrorCode::kInternal)
+                        ? static_cast<ErrorCode>(m.code)
+                        : ErrorCode::kPeer;
+  const Error why{.code = code, .what = "the coordinator says: " + printable(m.message, 400)};
+  if (m.retry) {
+    Error passing = why;
+    passing.code = ErrorCode::kPeer;
+    try_again(passing);
+  } else {
+    end(fail(why));
+  }
+}
+
+void Session::handle(const protocol::Welcome& m) {
+  const auto& last = tools_.outbox.last();
+  if (m.client != config_.id) {
+    complain(wrong("the coordinator takes this client for " + printable(m.client, 80),
+                   "it is " + config_.id));
+    return;
+  }
+  if (last && last->run != m.run) {
+    end(fail({.code = ErrorCode::kConfig,
+              .what = "the coordinator runs another run than the one this client has work of",
+              .rule = "a client's state folder serves one run",
+              .remedy = "give it another state folder, or remove the old one"}));
+    return;
+  }
+  if (auto fits = config_.check_plan ? config_.check_plan(m.plan) : Result<void>{}; !fits) {
+    send(protocol::Problem{.code = static_cast<std::uint16_t>(fits.error().code),
+                           .message = fits.error().line()});
+    end(fail(std::move(fits).error()));
+    return;
+  }
+  welcomed_ = true;
+  run_ = m.run;
+  attempts_ = 0;
+  used_round_ = m.last_used ? m.last_round : 0;
+  // Trained for, never accepted, and not kept: to be done again from the state before.
+  const bool undone = last && last->update_bytes == 0 && m.last_round < last->round &&
+                      m.head.round < last->round && training_ == 0;
+  if (undone && !forget_last()) return;
+  tools_.observer.connected(connection_->peer(), m);
+  send(protocol::Ready{});
+}
+
+bool Session::has_update_of(std::uint32_t round) const {
+  const auto& last = tools_.outbox.last();
+  return last && last->round == round && last->update_bytes > 0;
+}
+
+void Session::handle(const protocol::RoundOpen& m) {
+  if (training_ != 0 && training_ != m.round) tools_.worker.abort();
+  open_ = m;
+  go_on();
+}
+
+void Session::handle(const protocol::Finished& m) {
+  if (training_ != 0) tools_.worker.abort();
+  finished_ = m;
+  open_.reset();
+  go_on();
+}
+
+void Session::go_on() {
+  if (!connection_ || !welcomed_ || busy_following_) return;
+  const auto head = tools_.base.head();
+  if (finished_) {
+    if (head.round == finished_->head.round) {
+      tools_.base.when_free([this, alive = alive_, now = conversation_] {
+        if (*alive && now == conversation_ && finished_) finish();
+      });
+    } else {
+      busy_following_ = true;
+      send(protocol::CatchUp{head});
+    }
+    return;
+  }
+  if (!open_ || offered_ == open_->round) return;
+  if (has_update_of(open_->round)) {
+    offer();
+    return;
+  }
+  if (training_ != 0) return;  // for this round, or soon not any more
+  if (head.round + 1 == open_->round && head.chain == open_->base) {
+    train();
+  } else if (head.round + 1 < open_->round) {
+    busy_following_ = true;
+    send(protocol::CatchUp{head});
+  } else {
+    complain(wrong(fmt::format("round {} is to be trained on {}", open_->round,
+                               hex(open_->base).substr(0, 12)),
+                   fmt::format("this client's model is {} after round {}",
+                               hex(head.chain).substr(0, 12), head.round)));
+  }
+}
+
+void Session::train() {
+  const auto& last = tools_.outbox.last();
+  const std::uint32_t round = open_->round;
+  training_ = round;
+  tools_.base.lease();
+  tools_.observer.training(round);
+  const RoundStart start{
+      .round = round,
+      .rounds = open_->rounds,
+      .base = open_->base,
+      .restart = open_->restart,
+      .used_before = last && last->round + 1 == round && round > 1 && used_round_ == round - 1};
+  tools_.worker.train(start,
+                      [this, alive = alive_, base = open_->base, round](Result<RoundDone> done) {
+                        if (!*alive) return;
+                        if (done) {
+                          const OutboxEntry entry{.run = run_,
+                                                  .round = round,
+                                                  .base = base,
+                                                  .training = done->training,
+                                                  .update = sha256(done->update),
+                                                  .state = std::move(done->state)};
+                          auto kept = config_.keep_updates ? tools_.outbox.put(entry, done->update)
+                                                           : tools_.outbox.put_state(entry);
+                          if (!kept) done = fail(std::move(kept).error());
+                        }
+                        trained(round, std::move(done));
+                      });
+}
+
+void Session::trained(std::uint32_t round, Result<RoundDone> done) {
+  training_ = 0;
+  tools_.base.release();
+  if (ended_) return;
+  if (!done) {
+    const ErrorCode code = done.error().code;
+    if (code == ErrorCode::kDiskFull || code == ErrorCode::kIo) {
+      end(fail(std::move(done).error()));
+      return;
+    }
+    if (code != ErrorCode::kInterrupted) {
+      tools_.observer.failed(round, done.error());
+      send(protocol::Failed{round, done.error().line()});
+      if (open_ && open_->round == round) open_.reset();
+    }
+    go_on();
+    return;
+  }
+  tools_.observer.trained(round, done->training, done->update.size());
+  if (open_ && open_->round == round) {
+    if (config_.keep_updates) {
+      offer();
+      return;
+    }
+    // Nothing keeps it but this message.
+    offered_ = round;
+    const std::uint64_t size = done->update.size();
+    send(protocol::Offer{.round = round,
+                         .base = open_->base,
+                         .update = {.hash = tools_.outbox.last()->update,
+                                    .size = size,
+                                    .data = std::move(done->update)},
+                         .training = done->training});
+  } else {
+    go_on();
+  }
+}
+
+void Session::offer() {
+  const auto& entry = *tools_.outbox.last();
+  protocol::Offer message{.round = entry.round,
+                          .base = entry.base,
+                          .update = {.hash = entry.update, .size = entry.update_bytes, .data = {}},
+                          .training = entry.training};
+  if (entry.update_bytes <= protocol::kInlineBytes) {
+    auto bytes = tools_.outbox.read(0, entry.update_bytes);
+    if (!bytes) {
+      end(fail(std::move(bytes).error()));
+      return;
+    }
+    message.update.data = std::move(*bytes);
+  }
+  offered_ = entry.round;
+  send(message);
+}
+
+void Session::handle(const protocol::Fetch& m) {
+  const auto& last = tools_.outbox.last();
+  if (!last || last->update != m.object || m.offset >= last->update_bytes) {
+    complain(wrong("an object that is not there was asked for", "it is the offered update"));
+    return;
+  }
+  auto bytes = tools_.outbox.read(m.offset, std::min(m.length, last->update_bytes - m.offset));
+  if (!bytes) {
+    end(fail(std::move(bytes).error()));
+    return;
+  }
+  send(protocol::Chunk{m.object, m.offset, std::move(*bytes)});
+}
+
+void Session::handle(const protocol::Ack& m) {
+  tools_.observer.acknowledged(m);
+  if (!open_ || open_->round != m.round) return;
+  complaints_ = 0;
+  if (m.outcome != protocol::Outcome::kRetryLater) {
+    open_.reset();
+    return;
+  }
+  if (!config_.keep_updates && !forget_last()) return;
+  tools_.executor.cancel(timer_);
+  timer_ = tools_.executor.after(kRetrySeconds, [this] {
+    offered_ = 0;
+    go_on();
+  });
+}
+
+// Back to the state before the last trained round.
+bool Session::forget_last() {
+  auto done = tools_.outbox.drop_last();
+  if (done) {
+    const auto& last = tools_.outbox.last();
+    done = tools_.worker.restore(last ? ByteSpan(last->state) : ByteSpan{});
+  }
+  if (!done) end(fail(std::move(done).error()));
+  return !ended_;
+}
+
+void Session::handle(protocol::RoundDone& m) {
+  if (m.used) used_round_ = m.head.round;
+  if (open_ && open_->round <= m.head.round) open_.reset();
+  if (training_ != 0 && training_ <= m.head.round) tools_.worker.abort();
+  if (tools_.base.head().round + 1 == m.head.round && !busy_following_)
+    follow(m.head, std::move(m.result));
+}
+
+}  // namespace strata::client
