@@ -63,6 +63,10 @@ Result<Outbox> Outbox::open(sys::Disk& disk, std::filesystem::path folder,
     if (number) out.rounds_.push_back(static_cast<std::uint32_t>(std::stoul(name)));
   }
   std::sort(out.rounds_.begin(), out.rounds_.end());
+  if (durability == sys::Durability::kMachine) {
+    if (auto synced = disk.sync_folder(out.folder_); !synced)
+      return fail(std::move(synced).error());
+  }
   if (auto loaded = out.load(); !loaded) return fail(std::move(loaded).error());
   return out;
 }

@@ -183,7 +183,6 @@ void Session::handle(const protocol::Welcome& m) {
   welcomed_ = true;
   run_ = m.run;
   attempts_ = 0;
-  used_round_ = m.last_used ? m.last_round : 0;
   // Trained for, never accepted, and not kept: to be done again from the state before.
   const bool undone = last && last->update_bytes == 0 && m.last_round < last->round &&
                       m.head.round < last->round && training_ == 0;
@@ -249,12 +248,11 @@ void Session::train() {
   training_ = round;
   tools_.base.lease();
   tools_.observer.training(round);
-  const RoundStart start{
-      .round = round,
-      .rounds = open_->rounds,
-      .base = open_->base,
-      .restart = open_->restart,
-      .used_before = last && last->round + 1 == round && round > 1 && used_round_ == round - 1};
+  const RoundStart start{.round = round,
+                         .rounds = open_->rounds,
+                         .base = open_->base,
+                         .restart = open_->restart,
+                         .used_before = open_->used_before && last && last->round + 1 == round};
   tools_.worker.train(start,
                       [this, alive = alive_, base = open_->base, round](Result<RoundDone> done) {
                         if (!*alive) return;
@@ -371,7 +369,6 @@ bool Session::forget_last() {
 }
 
 void Session::handle(protocol::RoundDone& m) {
-  if (m.used) used_round_ = m.head.round;
   if (open_ && open_->round <= m.head.round) open_.reset();
   if (training_ != 0 && training_ <= m.head.round) tools_.worker.abort();
   if (tools_.base.head().round + 1 == m.head.round && !busy_following_)

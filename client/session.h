@@ -138,7 +138,6 @@ class Session final : public transport::Handler {
   int complaints_ = 0;
   bool busy_following_ = false;
   std::optional<protocol::History> history_;
-  std::uint32_t used_round_ = 0;  // the latest round whose update of this client was used
   std::unique_ptr<Download> download_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // callbacks ask it
 };

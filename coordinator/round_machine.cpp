@@ -51,6 +51,8 @@ bool RoundMachine::follows(const RoundRecord& record) const {
     return phase_ == Phase::kClosed && mine(*r);
   if (const auto* r = std::get_if<UpdateLost>(&record))
     return phase_ == Phase::kOpen && mine(*r) && accepted_.contains(r->client);
+  if (const auto* r = std::get_if<RoundReopened>(&record))
+    return phase_ == Phase::kOpen && mine(*r);
   if (std::holds_alternative<RunClosed>(record)) return phase_ == Phase::kBetween && !rounds_left();
   return phase_ == Phase::kNotBegun;  // RunOpened
 }
@@ -111,6 +113,8 @@ protocol::Head RoundMachine::head() const {
 }
 
 void RoundMachine::take(const UpdateLost& r) { accepted_.erase(r.client); }
+
+void RoundMachine::take(const RoundReopened&) { out_.clear(); }
 
 std::vector<protocol::ClientId> RoundMachine::missing() const {
   std::vector<protocol::ClientId> out;

@@ -103,6 +103,7 @@ class RoundMachine {
   void take(const RoundCommitted& r);
   void take(const RunClosed& r);
   void take(const UpdateLost& r);
+  void take(const RoundReopened& r);
 
   MachineConfig config_;
   Phase phase_ = Phase::kNotBegun;

@@ -33,9 +33,11 @@ void fields(A& a, M& m) {
     a(m.round), a(m.result), a(m.size), a(m.packet), a(m.chain);
   } else if constexpr (std::is_same_v<T, RunClosed>) {
     a(m.state);
-  } else {
-    static_assert(std::is_same_v<T, UpdateLost>);
+  } else if constexpr (std::is_same_v<T, UpdateLost>) {
     a(m.round), a(m.client);
+  } else {
+    static_assert(std::is_same_v<T, RoundReopened>);
+    a(m.round);
   }
 }
 
@@ -74,7 +76,7 @@ Result<RoundRecord> round_record(const journal::Record& record) { return read_as
 std::string_view name(const RoundRecord& record) {
   static constexpr std::string_view kNames[] = {"RUN_OPENED", "ROUND_OPENED", "UPDATE_ACCEPTED",
                                                 "CLIENT_OUT", "ROUND_CLOSED", "ROUND_COMMITTED",
-                                                "RUN_CLOSED", "UPDATE_LOST"};
+                                                "RUN_CLOSED", "UPDATE_LOST",  "ROUND_REOPENED"};
   return kNames[record.index()];
 }
 

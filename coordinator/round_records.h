@@ -39,6 +39,11 @@ struct UpdateAccepted {
   protocol::Training training;
 };
 
+/// A round that could not reach its quorum gets another try: who was left out is asked again.
+struct RoundReopened {
+  std::uint32_t round = 0;
+};
+
 /// What lies in the update's region is not what was accepted: the client is asked again.
 struct UpdateLost {
   std::uint32_t round = 0;
@@ -72,7 +77,7 @@ struct RunClosed {
 };
 
 using RoundRecord = std::variant<RunOpened, RoundOpened, UpdateAccepted, ClientOut, RoundClosed,
-                                 RoundCommitted, RunClosed, UpdateLost>;
+                                 RoundCommitted, RunClosed, UpdateLost, RoundReopened>;
 
 [[nodiscard]] Result<void> append(journal::Journal& journal, const RoundRecord& record);
 /// kDamaged for a record that is none of ours or not whole.

@@ -12,6 +12,12 @@ namespace {
 constexpr double kRetrySeconds = 5.0;    // after a full disk
 constexpr double kLingerSeconds = 30.0;  // for clients to take the last round
 
+// The same command may go on later, with the same clients.
+bool resumable(ErrorCode code) {
+  return code == ErrorCode::kInterrupted || code == ErrorCode::kQuorum || code == ErrorCode::kIo ||
+         code == ErrorCode::kDiskFull;
+}
+
 }  // namespace
 
 Server::Server(ServerConfig config, Coordinator core, ServerTools tools)
@@ -57,12 +63,17 @@ void Server::end(Result<void> how) {
   if (!how) {
     const protocol::Problem problem{.code = static_cast<std::uint16_t>(how.error().code),
                                     .message = how.error().line(),
-                                    .retry = how.error().code == ErrorCode::kInterrupted};
-    for (auto& [connection, session] : sessions_) send(session, problem);
+                                    .retry = resumable(how.error().code)};
+    each_session([&](Session& session) { send(session, problem); });
   }
   tools_.executor.post([this, alive = alive_, how = std::move(how)] {
     if (*alive) tools_.observer.done(how);
   });
+}
+
+// In the order of their names: one run is one history.
+void Server::each_session(const std::function<void(Session&)>& visit) {
+  for (const auto& [client, connection] : by_client_) visit(sessions_.at(connection));
 }
 
 void Server::retry_later(const Error& why) {
@@ -130,7 +141,7 @@ bool Server::open_round() {
   tools_.executor.cancel(std::exchange(deadline_, 0));
   deadline_passed_ = false;
   arm_deadline();
-  for (auto& [connection, session] : sessions_) tell_round(session);
+  each_session([this](Session& session) { tell_round(session); });
   return true;
 }
 
@@ -152,8 +163,8 @@ void Server::arm_deadline() {
 
 bool Server::quorum_connected() const {
   std::size_t ready = 0;
-  for (const auto& [connection, session] : sessions_) {
-    if (session.ready && machine_.is_selected(session.client)) ++ready;
+  for (const auto& [client, connection] : by_client_) {
+    if (sessions_.at(connection).ready && machine_.is_selected(client)) ++ready;
   }
   return ready >= std::max(1u, machine_.config().quorum);
 }
@@ -234,20 +245,16 @@ void Server::announce(const RoundCommitted& round) {
     end(fail(std::move(object).error()));
     return;
   }
-  const auto& used = machine_.contributors();
-  for (auto& [connection, session] : sessions_) {
-    if (!session.ready) continue;
-    send(session,
-         protocol::RoundDone{.head = {round.round, round.chain},
-                             .result = *object,
-                             .used = std::binary_search(used.begin(), used.end(), session.client)});
-  }
+  each_session([&](Session& session) {
+    if (!session.ready) return;
+    send(session, protocol::RoundDone{.head = {round.round, round.chain}, .result = *object});
+  });
 }
 
 bool Server::finish_run() {
   core_.settle();
   if (!decide(RunClosed{core_.state_hash()})) return false;
-  for (auto& [connection, session] : sessions_) tell_round(session);
+  each_session([this](Session& session) { tell_round(session); });
   return true;
 }
 

@@ -148,6 +148,7 @@ class Server final : public transport::Handler {
   void reject(Session& session, const protocol::Offer& offer, const std::string& reason);
   void refuse(Session& session, Error why, bool retry = false);
   void drop(transport::Connection& connection);
+  void each_session(const std::function<void(Session&)>& visit);
   [[nodiscard]] Session* session_of(const protocol::ClientId& client);
   void send(Session& session, const protocol::Message& message);
   void welcome(Session& session);

@@ -164,13 +164,11 @@ void Server::welcome(Session& session) {
   }
   by_client_[session.client] = session.connection.get();
   session.connection->trust();
-  const auto last = machine_.last_of(session.client);
   send(session, protocol::Welcome{.run = machine_.run(),
                                   .client = session.client,
                                   .plan = config_.plan_of(session.client),
                                   .head = machine_.head(),
-                                  .last_round = last.round,
-                                  .last_used = last.used});
+                                  .last_round = machine_.last_of(session.client).round});
 }
 
 void Server::handle(Session& session, const protocol::Ready&) {
@@ -198,10 +196,12 @@ void Server::tell_round(Session& session) {
     left = deadline_ != 0 ? std::max(0.001, deadline_at_ - tools_.clock.seconds())
                           : config_.deadline_seconds;
   }
+  const auto last = machine_.last_of(session.client);
   send(session, protocol::RoundOpen{.round = machine_.round(),
                                     .rounds = machine_.config().rounds,
                                     .base = machine_.head().chain,
                                     .restart = core_.restart(),
+                                    .used_before = last.used && last.round + 1 == machine_.round(),
                                     .deadline_seconds = left});
 }
 

@@ -90,6 +90,13 @@ Result<void> Server::refold() {
 // as long as that is possible.
 Result<void> Server::reopen_updates() {
   const Phase phase = machine_.phase();
+  auto names = tools_.disk.list(config_.folder / "updates");
+  if (!names) return fail(std::move(names).error());
+  for (const auto& name : *names) {  // of rounds that are over
+    const auto path = config_.folder / "updates" / name;
+    if (path == updates_path(machine_.round())) continue;
+    if (auto gone = tools_.disk.remove_all(path); !gone) return gone;
+  }
   if (phase != Phase::kOpen && phase != Phase::kClosed) return {};
   updates_ =
       std::make_unique<RoundFile>(tools_.disk, updates_path(machine_.round()), config_.durability);
@@ -121,7 +128,11 @@ Result<void> Server::reopen_updates() {
     if (!done) return done;
     tools_.observer.noticed("the update of " + client + " was damaged on the disk; asking again");
   }
-  return {};
+  if (!machine_.hopeless(false)) return {};
+  const RoundReopened record{machine_.round()};
+  auto done = append(*journal_, record);
+  if (done) done = journal_->sync();
+  return done ? machine_.apply(record) : done;
 }
 
 }  // namespace strata::coordinator

@@ -41,7 +41,6 @@ struct Layout<Welcome> {
   template <class A, class M>
   static void fields(A& a, M& m) {
     a(m.version), a(m.run), a(m.client), a(m.plan), head(a, m.head), a(m.last_round);
-    a(m.last_used);
   }
 };
 template <>
@@ -57,7 +56,7 @@ struct Layout<RoundOpen> {
   static constexpr std::string_view kName = "ROUND_OPEN";
   template <class A, class M>
   static void fields(A& a, M& m) {
-    a(m.round), a(m.rounds), a(m.base), a(m.restart), a(m.deadline_seconds);
+    a(m.round), a(m.rounds), a(m.base), a(m.restart), a(m.used_before), a(m.deadline_seconds);
     a.limit(m.restart <= Restart::kMean, "an unknown restart policy");
   }
 };
@@ -98,7 +97,7 @@ struct Layout<RoundDone> {
   static constexpr std::string_view kName = "ROUND_DONE";
   template <class A, class M>
   static void fields(A& a, M& m) {
-    head(a, m.head), object(a, m.result), a(m.used);
+    head(a, m.head), object(a, m.result);
   }
 };
 template <>

@@ -72,12 +72,10 @@ struct Hello {
 struct Welcome {
   std::uint16_t version = kVersion;
   RunId run{};
-  ClientId client;   // as the transport knows it
-  std::string plan;  // JSON (docs/formats/plan.md), the client's own part included
-  Head head;         // of the coordinator's model
-  /// The client's last accepted update: its round (0: none), and whether it was used in it.
-  std::uint32_t last_round = 0;
-  bool last_used = false;
+  ClientId client;               // as the transport knows it
+  std::string plan;              // JSON (docs/formats/plan.md), the client's own part included
+  Head head;                     // of the coordinator's model
+  std::uint32_t last_round = 0;  // of the client's last accepted update; 0: none
 };
 
 /// The client holds the plan and takes part.
@@ -89,6 +87,7 @@ struct RoundOpen {
   std::uint32_t rounds = 0;
   Sha256 base{};
   Restart restart = Restart::kFresh;
+  bool used_before = false;       // the client's update of the round before is part of `base`
   double deadline_seconds = 0.0;  // from now; 0: none
 };
 
@@ -134,9 +133,8 @@ struct Ack {
 
 /// The round is folded into the coordinator's model.
 struct RoundDone {
-  Head head;          // after it
-  Object result;      // of protocol/round_result.h
-  bool used = false;  // this client's update is part of it
+  Head head;      // after it
+  Object result;  // as protocol/round_change.h
 };
 
 /// The client's model stands at `head`; it asks for what follows.

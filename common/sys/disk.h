@@ -98,13 +98,16 @@ class Disk {
     return write_atomic(path, produce, Durability::kMachine);
   }
   [[nodiscard]] Result<void> write_atomic(const Path& path, std::string_view text);
-  /// A file to read and write anywhere; made, and its name sure to last, when it is absent.
+  /// A file to read and write anywhere, made when it is absent; its name is sure to last.
   [[nodiscard]] virtual Result<std::unique_ptr<RandomFile>> open(const Path& path) = 0;
   /// Takes the lock `path`, a file made when absent, or says who has it (kLocked).
   [[nodiscard]] virtual Result<std::unique_ptr<FileLock>> lock(const Path& path) = 0;
   /// Appends one piece and flushes it to the operating system (metrics, logs).
   [[nodiscard]] virtual Result<void> append(const Path& path, std::string_view text) = 0;
   [[nodiscard]] virtual Result<void> rename(const Path& from, const Path& to) = 0;
+  /// The names in a folder are as sure to last as its files: for what an earlier process, killed at
+  /// the wrong time, may have left.
+  [[nodiscard]] virtual Result<void> sync_folder(const Path& folder) = 0;
   /// An empty scratch file on the disk of `folder`, which exists.
   [[nodiscard]] virtual Result<std::unique_ptr<ScratchFile>> scratch(const Path& folder) = 0;
   /// Removes a file or a whole folder; absent is success.

@@ -166,12 +166,15 @@ class PosixLock final : public FileLock {
   FileDescriptor fd_;
 };
 
-Result<void> sync_folder(const std::filesystem::path& file) {
-  const auto folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+Result<void> sync_one(const std::filesystem::path& folder) {
   const FileDescriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.ok() || ::fsync(fd.get()) != 0)
     return fail(os_error(folder, "syncing the folder", errno));
   return {};
+}
+
+Result<void> sync_folder_of(const std::filesystem::path& file) {
+  return sync_one(file.has_parent_path() ? file.parent_path() : std::filesystem::path("."));
 }
 
 class PosixDisk final : public Disk {
@@ -246,7 +249,7 @@ class PosixDisk final : public Disk {
       ::unlink(temporary.c_str());
       return written;
     }
-    return durability == Durability::kMachine ? sync_folder(path) : Result<void>{};
+    return durability == Durability::kMachine ? sync_folder_of(path) : Result<void>{};
   }
 
   Result<void> append(const Path& path, std::string_view text) override {
@@ -261,7 +264,7 @@ class PosixDisk final : public Disk {
   Result<void> rename(const Path& from, const Path& to) override {
     if (::rename(from.c_str(), to.c_str()) != 0)
       return fail(os_error(to, "renaming into place", errno));
-    return sync_folder(to);
+    return sync_folder_of(to);
   }
 
   Result<std::unique_ptr<ScratchFile>> scratch(const Path& folder) override {
@@ -277,17 +280,12 @@ class PosixDisk final : public Disk {
 
   Result<std::unique_ptr<RandomFile>> open(const Path& path) override {
     constexpr int kFlags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
-    int fd = ::open(path.c_str(), kFlags);
-    if (fd < 0 && errno == ENOENT) {
-      fd = ::open(path.c_str(), kFlags | O_CREAT, 0600);
-      if (fd >= 0) {
-        auto file = std::make_unique<PosixRandomFile>(path, fd);
-        if (auto synced = sync_folder(path); !synced) return fail(std::move(synced).error());
-        return file;
-      }
-    }
+    const int fd = ::open(path.c_str(), kFlags | O_CREAT, 0600);
     if (fd < 0) return fail(os_error(path, "opening", errno));
-    return std::make_unique<PosixRandomFile>(path, fd);
+    auto file = std::make_unique<PosixRandomFile>(path, fd);
+    // Also of a file that was there: whoever made it may have been killed before this.
+    if (auto synced = sync_folder_of(path); !synced) return fail(std::move(synced).error());
+    return file;
   }
 
   Result<std::unique_ptr<FileLock>> lock(const Path& path) override {
@@ -313,6 +311,8 @@ class PosixDisk final : public Disk {
     if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, owner.data(), owner.size(), 0) < 0) errno = 0;
     return held;
   }
+
+  Result<void> sync_folder(const Path& folder) override { return sync_one(folder); }
 
   Result<void> remove_all(const Path& path) override {
     std::error_code code;

@@ -1,0 +1,52 @@
+#pragma once
+// Training that takes virtual time and no arithmetic: the update is drawn from the client, the
+// round, the model and the client's own state, so that whoever restores the wrong state, or trains
+// on the wrong model, sends other bytes.
+#include <map>
+#include <string>
+#include <vector>
+
+#include "client/round_worker.h"
+#include "protocol/update_codec.h"
+#include "sim/executor.h"
+
+namespace strata::sim {
+
+struct LayerShape {
+  std::string name;
+  std::size_t d_out = 0;
+  std::size_t d_in = 0;
+};
+
+/// How a client's update may be wrong.
+enum class Spoilt { kNo, kNan, kRank, kTensor, kFails };
+
+class Worker final : public client::RoundWorker {
+ public:
+  struct Setup {
+    std::string client;
+    std::size_t rank = 1;
+    std::vector<LayerShape> layers;
+    std::uint64_t seed = 0;
+    double longest = 3.0;                    // seconds of a round
+    std::map<std::uint32_t, Spoilt> spoilt;  // by round
+    /// Every honest update, by hash: what an independent aggregation is made from.
+    std::map<Sha256, protocol::Update>* made = nullptr;
+  };
+  Worker(ProcessExecutor& executor, Setup setup);
+
+  void train(const client::RoundStart& start,
+             std::function<void(Result<client::RoundDone>)> done) override;
+  void abort() override;
+  Result<void> restore(ByteSpan state) override;
+
+ private:
+  [[nodiscard]] client::RoundDone make(const client::RoundStart& start);
+  ProcessExecutor& executor_;
+  Setup setup_;
+  std::uint64_t state_ = 0;
+  sys::TimerId timer_ = 0;
+  std::function<void(Result<client::RoundDone>)> done_;
+};
+
+}  // namespace strata::sim

@@ -1,0 +1,64 @@
+#pragma once
+// A whole federation in one thread and virtual time: the real coordinator and the real sessions,
+// with a simulated disk, network, clock and training, and faults drawn from a seed. What happened
+// is written down and checked against what must always hold.
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/session.h"
+#include "coordinator/server.h"
+#include "sim/disk.h"
+#include "sim/network.h"
+#include "sim/worker.h"
+
+namespace strata::sim {
+
+/// What may go wrong in a run, and its shape. Every seed draws some of it.
+struct Scenario {
+  std::uint64_t seed = 0;
+  std::size_t clients = 3;
+  std::uint32_t rounds = 4;
+  std::uint32_t per_round = 0;
+  std::uint32_t quorum = 0;  // 0: all that are drawn
+  double deadline = 0.0;
+  std::string method = "flora";
+  std::string restart = "fresh";
+  // Faults, until `faults_end`.
+  double faults_end = 120.0;
+  double crash_every = 0.0;    // seconds between ends of processes; 0: none
+  double machine_share = 0.0;  // of them, falls of the machine
+  double crash_at_call = 0.0;  // chance of an end at a change of the disk
+  double full_every = 0.0;     // seconds between times of a full disk
+  double broken_every = 0.0;   // seconds between disk errors
+  double cut_every = 0.0;      // seconds between cuts of a client's link
+  bool cut_all = false;
+  double rot_every = 0.0;   // seconds between flipped bits in the open round's updates
+  bool lying_disk = false;  // for the test of the tests: flushes do nothing
+  NetworkFaults network;
+  std::map<std::string, std::map<std::uint32_t, Spoilt>> spoilt;
+
+  /// Without any fault.
+  [[nodiscard]] Scenario calm() const;
+  /// Drawn: shape and faults.
+  [[nodiscard]] static Scenario draw(std::uint64_t seed);
+  /// Every honest client contributes to every round, whatever happens.
+  [[nodiscard]] bool all_contribute() const { return deadline == 0.0 && quorum == 0; }
+  [[nodiscard]] std::string line() const;
+};
+
+struct Verdict {
+  bool finished = false;
+  double time = 0.0;  // virtual seconds
+  Sha256 chain{};     // of the final model
+  Sha256 log{};       // of everything that happened
+  std::vector<std::string> violations;
+  std::size_t crashes = 0;
+  std::uint64_t frames = 0;
+};
+
+/// Runs it to its end, or to where it must have ended by.
+[[nodiscard]] Verdict run(const Scenario& scenario);
+
+}  // namespace strata::sim
