@@ -273,14 +273,13 @@ Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, 
     if (!examples) return fail(std::move(examples).error());
     held_out = std::move(examples->examples);
   }
-  auto coordinator =
-      coordinator::Coordinator::make(job.aggregation, std::move(base), threads,
-                                     coordinator::make_disk_store(disk, job.output.directory));
+  auto coordinator = coordinator::Coordinator::make(job.aggregation, std::move(base), threads);
   if (!coordinator) return fail(std::move(coordinator).error());
   if (auto able = coordinator->check_clients(updates); !able) return fail(std::move(able).error());
   return Federation{.text = std::move(*text),
                     .coordinator = std::move(*coordinator),
                     .trainers = std::move(trainers),
+                    .planned = std::move(updates),
                     .data = std::move(data),
                     .held_out = std::move(held_out),
                     .held_out_records = std::move(held_out_records),

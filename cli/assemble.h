@@ -41,8 +41,9 @@ struct ClientData {
 struct Federation {
   TextSide text;
   coordinator::Coordinator coordinator;
-  std::vector<client::LocalTrainer> trainers;  // in client-name order
-  std::vector<ClientData> data;                // same order
+  std::vector<client::LocalTrainer> trainers;       // in client-name order
+  std::vector<coordinator::PlannedUpdate> planned;  // same order
+  std::vector<ClientData> data;                     // same order
   std::vector<text::Example> held_out;
   std::vector<text::Record> held_out_records;  // for exact match
   std::map<std::string, adapter::Factors>

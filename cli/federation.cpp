@@ -1,351 +1,295 @@
 #include "cli/federation.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <limits>
-#include <mutex>
 #include <optional>
-#include <thread>
 
+#include "cli/coordinator_run.h"
 #include "cli/run_folder.h"
-#include "evaluation/exact_match.h"
-#include "evaluation/generate.h"
+#include "cli/version.h"
+#include "client/session.h"
+#include "client/trainer_worker.h"
+#include "sys/executor.h"
+#include "transport/in_process.h"
 
 namespace strata::cli {
 namespace {
 
-using coordinator::RoundReport;
-
 constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
+constexpr double kSignalSeconds = 0.05;  // between looks at whether a signal came
+
+// The coordinator's own model, as the clients of its process see it: it has followed every round
+// before they hear of it.
+class CoordinatorsBase final : public client::BaseModel {
+ public:
+  explicit CoordinatorsBase(coordinator::Server& server) : server_(server) {}
+  const model::Model& model() const override { return server_.core().model(); }
+  protocol::Head head() const override { return server_.machine().head(); }
+  const protocol::MeanFactors& mean_factors() const override {
+    return server_.core().mean_factors();
+  }
+  Result<void> fold(const protocol::Head& next, ByteSpan) override {
+    check(next.round <= head().round, "the coordinator is ahead of its clients");
+    return {};
+  }
+  Result<void> take_snapshot(const protocol::Head&, const std::filesystem::path&) override {
+    return fail({.code = ErrorCode::kInternal, .what = "a snapshot of the process's own model"});
+  }
+  void settle() override {}
+  Sha256 state_hash() override { return server_.machine().state(); }
+
+ private:
+  coordinator::Server& server_;
+};
+
+// One client of the process: its conversation and what trains for it.
+struct LocalClient final : client::SessionObserver {
+  std::unique_ptr<transport::Dialer> dialer;
+  std::optional<client::Outbox> outbox;
+  std::unique_ptr<client::RoundWorker> worker;
+  std::unique_ptr<client::Session> session;
+  std::function<void(const Error&)> gave_up;
+  void done(Result<protocol::Finished> how) override {
+    if (!how && gave_up) gave_up(how.error());
+  }
+};
 
 class Run {
  public:
-  Run(Federation federation, const Job& job, const std::string& directory, RunTools& tools)
+  Run(Federation federation, const Job& job, std::filesystem::path directory, RunTools& tools)
       : federation_(std::move(federation)),
         job_(job),
+        directory_(std::move(directory)),
         tools_(tools),
-        folder_(tools.disk, directory, job) {}
+        folder_(tools.disk, directory_, job),
+        observer_(job, federation_.text, federation_.held_out, federation_.held_out_records,
+                  folder_, tools) {}
 
   Result<RunSummary> all();
 
  private:
-  // What is left of a client's round once the coordinator has its update.
-  struct Trained {
-    client::RoundStats stats;
-    std::size_t bytes_up = 0;
-  };
-  using Outcome = Result<Trained>;
-
-  Result<void> round(std::uint32_t number);
-  std::vector<Outcome> train(const client::RoundTask& task);
-  Outcome hand_over(Result<client::RoundResult> result);
-  Result<void> tell_clients(std::uint32_t number, const std::vector<Outcome>& outcomes);
-  void tell_aggregate(const RoundReport& report, double seconds);
-  Result<void> restart(const RoundReport& report);
-  Result<void> evaluate(std::uint32_t number);
+  Result<void> open_server();
+  Result<void> before_rounds();
+  Result<void> open_clients();
+  Result<void> rounds();
   Result<void> client_losses(bool before);
-  /// What stands beside the base: averaged factors, or the initial adapter before the first round.
-  Result<std::optional<adapter::AdapterSet>> beside(std::uint32_t number) const;
-  evaluation::EvaluationOptions evaluation_options() const;
-  int workers() const {
-    return std::max(1, tools_.threads / static_cast<int>(job_.training.threads));
-  }
-  ClientSummary& summary_of(const std::string& client);
+  void watch_signals();
+  void stop(Result<void> how);
 
   Federation federation_;
   const Job& job_;
+  std::filesystem::path directory_;
   RunTools& tools_;
   RunFolder folder_;
-  RunSummary summary_;
-  std::vector<model::Workspace> workspaces_;  // one a worker, for the whole run
+  CoordinatorRun observer_;
+  std::unique_ptr<sys::Loop> loop_ = sys::make_loop(tools_.clock);
+  transport::InProcess transport_{*loop_};
+  std::unique_ptr<coordinator::Server> server_;
+  std::unique_ptr<CoordinatorsBase> base_;
+  std::unique_ptr<transport::Listener> listener_;
+  std::vector<std::unique_ptr<LocalClient>> clients_;
+  std::unique_ptr<client::TrainingPool> pool_;  // gone first: it waits for what still trains
+  std::optional<Result<void>> ended_;
 };
 
-ClientSummary& Run::summary_of(const std::string& client) {
-  return *std::find_if(summary_.clients.begin(), summary_.clients.end(),
-                       [&](const auto& c) { return c.name == client; });
-}
-
-evaluation::EvaluationOptions Run::evaluation_options() const {
-  return {.pass_tokens = 1024,
-          .workers = workers(),
-          .threads_per_worker = static_cast<int>(job_.training.threads),
-          .stopped = tools_.stopped};
-}
-
-Result<std::optional<adapter::AdapterSet>> Run::beside(std::uint32_t number) const {
-  std::map<std::string, adapter::Factors> factors;
-  if (number == 0) factors = federation_.initial;
-  for (const auto& [name, pair] : federation_.coordinator.mean_factors()) {
-    factors.emplace(name.substr(0, name.size() - std::string_view(".weight").size()),
-                    adapter::Factors{pair.b, pair.a});
+Result<void> Run::open_server() {
+  std::vector<ClientSummary> clients;
+  for (const auto& trainer : federation_.trainers) {
+    clients.push_back({.name = trainer.name(),
+                       .rank = trainer.rank(),
+                       .records = trainer.examples().size(),
+                       .loss_before = kNotMeasured,
+                       .loss_after = kNotMeasured});
   }
-  if (factors.empty()) return std::nullopt;
-  auto set = adapter::AdapterSet::from_factors(
-      client::linear_shapes(federation_.coordinator.model()), factors);
-  if (!set) return fail(std::move(set).error());
-  set->prepare(federation_.coordinator.model().compute());
-  return std::optional<adapter::AdapterSet>(std::move(*set));
-}
-
-Result<void> Run::evaluate(std::uint32_t number) {
-  if (federation_.held_out.empty()) return {};
-  const double start = tools_.clock.seconds();
-  auto adapters = beside(number);
-  if (!adapters) return fail(std::move(adapters).error());
-  const auto* set = adapters->has_value() ? &adapters->value() : nullptr;
-  auto report = evaluation::evaluate(federation_.coordinator.model(), set, federation_.held_out,
-                                     evaluation_options());
-  if (!report) return fail(std::move(report).error(), "evaluating round " + std::to_string(number));
-  EvaluationSummary summary{.round = number,
-                            .loss = report->loss(),
-                            .perplexity = report->perplexity(),
-                            .trained_tokens = report->trained_tokens};
-  observe::Event event{
-      .name = "evaluation",
-      .fields = {{"round", static_cast<std::int64_t>(number)},
-                 {"loss", summary.loss},
-                 {"perplexity", summary.perplexity},
-                 {"trained_tokens", static_cast<std::int64_t>(summary.trained_tokens)}}};
-  const bool at_end = number == 0 || number == static_cast<std::uint32_t>(job_.aggregation.rounds);
-  if (job_.evaluation.exact_match && at_end) {
-    const text::ExampleBuilder builder(*federation_.text.text, federation_.text.options);
-    auto matches = evaluation::exact_match(
-        federation_.coordinator.model(), set, *federation_.text.text, builder,
-        federation_.held_out_records,
-        {.max_new_tokens = static_cast<std::size_t>(job_.evaluation.max_new_tokens),
-         .workers = workers(),
-         .threads_per_worker = static_cast<int>(job_.training.threads),
-         .stopped = tools_.stopped});
-    if (!matches) return fail(std::move(matches).error(), "generating answers");
-    summary.exact_match = matches->share();
-    event.fields.emplace_back("exact_match", summary.exact_match);
-  }
-  event.fields.emplace_back("seconds", tools_.clock.seconds() - start);
-  tools_.observer.on(event);
-  summary_.evaluations.push_back(summary);
+  observer_.set_clients(std::move(clients));
+  observer_.tell_peers = false;
+  observer_.idle_bytes = [this] {
+    std::size_t idle = 0;
+    for (const auto& trainer : federation_.trainers) idle += trainer.idle_bytes();
+    return idle;
+  };
+  observer_.on_done = [this](Result<void> how) { stop(std::move(how)); };
+  auto config = server_config(job_, federation_.planned, federation_.coordinator.model());
+  config.folder = directory_ / kStateFolder;
+  config.durability = sys::Durability::kProcess;
+  config.deadline_seconds = 0.0;  // a process does not wait for itself
+  auto server = coordinator::Server::open(std::move(config), std::move(federation_.coordinator),
+                                          {*loop_, tools_.clock, tools_.disk, observer_});
+  if (!server) return fail(std::move(server).error());
+  server_ = std::move(*server);
+  base_ = std::make_unique<CoordinatorsBase>(*server_);
   return {};
 }
 
 Result<void> Run::client_losses(bool before) {
   const auto limit = static_cast<std::size_t>(job_.evaluation.client_records);
-  auto adapters = beside(before ? 0 : 1);
-  if (!adapters) return fail(std::move(adapters).error());
-  for (const auto& trainer : federation_.trainers) {
+  const model::Model& model = server_->core().model();
+  auto beside = before ? CoordinatorRun::beside(model, federation_.initial, {})
+                       : CoordinatorRun::beside(model, {}, server_->core().mean_factors());
+  if (!beside) return fail(std::move(beside).error());
+  auto& summaries = observer_.summary().clients;
+  for (std::size_t i = 0; i < federation_.trainers.size(); ++i) {
     double loss = kNotMeasured;
     if (limit > 0) {
-      auto own = trainer.examples();
-      auto report = evaluation::evaluate(
-          federation_.coordinator.model(), adapters->has_value() ? &adapters->value() : nullptr,
-          own.first(std::min(limit, own.size())), evaluation_options());
-      if (!report) return fail(std::move(report).error(), "client " + trainer.name());
+      auto own = federation_.trainers[i].examples();
+      auto report =
+          evaluation::evaluate(model, beside->get(), own.first(std::min(limit, own.size())),
+                               observer_.evaluation_options());
+      if (!report)
+        return fail(std::move(report).error(), "client " + federation_.trainers[i].name());
       loss = report->loss();
     }
-    auto& summary = summary_of(trainer.name());
-    (before ? summary.loss_before : summary.loss_after) = loss;
+    (before ? summaries[i].loss_before : summaries[i].loss_after) = loss;
   }
   return {};
 }
 
-std::vector<Run::Outcome> Run::train(const client::RoundTask& task) {
-  auto& trainers = federation_.trainers;
-  std::vector<Outcome> outcomes(
-      trainers.size(), fail(Error{.code = ErrorCode::kInterrupted, .what = "stopped by a signal"}));
-  std::atomic<std::size_t> next{0};
-  std::mutex handing_over;
-  const auto work = [&](model::Workspace& workspace) {
-    client::RoundTools tools{.clock = tools_.clock,
-                             .observer = tools_.observer,
-                             .workspace = workspace,
-                             .stopped = tools_.stopped};
-    for (std::size_t i = next++; i < trainers.size() && !tools_.stopped(); i = next++) {
-      auto result = trainers[i].run_round(federation_.coordinator.model(), task, tools);
-      const std::lock_guard lock(handing_over);
-      outcomes[i] = hand_over(std::move(result));
-    }
-  };
-  const auto count = std::min<std::size_t>(static_cast<std::size_t>(workers()), trainers.size());
-  while (workspaces_.size() < count)
-    workspaces_.emplace_back(static_cast<int>(job_.training.threads));
-  std::vector<std::jthread> threads;
-  for (std::size_t t = 1; t < count; ++t) threads.emplace_back([&, t] { work(workspaces_[t]); });
-  work(workspaces_.front());
-  threads.clear();  // joins
-  return outcomes;
-}
-
-// Updates go to the coordinator as they come: what waits for the others lies in its store.
-Run::Outcome Run::hand_over(Result<client::RoundResult> result) {
-  if (!result) return fail(std::move(result).error());
-  std::size_t bytes = 0;
-  for (const auto& [tensor, delta] : result->update.delta)
-    bytes += delta.value_count() * sizeof(float);
-  if (auto taken = federation_.coordinator.accept(std::move(result->update)); !taken)
-    return fail(std::move(taken).error());
-  return Trained{.stats = result->stats, .bytes_up = bytes};
-}
-
-// A client that failed or whose update does not fit is left out of the round by name; the others go
-// on. Without a disk nobody does.
-Result<void> Run::tell_clients(std::uint32_t number, const std::vector<Outcome>& outcomes) {
-  for (std::size_t i = 0; i < outcomes.size(); ++i) {
-    const std::string& name = federation_.trainers[i].name();
-    const Outcome& outcome = outcomes[i];
-    if (!outcome) {
-      const Error& error = outcome.error();
-      if (error.code == ErrorCode::kDiskFull || error.code == ErrorCode::kIo) return fail(error);
-      // A client's own failure says its name already.
-      const std::string line = error.line();
-      const std::string prefix = line.starts_with("client " + name) ? "" : "client " + name + ": ";
-      summary_.refused.push_back("round " + std::to_string(number) + ": " + prefix + line);
-      tools_.observer.on(
-          {.name = "client_refused",
-           .fields = {
-               {"round", static_cast<std::int64_t>(number)}, {"client", name}, {"reason", line}}});
-      continue;
-    }
-    const auto& [stats, bytes] = *outcome;
-    auto& summary = summary_of(name);
-    summary.bytes_up += bytes;
-    ++summary.rounds;
-    summary_.tokens += stats.tokens;
-    summary_.train_seconds += stats.seconds;
-    tools_.observer.on({.name = "client_round",
-                        .fields = {{"round", static_cast<std::int64_t>(number)},
-                                   {"client", name},
-                                   {"rank", static_cast<std::int64_t>(summary.rank)},
-                                   {"steps", stats.steps},
-                                   {"loss_before", stats.first_loss},
-                                   {"loss_after", stats.last_loss},
-                                   {"tokens", static_cast<std::int64_t>(stats.tokens)},
-                                   {"bytes_up", static_cast<std::int64_t>(bytes)},
-                                   {"seconds", stats.seconds}}});
+// What is measured on the base: not when the run goes on from a later model.
+Result<void> Run::before_rounds() {
+  const bool resumes = server_->machine().head().round > 0;
+  tools_.observer.on(
+      {.name = "run_started",
+       .fields = {
+           {"rounds", job_.aggregation.rounds},
+           {"clients", static_cast<std::int64_t>(federation_.trainers.size())},
+           {"method", job_.aggregation.method},
+           {"restart", job_.aggregation.restart},
+           {"parameters", static_cast<std::int64_t>(server_->core().model().parameter_count())},
+           {"threads", static_cast<std::int64_t>(tools_.threads)}}});
+  if (resumes) {
+    observer_.noticed("going on after round " + std::to_string(server_->machine().head().round));
+    return {};
   }
-  return {};
+  if (auto ok = folder_.begin(federation_.text, federation_.data); !ok) return ok;
+  auto beside = CoordinatorRun::beside(server_->core().model(), federation_.initial, {});
+  if (!beside) return fail(std::move(beside).error());
+  if (auto ok = observer_.evaluate(0, server_->core().model(), beside->get()); !ok) return ok;
+  return client_losses(true);
 }
 
-void Run::tell_aggregate(const RoundReport& report, double seconds) {
-  const auto& packet = report.aggregate.packet;
-  std::size_t bytes = packet.byte_count();
-  for (const auto& [name, pair] : report.aggregate.mean_factors)
-    bytes += (pair.a.size() + pair.b.size()) * sizeof(float);
-  for (auto& client : summary_.clients) client.bytes_down += bytes;
-  std::vector<std::pair<std::string, observe::Value>> fields{
-      {"round", static_cast<std::int64_t>(report.round)},
-      {"method", job_.aggregation.method},
-      {"clients", static_cast<std::int64_t>(report.clients.size())},
-      {"rank", static_cast<std::int64_t>(packet.max_rank())},
-      {"bytes", static_cast<std::int64_t>(bytes)},
-      {"seconds", seconds},
-      {"packet_hash", hex(report.packet)},
-      {"chain_hash", hex(report.chain)}};
-  if (job_.aggregation.measure) {
-    fields.emplace_back("relative_error", report.exactness.relative_error);
-    fields.emplace_back("worst_tensor_error", report.exactness.worst_tensor_error);
-    fields.emplace_back("worst_tensor", report.exactness.worst_tensor);
-    fields.emplace_back("factor_averaging_error", report.exactness.factor_averaging_error);
-    fields.emplace_back("update_norm", report.exactness.update_norm);
-  }
-  tools_.observer.on({.name = "aggregate", .fields = std::move(fields)});
-}
-
-Result<void> Run::restart(const RoundReport& report) {
-  const auto policy = federation_.coordinator.restart();
+Result<void> Run::open_clients() {
+  const int threads = static_cast<int>(job_.training.threads);
+  const auto wanted = std::max(1, tools_.threads / threads);
+  pool_ = std::make_unique<client::TrainingPool>(
+      std::min<int>(wanted, static_cast<int>(federation_.trainers.size())), threads);
   for (auto& trainer : federation_.trainers) {
-    // A client left out of this round starts afresh whatever the policy: its factors were not
-    // folded.
-    const bool used = std::find(report.clients.begin(), report.clients.end(), trainer.name()) !=
-                      report.clients.end();
-    const auto own =
-        !used && policy == protocol::Restart::kKeep ? protocol::Restart::kFresh : policy;
-    if (auto done = trainer.restart(own, report.round, report.aggregate.mean_factors); !done) {
-      return fail(std::move(done).error(), "client " + trainer.name());
-    }
+    auto one = std::make_unique<LocalClient>();
+    auto outbox =
+        client::Outbox::open(tools_.disk, directory_ / kStateFolder / "clients" / trainer.name(),
+                             sys::Durability::kProcess, /*own_lock=*/false);
+    if (!outbox) return fail(std::move(outbox).error(), "client " + trainer.name());
+    one->outbox = std::move(*outbox);
+    one->dialer = transport_.dialer(trainer.name());
+    one->worker = client::make_trainer_worker(
+        trainer, {.executor = *loop_,
+                  .clock = tools_.clock,
+                  .observer = tools_.observer,
+                  .pool = *pool_,
+                  .base = *base_,
+                  .encoding = protocol::encoding_of(job_.aggregation.encoding)});
+    one->session = std::make_unique<client::Session>(
+        client::SessionConfig{.id = trainer.name(),
+                              .program = fmt::format("strata {}", kVersion),
+                              .keep_updates = false},
+        client::SessionTools{*loop_, tools_.disk, *one->dialer, *base_, *one->outbox, *one->worker,
+                             *one});
+    one->gave_up = [this](const Error& why) { stop(fail(why)); };
+    clients_.push_back(std::move(one));
   }
   return {};
 }
 
-Result<void> Run::round(std::uint32_t number) {
-  const double begin = tools_.clock.seconds();
-  auto outcomes = train({.round = number,
-                         .rounds = static_cast<std::uint32_t>(job_.aggregation.rounds),
-                         .base = federation_.coordinator.chain(),
-                         .restart = federation_.coordinator.restart()});
-  if (tools_.stopped()) {
-    return fail({.code = ErrorCode::kInterrupted,
-                 .what = "stopped by a signal in round " + std::to_string(number),
-                 .remedy = number > 1 ? "finished rounds are in the run folder" : ""});
+void Run::stop(Result<void> how) {
+  if (!ended_) ended_ = std::move(how);
+  loop_->stop();
+}
+
+void Run::watch_signals() {
+  if (!tools_.stopped()) {
+    loop_->after(kSignalSeconds, [this] { watch_signals(); });
+    return;
   }
-  if (auto told = tell_clients(number, outcomes); !told) return told;
-  const double start = tools_.clock.seconds();
-  auto report = federation_.coordinator.close();
-  if (!report) {
-    if (!summary_.refused.empty()) return fail(std::move(report).error(), summary_.refused.back());
-    return fail(std::move(report).error());
-  }
-  tell_aggregate(*report, tools_.clock.seconds() - start);
-  if (auto written = folder_.write_round(*report, federation_.coordinator); !written)
-    return written;
-  tools_.rounds_finished = number;
-  if (auto restarted = restart(*report); !restarted) return restarted;
-  report->aggregate.packet = {};
-  report->aggregate.mean_factors.clear();
-  summary_.rounds.push_back(std::move(*report));
-  std::size_t idle = 0;
-  for (const auto& trainer : federation_.trainers) idle += trainer.idle_bytes();
-  tools_.observer.on({.name = "round",
-                      .fields = {{"round", static_cast<std::int64_t>(number)},
-                                 {"seconds", tools_.clock.seconds() - begin},
-                                 {"idle_bytes", static_cast<std::int64_t>(idle)}}});
-  if (number % static_cast<std::uint32_t>(job_.evaluation.every) == 0 ||
-      number == static_cast<std::uint32_t>(job_.aggregation.rounds)) {
-    return evaluate(number);
-  }
-  return {};
+  const std::uint32_t round = server_->machine().round();
+  for (auto& client : clients_) client->gave_up = nullptr;
+  server_->interrupt("stopped by a signal in round " + std::to_string(round));
+  for (auto& client : clients_) client->session->interrupt("stopped by a signal");
+}
+
+Result<void> Run::rounds() {
+  listener_ = transport_.listener();
+  if (auto listening = listener_->listen(*server_); !listening) return listening;
+  server_->start();
+  for (auto& client : clients_) client->session->start();
+  watch_signals();
+  loop_->run();
+  return ended_ ? *ended_ : Result<void>{};
 }
 
 Result<RunSummary> Run::all() {
   const double start = tools_.clock.seconds();
-  for (const auto& trainer : federation_.trainers) {
-    summary_.clients.push_back({.name = trainer.name(),
-                                .rank = trainer.rank(),
-                                .records = trainer.examples().size(),
-                                .loss_before = kNotMeasured,
-                                .loss_after = kNotMeasured});
-  }
-  tools_.observer.on(
-      {.name = "run_started",
-       .fields = {{"rounds", job_.aggregation.rounds},
-                  {"clients", static_cast<std::int64_t>(summary_.clients.size())},
-                  {"method", job_.aggregation.method},
-                  {"restart", job_.aggregation.restart},
-                  {"parameters",
-                   static_cast<std::int64_t>(federation_.coordinator.model().parameter_count())},
-                  {"threads", static_cast<std::int64_t>(tools_.threads)}}});
-  if (auto ok = folder_.begin(federation_.text, federation_.data); !ok)
+  Result<void> ok = open_server();
+  if (ok) ok = before_rounds();
+  if (ok) ok = open_clients();
+  if (ok) ok = rounds();
+  if (ok) ok = client_losses(false);
+  RunSummary& summary = observer_.summary();
+  if (!ok) {
+    for (auto& client : clients_) client->session->interrupt("the run has ended");
+    pool_.reset();
     return fail(std::move(ok).error());
-  if (auto ok = evaluate(0); !ok) return fail(std::move(ok).error());
-  if (auto ok = client_losses(true); !ok) return fail(std::move(ok).error());
-  for (std::uint32_t number = 1; number <= static_cast<std::uint32_t>(job_.aggregation.rounds);
-       ++number) {
-    if (auto ok = round(number); !ok) return fail(std::move(ok).error());
   }
-  if (auto ok = client_losses(false); !ok) return fail(std::move(ok).error());
-  const auto model = std::move(federation_.coordinator).finish();
-  summary_.final_model = model.state_hash();
-  summary_.seconds = tools_.clock.seconds() - start;
-  summary_.peak_memory_bytes = sys::peak_memory_bytes();
-  if (auto ok = folder_.finish(model, summary_); !ok) return fail(std::move(ok).error());
+  summary.final_model = server_->machine().state();
+  summary.seconds = tools_.clock.seconds() - start;
+  summary.peak_memory_bytes = sys::peak_memory_bytes();
+  if (auto done = folder_.finish(server_->core().model(), summary); !done)
+    return fail(std::move(done).error());
+  // The run is complete: there is nothing to go on from.
+  if (auto gone = tools_.disk.remove_all(directory_ / kStateFolder); !gone)
+    return fail(std::move(gone).error());
   tools_.observer.on(
       {.name = "run_finished",
-       .fields = {{"seconds", summary_.seconds},
-                  {"tokens", static_cast<std::int64_t>(summary_.tokens)},
-                  {"peak_memory_bytes", static_cast<std::int64_t>(summary_.peak_memory_bytes)},
-                  {"final_model_hash", hex(summary_.final_model)}}});
-  return std::move(summary_);
+       .fields = {{"seconds", summary.seconds},
+                  {"tokens", static_cast<std::int64_t>(summary.tokens)},
+                  {"peak_memory_bytes", static_cast<std::int64_t>(summary.peak_memory_bytes)},
+                  {"final_model_hash", hex(summary.final_model)}}});
+  return std::move(summary);
 }
 
 }  // namespace
+
+coordinator::ServerConfig server_config(const Job& job,
+                                        std::span<const coordinator::PlannedUpdate> planned,
+                                        const model::Model& base) {
+  coordinator::ServerConfig out;
+  const auto& a = job.aggregation;
+  out.machine = {.clients = {},
+                 .rounds = static_cast<std::uint32_t>(a.rounds),
+                 .quorum = static_cast<std::uint32_t>(a.min_clients),
+                 .per_round = static_cast<std::uint32_t>(a.clients_per_round),
+                 .seed = static_cast<std::uint64_t>(job.training.seed)};
+  // Clients that keep their factors take back what was folded: a second term.
+  const std::size_t terms = a.restart == "keep" ? 2 : 1;
+  for (const auto& client : planned) {
+    out.machine.clients.push_back(client.client);
+    auto outline = std::make_shared<coordinator::Outline>();
+    for (const auto& [name, rank] : client.ranks) {
+      const auto& parameter = base.parameters()[base.find(name)];
+      outline->emplace(name, protocol::TensorOutline{parameter.d_out(), parameter.d_in(),
+                                                     std::vector<std::size_t>(terms, rank)});
+    }
+    out.expected.emplace(client.client, std::move(outline));
+  }
+  const std::string plan = resolved(job);
+  out.plan = sha256(bytes_of(plan));
+  std::copy_n(out.plan.begin(), out.run.size(), out.run.begin());
+  out.plan_of = [](const protocol::ClientId&) { return std::string("{}"); };
+  out.encoding = a.encoding;
+  out.deadline_seconds = a.deadline;
+  return out;
+}
 
 Result<RunSummary> run_federation(Federation federation, const Job& job,
                                   const std::string& directory, RunTools& tools) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/assemble.h"
+#include "coordinator/server.h"
 #include "evaluation/evaluator.h"
 #include "observe/observer.h"
 #include "sys/clock.h"
@@ -55,9 +56,14 @@ struct RunSummary {
   std::size_t peak_memory_bytes = 0;
 };
 
+/// The rounds of a job as a server runs them; folder, durability and what clients are told of the
+/// plan are the caller's.
+[[nodiscard]] coordinator::ServerConfig server_config(
+    const Job& job, std::span<const coordinator::PlannedUpdate> planned, const model::Model& base);
+
 /// Runs all rounds and writes the run folder `directory` (which exists): resolved config, metrics
 /// through the observer, a PEFT adapter per round, the final adapter and, when asked for, the
-/// merged model.
+/// merged model. Goes on with an unfinished run of the same job whose state lies there.
 [[nodiscard]] Result<RunSummary> run_federation(Federation federation, const Job& job,
                                                 const std::string& directory, RunTools& tools);
 

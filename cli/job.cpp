@@ -80,6 +80,13 @@ void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
   f.choice("restart", a.restart, kRestarts,
            "flora: new factors each round, or factors and moments kept");
   f.integer("rounds", a.rounds, {.min = 1, .max = 1e6}, "number of rounds");
+  f.integer("clients_per_round", a.clients_per_round, {.min = 0, .max = 1e6},
+            "clients drawn for each round; 0: all");
+  f.number("deadline", a.deadline, {.min = 0},
+           "seconds of a round, after which it closes without those that are missing; 0: it waits "
+           "for every client that was drawn. A run in one process waits");
+  f.choice("encoding", a.encoding, protocol::kEncodingNames,
+           "values of updates on their way: f32, bf16 (half the bytes) or int8 (a quarter)");
   f.integer("min_clients", a.min_clients, {.min = 1, .max = 1e6},
             "a round with fewer usable updates fails");
   f.boolean("measure", a.measure, "compute the exactness line of every round");

@@ -64,6 +64,7 @@ Result<json> file_hashes(const sys::Disk& disk, const std::filesystem::path& fol
   if (!names) return fail(std::move(names).error());
   for (const auto& name : *names) {
     const auto relative = below.empty() ? std::filesystem::path(name) : below / name;
+    if (relative == kStateFolder) continue;  // the run's own, for going on
     if (disk.is_directory(folder / relative)) {
       auto inner = file_hashes(disk, folder, relative);
       if (!inner) return inner;
@@ -114,19 +115,33 @@ Result<void> RunFolder::write_adapter(const std::filesystem::path& folder, const
   return {};
 }
 
-Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
-                                    const coordinator::Coordinator& coordinator) {
-  const bool averaged = !report.aggregate.mean_factors.empty();
-  const DeltaTerms delta = averaged ? coordinator::as_packet(report.aggregate.mean_factors).terms()
-                                    : report.aggregate.packet.terms();
+Result<DeltaTerms> RunFolder::count(const protocol::RoundChange& change) {
+  const bool averaged = !change.mean_factors.empty();
+  DeltaTerms delta =
+      averaged ? protocol::as_packet(change.mean_factors).terms() : change.packet.terms();
   low_rank_ = low_rank_ && all_low_rank(delta);
   if (averaged) {
     total_ =
         delta;  // the factors stand beside an unchanged base: the last round's are the whole change
   } else if (low_rank_) {
-    if (auto added = adapter::add(total_, delta); !added) return added;
+    if (auto added = adapter::add(total_, delta); !added) return fail(std::move(added).error());
     shorten(total_);
   }
+  return delta;
+}
+
+Result<void> RunFolder::resume_round(const protocol::RoundChange& change) {
+  auto counted = count(change);
+  if (!counted) return fail(std::move(counted).error());
+  return {};
+}
+
+Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
+                                    const coordinator::Coordinator& coordinator) {
+  const bool averaged = !report.aggregate.mean_factors.empty();
+  auto counted = count(report.aggregate);
+  if (!counted) return fail(std::move(counted).error());
+  const DeltaTerms& delta = *counted;
   if (!job_.output.round_adapters) return {};
   json facts{{"round", report.round},
              {"method", job_.aggregation.method},

@@ -13,6 +13,9 @@ namespace strata::cli {
 
 struct RunSummary;
 
+/// Below a run folder: what an unfinished run goes on from.
+inline constexpr const char* kStateFolder = "state";
+
 class RunFolder {
  public:
   RunFolder(sys::Disk& disk, std::filesystem::path folder, const Job& job)
@@ -21,9 +24,13 @@ class RunFolder {
   [[nodiscard]] Result<void> begin(const TextSide& text, const std::vector<ClientData>& data);
   [[nodiscard]] Result<void> write_round(const coordinator::RoundReport& report,
                                          const coordinator::Coordinator& coordinator);
+  /// A round that an earlier process wrote.
+  [[nodiscard]] Result<void> resume_round(const protocol::RoundChange& change);
   [[nodiscard]] Result<void> finish(const model::Model& model, const RunSummary& summary);
 
  private:
+  /// The round's change as terms, counted into the whole change.
+  [[nodiscard]] Result<adapter::DeltaTerms> count(const protocol::RoundChange& change);
   [[nodiscard]] Result<void> write_adapter(const std::filesystem::path& folder,
                                            const adapter::DeltaTerms& delta,
                                            const model::Model& model);

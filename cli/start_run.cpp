@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "cli/federation.h"
+#include "cli/run_folder.h"
 #include "cli/run_memory.h"
 #include "cli/run_report.h"
 #include "formats/atomic_folder.h"
@@ -42,6 +43,21 @@ Result<void> check_spared(const Job& job, const Path& directory) {
   return {};
 }
 
+// An unfinished run lies there: it is gone on with, if it is of this job.
+Result<bool> is_unfinished(const sys::Disk& disk, const Job& job, const Path& directory) {
+  if (!disk.exists(directory / kStateFolder / "journal") ||
+      disk.exists(directory / "manifest.json") || !disk.exists(directory / "config.json"))
+    return false;
+  auto text = disk.read_text(directory / "config.json");
+  if (!text) return fail(std::move(text).error());
+  if (*text == resolved(job)) return true;
+  return fail({.code = ErrorCode::kFileExists,
+               .what = "holds an unfinished run of another job",
+               .where = directory.string(),
+               .rule = "the job file that began it goes on with it",
+               .remedy = "give that job, choose another output folder, or --force"});
+}
+
 }  // namespace
 
 Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limit, Context& context,
@@ -50,8 +66,12 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
   if (force) {
     if (auto spared = check_spared(job, directory); !spared) return fail(std::move(spared).error());
   }
-  if (auto free = formats::check_free(context.disk, directory, force); !free)
-    return fail(std::move(free).error());
+  auto resumes = force ? Result<bool>(false) : is_unfinished(context.disk, job, directory);
+  if (!resumes) return fail(std::move(resumes).error());
+  if (!*resumes) {
+    if (auto free = formats::check_free(context.disk, directory, force); !free)
+      return fail(std::move(free).error());
+  }
   auto federation = make();
   if (!federation) return fail(std::move(federation).error());
   if (memory_limit > 0) {
@@ -85,7 +105,8 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
     metrics = jsonl.status();
     rounds_finished = tools.rounds_finished;
   }
-  if (!summary && rounds_finished == 0) {
+  const bool later = !summary && summary.error().code == ErrorCode::kLocked;
+  if (!summary && rounds_finished == 0 && !later) {
     (void)context.disk.remove_all(directory);
     if (was_there) (void)context.disk.create_directories(directory);
   }

@@ -9,6 +9,10 @@
 
 namespace strata::client {
 
+namespace {
+constexpr std::uint32_t kStateFormat = 1;
+}  // namespace
+
 struct LocalTrainer::Impl {
   ClientSpec spec;
   TrainingConfig training;
@@ -42,21 +46,24 @@ struct LocalTrainer::Impl {
   // The next step's records. An epoch's last step takes what is left; epochs do not mix within a
   // step.
   std::vector<std::size_t> next_records() {
-    if (cursor == order.size()) {
-      if (training.shuffle) {
-        order = stream.at({.step = epoch, .purpose = "shuffle"}).permutation(spec.examples.size());
-      } else {
-        order.resize(spec.examples.size());
-        std::iota(order.begin(), order.end(), std::size_t{0});
-      }
-      cursor = 0;
-      ++epoch;
-    }
+    if (cursor == order.size()) draw_order();
     const std::size_t n = std::min(records_per_step(), order.size() - cursor);
     std::vector<std::size_t> out(order.begin() + static_cast<std::ptrdiff_t>(cursor),
                                  order.begin() + static_cast<std::ptrdiff_t>(cursor + n));
     cursor += n;
     return out;
+  }
+
+  // The next epoch's order of records.
+  void draw_order() {
+    if (training.shuffle) {
+      order = stream.at({.step = epoch, .purpose = "shuffle"}).permutation(spec.examples.size());
+    } else {
+      order.resize(spec.examples.size());
+      std::iota(order.begin(), order.end(), std::size_t{0});
+    }
+    cursor = 0;
+    ++epoch;
   }
 
   Result<void> ensure_trainable(const model::Model& base);
@@ -240,6 +247,116 @@ Result<void> LocalTrainer::restart(
   c.optimizer->reset();
   c.restarted_at = c.step;
   return {};
+}
+
+Result<void> LocalTrainer::begin(protocol::Restart policy, std::uint32_t round, bool used_before,
+                                 const std::map<std::string, adapter::LowRank, std::less<>>& mean,
+                                 const model::Model& base) {
+  if (round <= 1) return {};
+  const bool goes_on = policy == protocol::Restart::kMean ||
+                       (policy == protocol::Restart::kKeep && used_before && impl_->trainable);
+  if (!goes_on) return restart(protocol::Restart::kFresh, round - 1, mean);
+  if (auto made = impl_->ensure_trainable(base); !made) return made;
+  return restart(policy, round - 1, mean);
+}
+
+Bytes LocalTrainer::save() const {
+  const Impl& c = *impl_;
+  ByteWriter out;
+  out.number(kStateFormat);
+  for (const std::int64_t value : {c.step, c.restarted_at}) out.number(value);
+  out.number(c.fresh_since);
+  out.number(c.epoch);
+  out.number(static_cast<std::uint64_t>(c.order.size() - c.cursor));  // records left of the epoch
+  const auto params = c.trainable ? c.trainable->params() : std::vector<adapter::ParamRef>{};
+  out.number(static_cast<std::uint32_t>(params.size()));
+  const auto values = [&out](std::string_view name, std::span<const float> v) {
+    out.text(name);
+    out.number(static_cast<std::uint64_t>(v.size()));
+    out.raw(std::as_bytes(v));
+  };
+  for (const auto& param : params) values(param.name, param.value);
+  const auto moments = c.trainable ? c.optimizer->state() : decltype(c.optimizer->state()){};
+  out.number(static_cast<std::uint32_t>(moments.size()));
+  for (const auto& [name, v] : moments) values(name, v);
+  return std::move(out).take();
+}
+
+namespace {
+
+struct Named {
+  std::string name;
+  std::vector<float> values;
+};
+
+std::optional<std::vector<Named>> named_values(ByteReader& in) {
+  const auto count = in.number<std::uint32_t>();
+  if (!count) return std::nullopt;
+  std::vector<Named> out;
+  for (std::uint32_t i = 0; i < *count; ++i) {
+    auto name = in.text();
+    const auto size = name ? in.number<std::uint64_t>() : std::nullopt;
+    if (!size || *size > in.left() / sizeof(float)) return std::nullopt;
+    const auto bytes = *in.raw(*size * sizeof(float));
+    Named& one = out.emplace_back(Named{std::move(*name), std::vector<float>(*size)});
+    std::memcpy(one.values.data(), bytes.data(), bytes.size());
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<void> LocalTrainer::load(ByteSpan state, const model::Model& base) {
+  Impl& c = *impl_;
+  const auto damaged = [&c](std::string what) {
+    return fail({.code = ErrorCode::kDamaged,
+                 .what = std::move(what),
+                 .where = "state of client " + c.spec.name,
+                 .rule = "it goes on from a state that the same job left"});
+  };
+  c.trainable.reset();
+  c.optimizer->reset();
+  c.step = c.restarted_at = 0;
+  c.fresh_since = c.epoch = 0;
+  c.order.clear();
+  c.cursor = 0;
+  if (state.empty()) return {};
+  ByteReader in(state);
+  const auto format = in.number<std::uint32_t>();
+  const auto step = in.number<std::int64_t>();
+  const auto restarted = in.number<std::int64_t>();
+  const auto fresh_since = in.number<std::uint32_t>();
+  const auto epoch = in.number<std::uint32_t>();
+  const auto left = in.number<std::uint64_t>();
+  auto params = left ? named_values(in) : std::nullopt;
+  auto moments = params ? named_values(in) : std::nullopt;
+  if (!moments || *format != kStateFormat || in.left() != 0)
+    return damaged("is not laid out as one");
+  if (*left > c.spec.examples.size() || (*left > 0 && *epoch == 0))
+    return damaged("is of other records");
+  c.step = *step;
+  c.restarted_at = *restarted;
+  c.fresh_since = *fresh_since;
+  if (*left > 0) {  // the running epoch's order is drawn again
+    c.epoch = *epoch - 1;
+    c.draw_order();
+    c.cursor = c.order.size() - *left;
+  } else {
+    c.epoch = *epoch;
+  }
+  if (params->empty()) return {};
+  if (auto made = c.ensure_trainable(base); !made) return made;
+  const auto own = c.trainable->params();
+  if (own.size() != params->size()) return damaged("has other parameters than its adapters");
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    const Named& kept = (*params)[i];
+    if (own[i].name != kept.name || own[i].value.size() != kept.values.size())
+      return damaged("has other parameters than its adapters");
+    std::copy(kept.values.begin(), kept.values.end(), own[i].value.begin());
+  }
+  std::map<std::string, std::vector<float>> kept;
+  for (auto& [name, values] : *moments) kept.emplace(std::move(name), std::move(values));
+  return kept.empty() ? Result<void>{} : c.optimizer->load(kept);
 }
 
 }  // namespace strata::client

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/bytes.h"
 #include "client/trainable.h"
 #include "client/training_config.h"
 #include "observe/observer.h"
@@ -85,6 +86,17 @@ class LocalTrainer {
   [[nodiscard]] Result<void> restart(
       protocol::Restart policy, std::uint32_t round,
       const std::map<std::string, adapter::LowRank, std::less<>>& mean);
+  /// The same before `round`, for a client that may have missed rounds: goes on from its own last
+  /// round when the policy says so and that round's update is part of the base (`used_before`),
+  /// else afresh. `base` is what the averaged factors fit.
+  [[nodiscard]] Result<void> begin(protocol::Restart policy, std::uint32_t round, bool used_before,
+                                   const std::map<std::string, adapter::LowRank, std::less<>>& mean,
+                                   const model::Model& base);
+  /// Everything that rounds have changed, but not what a fresh start draws anew.
+  [[nodiscard]] Bytes save() const;
+  /// Goes on from there; an empty state is that before the first round. kDamaged for bytes that are
+  /// no state of such a client.
+  [[nodiscard]] Result<void> load(ByteSpan state, const model::Model& base);
   [[nodiscard]] const adapter::AdapterConfig& adapter_config() const;
   /// Bytes this client keeps between rounds, apart from names and bookkeeping.
   [[nodiscard]] std::size_t idle_bytes() const;

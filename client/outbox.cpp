@@ -42,13 +42,15 @@ std::filesystem::path Outbox::path_of(std::uint32_t round) const {
 }
 
 Result<Outbox> Outbox::open(sys::Disk& disk, std::filesystem::path folder,
-                            sys::Durability durability) {
+                            sys::Durability durability, bool own_lock) {
   Outbox out(disk, std::move(folder), durability);
   if (auto made = disk.create_private_directory(out.folder_); !made)
     return fail(std::move(made).error());
-  auto lock = disk.lock(out.folder_ / "lock");
-  if (!lock) return fail(std::move(lock).error());
-  out.lock_ = std::move(*lock);
+  if (own_lock) {
+    auto lock = disk.lock(out.folder_ / "lock");
+    if (!lock) return fail(std::move(lock).error());
+    out.lock_ = std::move(*lock);
+  }
   auto names = disk.list(out.folder_);
   if (!names) return fail(std::move(names).error());
   for (const auto& name : *names) {

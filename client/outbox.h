@@ -32,8 +32,9 @@ class Outbox {
  public:
   /// Makes the folder, for its owner only, and reads what is there. kLocked when another process
   /// works in it; kDamaged naming a file that is not as written.
+  /// `own_lock` false: whoever calls holds a lock on a folder around it.
   [[nodiscard]] static Result<Outbox> open(sys::Disk& disk, std::filesystem::path folder,
-                                           sys::Durability durability);
+                                           sys::Durability durability, bool own_lock = true);
 
   /// The last trained round, if any.
   [[nodiscard]] const std::optional<OutboxEntry>& last() const { return last_; }

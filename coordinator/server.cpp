@@ -137,6 +137,7 @@ bool Server::open_round() {
   updates_ =
       std::make_unique<RoundFile>(tools_.disk, updates_path(opening.round), config_.durability);
   kept_.clear();
+  leaving_.clear();
   tools_.observer.opened(opening);
   tools_.executor.cancel(std::exchange(deadline_, 0));
   deadline_passed_ = false;
@@ -171,6 +172,7 @@ bool Server::quorum_connected() const {
 
 bool Server::close_round() {
   if (!waiting_.empty()) return false;  // the flush that is posted goes first
+  if (!journal_leaving()) return false;
   if (machine_.hopeless(deadline_passed_)) {
     std::string first = machine_.out().empty() ? "" : machine_.out().begin()->second;
     Error error{.code = ErrorCode::kQuorum,
@@ -197,6 +199,7 @@ bool Server::close_round() {
 // Aggregates, folds, and commits; after a full disk only what is left to do is tried again.
 bool Server::fold_round() {
   if (!folded_) {
+    const double start = tools_.clock.seconds();
     for (const auto& client : machine_.contributors()) {
       if (auto taken = core_.accept(kept_.at(client)); !taken) {
         end(fail(taken.error()));
@@ -209,7 +212,8 @@ bool Server::fold_round() {
       return false;
     }
     folded_ = std::make_unique<RoundReport>(std::move(*report));
-    if (auto taken = tools_.observer.closed(*folded_, core_); !taken) {
+    if (auto taken = tools_.observer.closed(*folded_, core_, tools_.clock.seconds() - start);
+        !taken) {
       end(fail(taken.error()));
       return false;
     }
@@ -232,7 +236,10 @@ bool Server::fold_round() {
   kept_.clear();
   updates_.reset();
   objects_[committed.result] = {result_path(committed.round), committed.size};
-  tools_.observer.committed(committed);
+  if (auto seen = tools_.observer.committed(committed); !seen) {
+    end(fail(std::move(seen).error()));
+    return false;
+  }
   announce(committed);
   // Gone for good or not: a restart looks at the journal, not at this file.
   (void)tools_.disk.remove_all(updates_path(committed.round));
@@ -271,11 +278,22 @@ void Server::linger() {
 }
 
 void Server::leave_out(const protocol::ClientId& client, const std::string& reason) {
-  const ClientOut out{machine_.round(), client, printable(reason, 400)};
-  if (machine_.judge(client, out.round, {}) != Verdict::kNew) return;
-  if (!decide(out)) return;
-  tools_.observer.left_out(out);
+  leaving_.emplace(client, printable(reason, 400));
   advance_soon();
+}
+
+// Journals who is left out. False: not yet, the disk is full.
+bool Server::journal_leaving() {
+  while (!leaving_.empty()) {
+    const auto& [client, reason] = *leaving_.begin();
+    const ClientOut out{machine_.round(), client, reason};
+    if (machine_.judge(client, out.round, {}) == Verdict::kNew) {
+      if (!decide(out)) return false;
+      tools_.observer.left_out(out);
+    }
+    leaving_.erase(leaving_.begin());
+  }
+  return true;
 }
 
 void Server::flush_soon() {

@@ -34,7 +34,7 @@ struct ServerConfig {
   Sha256 plan{};          // hash of what the parties agree on
   /// The plan as its client gets it (JSON).
   std::function<std::string(const protocol::ClientId&)> plan_of;
-  /// Shapes that each client's updates have.
+  /// Shapes that each client's updates have; of several terms, the first or more of them.
   std::map<protocol::ClientId, std::shared_ptr<const Outline>> expected;
   std::string encoding = "f32";
   double deadline_seconds = 0.0;  // of a round; 0: it waits for every client that was drawn
@@ -53,8 +53,13 @@ class ServerObserver {
   virtual void left_out(const ClientOut&) {}
   /// A round was folded into the coordinator's model and is about to be committed. An error ends
   /// the run.
-  virtual Result<void> closed(const RoundReport&, const Coordinator&) { return {}; }
-  virtual void committed(const RoundCommitted&) {}
+  virtual Result<void> closed(const RoundReport&, const Coordinator&, double /*seconds*/) {
+    return {};
+  }
+  /// Not told to the clients yet. An error ends the run; the round stays committed.
+  virtual Result<void> committed(const RoundCommitted&) { return {}; }
+  /// A record of the journal, read when the run goes on.
+  virtual void replayed(const RoundRecord&) {}
   /// A round that was committed before this process began.
   virtual Result<void> resumed(const protocol::RoundChange&, const RoundCommitted&,
                                const Coordinator&) {
@@ -172,6 +177,7 @@ class Server final : public transport::Handler {
   /// Journals, flushes and applies. False: to be tried again later, or the run has ended.
   bool decide(const RoundRecord& record);
   void retry_later(const Error& why);
+  [[nodiscard]] bool journal_leaving();
   void leave_out(const protocol::ClientId& client, const std::string& reason);
   void end(Result<void> how);
   [[nodiscard]] std::filesystem::path updates_path(std::uint32_t round) const;
@@ -187,7 +193,8 @@ class Server final : public transport::Handler {
   std::unique_ptr<RoundFile> updates_;
   std::map<protocol::ClientId, SharedUpdate> kept_;  // of accepted()
   std::vector<Waiting> waiting_;
-  std::map<Sha256, Stored> objects_;  // that clients may fetch
+  std::map<protocol::ClientId, std::string> leaving_;  // left out, not journaled yet
+  std::map<Sha256, Stored> objects_;                   // that clients may fetch
   std::map<transport::Connection*, Session> sessions_;
   std::map<protocol::ClientId, transport::Connection*> by_client_;
   bool begun_ = false;

@@ -35,6 +35,7 @@ Result<void> Server::recover() {
     auto round = round_record(record);
     if (!round) return fail(std::move(round).error());
     if (auto applied = machine_.apply(*round); !applied) return applied;
+    tools_.observer.replayed(*round);
     if (std::holds_alternative<RunOpened>(*round)) {
       if (auto ours = check_run(); !ours) return ours;
     }

@@ -108,12 +108,13 @@ struct World::CoordinatorProcess final : coordinator::ServerObserver {
   std::unique_ptr<coordinator::Server> server;
   std::unique_ptr<transport::Listener> listener;
 
-  void committed(const coordinator::RoundCommitted& r) override {
+  Result<void> committed(const coordinator::RoundCommitted& r) override {
     world.note(fmt::format("committed {} {}", r.round, hex(r.chain)));
     for (const auto& before : world.committed_) {
       if (before.round == r.round) world.violated(fmt::format("round {} committed twice", r.round));
     }
     world.committed_.push_back(r);
+    return {};
   }
   Result<void> resumed(const protocol::RoundChange&, const coordinator::RoundCommitted& r,
                        const coordinator::Coordinator&) override {

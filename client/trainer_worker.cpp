@@ -1,0 +1,134 @@
+#include "client/trainer_worker.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <utility>
+
+namespace strata::client {
+
+struct TrainingPool::State {
+  std::mutex mutex;
+  std::condition_variable news;
+  std::deque<std::function<void(model::Workspace&)>> queue;
+  bool stopped = false;
+};
+
+TrainingPool::TrainingPool(int workers, int threads) : state_(std::make_shared<State>()) {
+  for (int i = 0; i < workers; ++i) {
+    threads_.emplace_back([state = state_, threads] {
+      model::Workspace workspace(threads);
+      while (true) {
+        std::unique_lock lock(state->mutex);
+        state->news.wait(lock, [&] { return state->stopped || !state->queue.empty(); });
+        if (state->stopped) return;
+        const auto work = std::move(state->queue.front());
+        state->queue.pop_front();
+        lock.unlock();
+        work(workspace);
+      }
+    });
+  }
+}
+
+TrainingPool::~TrainingPool() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stopped = true;
+  }
+  state_->news.notify_all();
+}
+
+void TrainingPool::submit(std::function<void(model::Workspace&)> work) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->queue.push_back(std::move(work));
+  }
+  state_->news.notify_one();
+}
+
+namespace {
+
+class TrainerWorker final : public RoundWorker {
+ public:
+  TrainerWorker(LocalTrainer& trainer, TrainerTools tools) : trainer_(trainer), tools_(tools) {}
+  // Whoever destroys it has stopped the pool, or waits for done().
+  ~TrainerWorker() override { *aborted_ = true; }
+  TrainerWorker(const TrainerWorker&) = delete;
+  TrainerWorker& operator=(const TrainerWorker&) = delete;
+
+  void train(const RoundStart& start, std::function<void(Result<RoundDone>)> done) override {
+    aborted_ = std::make_shared<std::atomic<bool>>(false);
+    auto answer = std::make_shared<std::function<void(Result<RoundDone>)>>(std::move(done));
+    tools_.pool.submit([this, start, answer, aborted = aborted_](model::Workspace& workspace) {
+      auto result = std::make_shared<Result<RoundDone>>(work(start, workspace, *aborted));
+      tools_.executor.post([answer, result] { (*answer)(std::move(*result)); });
+    });
+  }
+
+  void abort() override { *aborted_ = true; }
+
+  Result<void> restore(ByteSpan state) override {
+    return trainer_.load(state, tools_.base.model());
+  }
+
+ private:
+  // In a thread of the pool, while the session holds a lease on the base.
+  Result<RoundDone> work(const RoundStart& start, model::Workspace& workspace,
+                         const std::atomic<bool>& aborted) {
+    const auto interrupted = [] {
+      return fail({.code = ErrorCode::kInterrupted, .what = "the round is over"});
+    };
+    if (aborted) return interrupted();
+    const model::Model& base = tools_.base.model();
+    // Kept small by a fresh start: what goes wrong in between is undone.
+    const Bytes before = trainer_.save();
+    auto done = train_round(start, base, workspace, aborted);
+    if (done) return done;
+    if (auto back = trainer_.load(before, base); !back) return fail(std::move(back).error());
+    if (aborted) return interrupted();
+    return done;
+  }
+
+  Result<RoundDone> train_round(const RoundStart& start, const model::Model& base,
+                                model::Workspace& workspace, const std::atomic<bool>& aborted) {
+    if (auto begun = trainer_.begin(start.restart, start.round, start.used_before,
+                                    tools_.base.mean_factors(), base);
+        !begun)
+      return fail(std::move(begun).error(), "client " + trainer_.name());
+    RoundTools round{.clock = tools_.clock,
+                     .observer = tools_.observer,
+                     .workspace = workspace,
+                     .stopped = [&aborted] { return aborted.load(); }};
+    auto result = trainer_.run_round(base,
+                                     {.round = start.round,
+                                      .rounds = start.rounds,
+                                      .base = start.base,
+                                      .restart = start.restart},
+                                     round);
+    if (!result) return fail(std::move(result).error());
+    auto encoded = protocol::encode(result->update, tools_.encoding);
+    const auto& stats = result->stats;
+    return RoundDone{.update = std::move(encoded.bytes),
+                     .state = trainer_.save(),
+                     .training = {.steps = static_cast<std::uint64_t>(stats.steps),
+                                  .tokens = stats.tokens,
+                                  .trained_tokens = stats.trained_tokens,
+                                  .first_loss = stats.first_loss,
+                                  .last_loss = stats.last_loss,
+                                  .seconds = stats.seconds,
+                                  .encoding_error = encoded.relative_error}};
+  }
+
+  LocalTrainer& trainer_;
+  TrainerTools tools_;
+  std::shared_ptr<std::atomic<bool>> aborted_ = std::make_shared<std::atomic<bool>>(false);
+};
+
+}  // namespace
+
+std::unique_ptr<RoundWorker> make_trainer_worker(LocalTrainer& trainer, TrainerTools tools) {
+  return std::make_unique<TrainerWorker>(trainer, tools);
+}
+
+}  // namespace strata::client
