@@ -25,6 +25,7 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
   static const std::map<std::string, std::set<std::string>> table{
       {"base", {}},
       {"sys", {"base"}},
+      {"certs", {"base", "sys"}},
       {"config", {"base"}},
       {"observe", {"base", "sys"}},
       {"wire", {"base"}},
@@ -35,7 +36,7 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
       {"adapter", {"base", "sys", "config", "tensor"}},
       {"model", {"base", "sys", "config", "tensor", "formats", "adapter"}},
       {"protocol", {"base", "adapter", "privacy", "wire"}},
-      {"transport", {"base", "sys", "config", "wire"}},
+      {"transport", {"base", "sys", "certs", "config", "wire"}},
       {"evaluation", {"base", "sys", "tensor", "text", "adapter", "model", "observe"}},
       {"export", {"base", "sys", "config", "tensor", "formats", "text", "adapter", "model"}},
       {"optimizer", {"base", "config", "tensor", "adapter"}},
@@ -48,10 +49,10 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
       {"coordinator",
        {"base", "sys", "config", "observe", "tensor", "privacy", "adapter", "model", "protocol",
         "transport", "evaluation", "export", "updates", "aggregator"}},
-      {"cli",
-       {"base",   "sys",       "config",   "observe", "wire",     "tensor",     "formats",
-        "text",   "privacy",   "adapter",  "model",   "protocol", "transport",  "evaluation",
-        "export", "optimizer", "schedule", "client",  "updates",  "aggregator", "coordinator"}},
+      {"cli", {"base",     "sys",       "certs",      "config",     "observe",   "wire",
+               "tensor",   "formats",   "text",       "privacy",    "adapter",   "model",
+               "protocol", "transport", "evaluation", "export",     "optimizer", "schedule",
+               "client",   "updates",   "aggregator", "coordinator"}},
   };
   return table;
 }
@@ -72,7 +73,13 @@ const std::vector<ThirdParty>& third_parties() {
       {"Eigen/", {"Eigen::"}, "Eigen3::Eigen", {"common/tensor/"}},
       {"omp.h", {"omp_"}, "OpenMP::OpenMP_CXX", {"common/tensor/"}},
       {"CLI/", {"CLI::"}, "CLI11::CLI11", {"cli/"}},
-      {"openssl/", {"EVP_", "SSL_", "BIO_"}, "OpenSSL::Crypto", {"common/base/hash"}},
+      {"openssl/",
+       {"EVP_", "SSL_", "BIO_", "X509_", "ERR_"},
+       "OpenSSL::Crypto",
+       {"common/base/hash", "common/certs/", "common/transport/tls"}},
+      {"openssl/ssl.h", {}, "OpenSSL::SSL", {"common/transport/tls"}},
+      {"boost/asio", {"asio::"}, "Boost::headers", {"common/transport/tls"}},
+      {"boost/system/", {}, "", {"common/transport/tls"}},
       {"pcre2.h", {"pcre2_"}, "PkgConfig::pcre2", {"common/text/"}},
       {"utf8proc.h", {"utf8proc_"}, "PkgConfig::utf8proc", {"common/text/"}},
       {"Random123/", {"r123::"}, "", {"common/sys/random"}},
@@ -81,8 +88,8 @@ const std::vector<ThirdParty>& third_parties() {
       {"nlohmann/",
        {"nlohmann::"},
        "nlohmann_json::nlohmann_json",
-       {"common/config/", "common/formats/", "common/observe/", "common/text/", "common/export/",
-        "common/model/families/", "cli/"}},
+       {"common/certs/", "common/config/", "common/formats/", "common/observe/", "common/text/",
+        "common/export/", "common/model/families/", "cli/"}},
   };
   return all;
 }
@@ -100,7 +107,7 @@ std::string_view first_name(std::string_view code, const std::vector<std::string
 
 // Headers of the operating system; everything else in angles with a dot or slash is third-party.
 constexpr std::string_view kPosix =
-    R"((unistd|fcntl|dirent|sched|spawn|signal|sys/(mman|resource|stat|wait|types))\.h)";
+    R"((unistd|fcntl|dirent|sched|spawn|signal|netinet/tcp|sys/(mman|resource|socket|stat|wait|types))\.h)";
 
 bool in_place(const ThirdParty& library, const std::string& path) {
   return std::any_of(library.places.begin(), library.places.end(),
