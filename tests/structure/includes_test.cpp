@@ -84,7 +84,7 @@ const std::vector<ThirdParty>& third_parties() {
       {"utf8proc.h", {"utf8proc_"}, "PkgConfig::utf8proc", {"common/text/"}},
       {"Random123/", {"r123::"}, "", {"common/sys/random"}},
       {"tl/", {}, "", {"common/base/result.h"}},
-      {"fmt/", {"fmt::"}, "fmt::fmt", {"cli/", "common/base/", "common/sys/"}},
+      {"fmt/", {"fmt::"}, "fmt::fmt", {"cli/", "common/base/", "common/sys/", "common/wire/", "common/transport/"}},
       {"nlohmann/",
        {"nlohmann::"},
        "nlohmann_json::nlohmann_json",
