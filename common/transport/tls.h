@@ -28,12 +28,12 @@ namespace strata::transport {
 
 /// Seconds, bytes and counts; a connection that breaks one ends with an error that names it.
 struct TlsLimits {
-  double connect_s = 10;         // to find the host and to be connected
-  double handshake_s = 10;       // from connected to known
-  double first_frame_s = 10;     // from known to the first whole frame, unless trusted before
-  double heartbeat_s = 15;       // silence of ours after which we say something
-  double dead_s = 45;            // silence of the peer's, or bytes it does not take
-  double close_s = 5;            // what close() gives to what is queued
+  double connect_s = 10;            // to find the host and to be connected
+  double handshake_s = 10;          // from connected to known
+  double first_frame_s = 10;        // from known to the first whole frame, unless trusted before
+  double heartbeat_s = 15;          // silence of ours after which we say something
+  double dead_s = 45;               // silence of the peer's, or bytes it does not take
+  double close_s = 5;               // what close() gives to what is queued
   double rate_bytes_per_s = 65536;  // at least, once a frame has begun ...
   double rate_window_s = 30;        // ... on the average of such a time
   std::size_t outbox_bytes_max = std::size_t{64} << 20;  // queued for a peer; more is too slow

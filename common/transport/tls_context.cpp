@@ -44,8 +44,7 @@ bool set_algorithms(SSL_CTX& out) {
          SSL_CTX_set_ciphersuites(&out,
                                   "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:"
                                   "TLS_AES_128_GCM_SHA256") == 1 &&
-         SSL_CTX_set1_sigalgs_list(
-             &out, "ed25519:ecdsa_secp256r1_sha256:rsa_pss_rsae_sha256") == 1;
+         SSL_CTX_set1_sigalgs_list(&out, "ed25519:ecdsa_secp256r1_sha256:rsa_pss_rsae_sha256") == 1;
 }
 
 // Every connection is verified whole: nothing is remembered from one to the next.
@@ -115,8 +114,8 @@ Result<void> TlsContext::set_up(certs::Node node) {
                           listens_ ? X509_PURPOSE_SSL_CLIENT : X509_PURPOSE_SSL_SERVER) == 1 &&
       (listens_ || SSL_CTX_set_alpn_protos(ssl_.get(), kAlpn.data(), kAlpn.size()) == 0);
   if (!ready)
-    return fail({.code = ErrorCode::kInternal,
-                 .what = "TLS cannot be set up: " + certs::drain_errors()});
+    return fail(
+        {.code = ErrorCode::kInternal, .what = "TLS cannot be set up: " + certs::drain_errors()});
   set_buffers(*ssl_);
   if (listens_) SSL_CTX_set_alpn_select_cb(ssl_.get(), choose_alpn, nullptr);
   // Our leaf alone is sent: the other side has the authority's certificate.
@@ -139,8 +138,8 @@ SslPtr TlsContext::connection(int socket, const std::string& host, PeerCheck& ch
 }
 
 int TlsContext::on_verify(int sound, X509_STORE_CTX* store) {
-  auto* ssl = static_cast<SSL*>(
-      X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+  auto* ssl =
+      static_cast<SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
   PeerCheck& check = *static_cast<PeerCheck*>(SSL_get_app_data(ssl));
   if (sound == 1) return check.context->judge_certificate(*store, check);
   const int code = X509_STORE_CTX_get_error(store);
@@ -148,7 +147,7 @@ int TlsContext::on_verify(int sound, X509_STORE_CTX* store) {
   if (!check.refused)
     check.refused = certs::verify_error(code, subject, check.where, wall_seconds(*check.clock));
   // So that the peer is told `certificate_unknown`: nothing is wrong with its own.
-  if (is_about_crl(code)) X509_STORE_CTX_set_error(store, X509_V_ERR_UNABLE_TO_GET_CRL);
+  if (is_about_crl(code)) X509_STORE_CTX_set_error(store, X509_V_ERR_CRL_PATH_VALIDATION_ERROR);
   return 0;
 }
 
@@ -165,13 +164,13 @@ int TlsContext::judge_certificate(X509_STORE_CTX& store, PeerCheck& check) const
   }
   const bool coordinator = peer->role == Role::kCoordinator;
   if (coordinator == listens_ || peer->federation != own_.federation) {
-    check.refused = auth(check.where,
-                         "the certificate (" + certs::described(leaf) + ") is of role " +
-                             std::string(name(peer->role)) + " in federation \"" +
-                             peer->federation + "\"",
-                         std::string(listens_ ? "clients and admins of \"" : "a coordinator of \"") +
-                             own_.federation + (listens_ ? "\" are let in" : "\" is called"),
-                         "");
+    check.refused =
+        auth(check.where,
+             "the certificate (" + certs::described(leaf) + ") is of role " +
+                 std::string(name(peer->role)) + " in federation \"" + peer->federation + "\"",
+             std::string(listens_ ? "clients and admins of \"" : "a coordinator of \"") +
+                 own_.federation + (listens_ ? "\" are let in" : "\" is called"),
+             "");
     X509_STORE_CTX_set_error(&store, X509_V_ERR_INVALID_PURPOSE);
     return 0;
   }

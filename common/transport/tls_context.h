@@ -26,9 +26,9 @@ class TlsContext;
 struct PeerCheck {
   std::shared_ptr<const TlsContext> context;
   const sys::Clock* clock = nullptr;
-  std::string where;                      // the peer's address, for messages
-  std::optional<certs::Identity> peer;    // when it is sound
-  std::optional<Error> refused;           // when it is not
+  std::string where;                    // the peer's address, for messages
+  std::optional<certs::Identity> peer;  // when it is sound
+  std::optional<Error> refused;         // when it is not
 };
 
 class TlsContext {

@@ -1,7 +1,8 @@
 #pragma once
 // What a listener and a dialer have in common: the thread of the sockets, the sessions in it, and
-// the beat that checks their limits. For the files tls_*.cpp only. Threads: made, used and destroyed
-// in the executor's; what is posted to door() runs in the sockets' and may use what says so.
+// the beat that checks their limits. For the files tls_*.cpp only. Threads: made, used and
+// destroyed in the executor's; what is posted to door() runs in the sockets' and may use what says
+// so.
 #include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <memory>

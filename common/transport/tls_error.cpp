@@ -78,9 +78,9 @@ Error alert_error(TlsStage stage, int alert, const std::string& where) {
                 "see the coordinator's log");
   if (stage == TlsStage::kAccepting) {
     const Words words = words_of(alert);
-    return auth(where, "the client refused our certificate: " + words.what + " (" +
-                           alert_name(alert) + ")",
-                "", words.remedy);
+    return auth(
+        where, "the client refused our certificate: " + words.what + " (" + alert_name(alert) + ")",
+        "", words.remedy);
   }
   return {.code = ErrorCode::kPeer,
           .what = "the other side ended the connection: " + alert_name(alert),
@@ -88,8 +88,7 @@ Error alert_error(TlsStage stage, int alert, const std::string& where) {
 }
 
 Error gone(TlsStage stage, int number, const std::string& where) {
-  const std::string why =
-      number == 0 ? "" : ": " + std::generic_category().message(number);
+  const std::string why = number == 0 ? "" : ": " + std::generic_category().message(number);
   if (stage == TlsStage::kOpen) {
     return {.code = ErrorCode::kPeer,
             .what = "stream truncated" + why,

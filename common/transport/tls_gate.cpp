@@ -18,8 +18,8 @@ AddressGate::Address& AddressGate::at(const std::string& address, double now) {
   if (fresh) {
     out.tokens = limits_.connects_burst;
   } else {
-    out.tokens = std::min(limits_.connects_burst,
-                          out.tokens + (now - out.counted) * limits_.connects_per_s);
+    out.tokens =
+        std::min(limits_.connects_burst, out.tokens + (now - out.counted) * limits_.connects_per_s);
   }
   out.counted = now;
   return out;

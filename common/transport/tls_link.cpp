@@ -37,18 +37,17 @@ class TlsConnection final : public Connection {
 }  // namespace
 
 void TlsLink::opened(std::shared_ptr<TlsSession> session, Peer peer) {
-  executor_.post([self = shared_from_this(), session = std::move(session),
-                  peer = std::move(peer)]() mutable {
-    if (!self->hearing_->alive || self->handler_ == nullptr) return;
-    const auto connection =
-        std::make_shared<TlsConnection>(self, std::move(session), std::move(peer));
-    self->connection_ = connection;
-    self->handler_->on_open(connection);
-  });
+  executor_.post(
+      [self = shared_from_this(), session = std::move(session), peer = std::move(peer)]() mutable {
+        if (!self->hearing_->alive || self->handler_ == nullptr) return;
+        const auto connection =
+            std::make_shared<TlsConnection>(self, std::move(session), std::move(peer));
+        self->connection_ = connection;
+        self->handler_->on_open(connection);
+      });
 }
 
-void TlsLink::received(std::shared_ptr<TlsSession> session, wire::Frame frame,
-                       std::size_t bytes) {
+void TlsLink::received(std::shared_ptr<TlsSession> session, wire::Frame frame, std::size_t bytes) {
   // std::function wants copyable tasks.
   auto held = std::make_shared<wire::Frame>(std::move(frame));
   executor_.post([self = shared_from_this(), session = std::move(session), held, bytes] {

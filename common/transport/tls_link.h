@@ -1,6 +1,6 @@
 #pragma once
-// The executor's side of a TLS connection: what handlers are told, and the Connection they hold. For
-// the files tls_*.cpp only.
+// The executor's side of a TLS connection: what handlers are told, and the Connection they hold.
+// For the files tls_*.cpp only.
 #include <functional>
 #include <memory>
 

@@ -36,7 +36,8 @@ std::string counted_as(const boost::asio::ip::address& address) {
 // Loopback and the networks that are not routed: where demo keys may be used.
 bool is_near(const boost::asio::ip::address& address) {
   if (address.is_loopback()) return true;
-  if (address.is_v6()) return address.to_v6().is_link_local() || address.to_v6().to_bytes()[0] == 0xfd;
+  if (address.is_v6())
+    return address.to_v6().is_link_local() || address.to_v6().to_bytes()[0] == 0xfd;
   const auto bytes = address.to_v4().to_bytes();
   return bytes[0] == 10 || (bytes[0] == 172 && (bytes[1] & 0xf0u) == 16) ||
          (bytes[0] == 192 && bytes[1] == 168);
@@ -81,10 +82,10 @@ class ListenerImpl final : public TlsListener {
   void take(Handler& handler, tcp::socket socket, const tcp::endpoint& from);
   void tell(Error error) {
     if (options_.refused)
-      executor_.post([alive = std::weak_ptr<bool>(alive_), tell = options_.refused,
-                      error = std::move(error)] {
-        if (!alive.expired()) tell(error);
-      });
+      executor_.post(
+          [alive = std::weak_ptr<bool>(alive_), tell = options_.refused, error = std::move(error)] {
+            if (!alive.expired()) tell(error);
+          });
   }
   void poll_files();
   [[nodiscard]] Sha256 hash_of_files() const;
@@ -129,23 +130,23 @@ Result<void> ListenerImpl::listen(Handler& handler) {
 
 void ListenerImpl::accept_next(Handler& handler) {
   if (!acceptor_.is_open()) return;
-  acceptor_.async_accept([this, &handler](const boost::system::error_code& error,
-                                          tcp::socket socket) {
-    if (!acceptor_.is_open()) return;
-    if (error) {
-      // Out of descriptors, most likely: those that wait keep until some are free.
-      rest_.expires_after(std::chrono::milliseconds(static_cast<int>(
-          kOutOfDescriptorsSeconds * 1000)));
-      rest_.async_wait([this, &handler](const boost::system::error_code& stopped) {
-        if (!stopped) accept_next(handler);
+  acceptor_.async_accept(
+      [this, &handler](const boost::system::error_code& error, tcp::socket socket) {
+        if (!acceptor_.is_open()) return;
+        if (error) {
+          // Out of descriptors, most likely: those that wait keep until some are free.
+          rest_.expires_after(
+              std::chrono::milliseconds(static_cast<int>(kOutOfDescriptorsSeconds * 1000)));
+          rest_.async_wait([this, &handler](const boost::system::error_code& stopped) {
+            if (!stopped) accept_next(handler);
+          });
+          return;
+        }
+        boost::system::error_code gone;
+        const tcp::endpoint from = socket.remote_endpoint(gone);
+        if (!gone) take(handler, std::move(socket), from);
+        accept_next(handler);
       });
-      return;
-    }
-    boost::system::error_code gone;
-    const tcp::endpoint from = socket.remote_endpoint(gone);
-    if (!gone) take(handler, std::move(socket), from);
-    accept_next(handler);
-  });
 }
 
 void ListenerImpl::take(Handler& handler, tcp::socket socket, const tcp::endpoint& from) {

@@ -72,19 +72,19 @@ void TlsSession::dial() {
 
 void TlsSession::connect(const tcp::resolver::results_type& found) {
   socket_.emplace(setup_.io->context());
-  asio::async_connect(*socket_, found,
-                      [self = shared_from_this()](const boost::system::error_code& error,
-                                                  const tcp::endpoint& endpoint) {
-                        if (self->stage_ != Stage::kConnecting) return;
-                        if (error) {
-                          self->end(peer_error(
-                              self->address_, "cannot be reached: " + error.message(),
-                              "is the coordinator running, and does a firewall stand between"));
-                          return;
-                        }
-                        self->address_ = address_text(endpoint);
-                        self->secure();
-                      });
+  asio::async_connect(
+      *socket_, found,
+      [self = shared_from_this()](const boost::system::error_code& error,
+                                  const tcp::endpoint& endpoint) {
+        if (self->stage_ != Stage::kConnecting) return;
+        if (error) {
+          self->end(peer_error(self->address_, "cannot be reached: " + error.message(),
+                               "is the coordinator running, and does a firewall stand between"));
+          return;
+        }
+        self->address_ = address_text(endpoint);
+        self->secure();
+      });
 }
 
 void TlsSession::secure() {
@@ -156,7 +156,8 @@ void TlsSession::shake() {
   if (why == SSL_ERROR_WANT_READ) return wait_read();
   if (why == SSL_ERROR_WANT_WRITE) return wait_write();
   const auto stage = setup_.dials ? TlsStage::kDialing : TlsStage::kAccepting;
-  Error error = tls_error(stage, why, why == SSL_ERROR_SYSCALL && result < 0 ? number : 0, address_);
+  Error error =
+      tls_error(stage, why, why == SSL_ERROR_SYSCALL && result < 0 ? number : 0, address_);
   if (check_.refused) error = *check_.refused;
   end(std::move(error));
 }
@@ -169,7 +170,6 @@ void TlsSession::shaken() {
     // A coordinator has proved its role; and what it sends after its first frame may arrive before
     // anybody here could call trust().
     trusted_ = true;
-    reader_.trust();
     stage_ = Stage::kGreeting;
   } else {
     open();
@@ -198,8 +198,8 @@ void TlsSession::tick(double now) {
       break;
     case Stage::kHandshake:
       if (age > limits.handshake_s)
-        end(peer_error(address_, fmt::format("has not said who it is within {:g} s",
-                                             limits.handshake_s)),
+        end(peer_error(address_,
+                       fmt::format("has not said who it is within {:g} s", limits.handshake_s)),
             true);
       break;
     case Stage::kGreeting:
@@ -225,8 +225,8 @@ void TlsSession::tick(double now) {
 void TlsSession::check_open(double now) {
   const TlsLimits& limits = setup_.limits;
   if (!trusted_ && !heard_frame_ && now - since_ > limits.first_frame_s) {
-    return end(peer_error(address_, fmt::format("has sent no whole frame within {:g} s",
-                                                limits.first_frame_s)));
+    return end(peer_error(
+        address_, fmt::format("has sent no whole frame within {:g} s", limits.first_frame_s)));
   }
   if (outbox_.empty()) took_ = now;
   if (now - took_ > limits.dead_s) {
@@ -240,11 +240,11 @@ void TlsSession::check_open(double now) {
   if (!paused_ && reader_.inside_frame() && now - rate_since_ >= limits.rate_window_s) {
     const double rate = static_cast<double>(rate_bytes_) / (now - rate_since_);
     if (rate < limits.rate_bytes_per_s) {
-      return end(peer_error(address_, fmt::format("sends a frame at {:.0f} bytes a second; {:.0f} "
-                                                  "are needed on the average of {:g} s",
-                                                  rate, limits.rate_bytes_per_s,
-                                                  limits.rate_window_s)),
-                 true);
+      return end(
+          peer_error(address_, fmt::format("sends a frame at {:.0f} bytes a second; {:.0f} "
+                                           "are needed on the average of {:g} s",
+                                           rate, limits.rate_bytes_per_s, limits.rate_window_s)),
+          true);
     }
     restart_rate();
   }

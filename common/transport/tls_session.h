@@ -109,7 +109,7 @@ class TlsSession : public std::enable_shared_from_this<TlsSession> {
 
   // What comes.
   wire::FrameReader reader_;
-  bool trusted_ = false;
+  std::atomic<bool> trusted_{false};
   bool heard_frame_ = false;  // of a handler's type
   bool paused_ = false;       // too much is not handled yet
   double heard_ = 0;

@@ -40,12 +40,8 @@ void TlsSession::send(wire::Frame frame) {
   });
 }
 
-void TlsSession::trust() {
-  door_->post([self = shared_from_this()] {
-    self->trusted_ = true;
-    self->reader_.trust();
-  });
-}
+// A flag and no message: what the peer sends once it has seen what we do next must find it set.
+void TlsSession::trust() { trusted_ = true; }
 
 void TlsSession::close() {
   if (over_) return;
@@ -135,8 +131,8 @@ std::size_t TlsSession::write_once() {
   } else if (stage_ == Stage::kFlushing) {
     finish();
   } else {
-    const Error error = tls_error(TlsStage::kOpen, why, why == SSL_ERROR_SYSCALL ? number : 0,
-                                  address_);
+    const Error error =
+        tls_error(TlsStage::kOpen, why, why == SSL_ERROR_SYSCALL ? number : 0, address_);
     // What the peer said before it went is a better reason.
     read_some();
     if (stage_ == Stage::kOpen) end(error, true);
@@ -189,6 +185,7 @@ bool TlsSession::take_in(ByteSpan bytes) {
   while (!bytes.empty()) {
     const bool begins = !reader_.inside_frame();
     if (begins) restart_rate();
+    if (trusted_) reader_.trust();
     auto frame = reader_.take(bytes);
     if (!frame) {
       Error error = std::move(frame).error();
@@ -206,9 +203,8 @@ void TlsSession::take_frame(wire::Frame frame) {
   const std::uint16_t type = frame.header.type;
   if (type == kPing || type == kPong) {
     if (!frame.payload.empty()) {
-      return end({.code = ErrorCode::kProtocol,
-                  .what = "a heartbeat has a payload",
-                  .where = address_});
+      return end(
+          {.code = ErrorCode::kProtocol, .what = "a heartbeat has a payload", .where = address_});
     }
     if (stage_ == Stage::kGreeting) open();
     if (type == kPing) say(kPong);

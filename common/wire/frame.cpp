@@ -1,7 +1,8 @@
 #include "wire/frame.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/crc32c.h"
 

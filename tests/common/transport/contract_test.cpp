@@ -181,7 +181,9 @@ TEST_P(Transport, AnswersFromWithinTheHandler) {
     connection.trust();
     connection.send(frame_of(3, 0x111));
   };
-  site_.heard = [](Connection& connection, wire::Frame frame) { connection.send(std::move(frame)); };
+  site_.heard = [](Connection& connection, wire::Frame frame) {
+    connection.send(std::move(frame));
+  };
   hub_.heard = [this](Connection& connection, wire::Frame frame) {
     hub_.frames.push_back(frame);
     if (hub_.frames.size() < 50) connection.send(std::move(frame));
@@ -233,12 +235,16 @@ TEST_P(Transport, SlowHandlersLoseNothing) {
   for (std::size_t i = 0; i < kFrames; ++i) EXPECT_EQ(hub_.frames[i].header.round, i);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Members, Transport,
-    testing::Values(Member{"in_process",
-                           []() -> std::unique_ptr<World> { return std::make_unique<OneProcess>(); }},
-                    Member{"tls", []() -> std::unique_ptr<World> { return std::make_unique<Tls>(); }}),
-    [](const auto& member) { return std::string(member.param.name); });
+INSTANTIATE_TEST_SUITE_P(Members, Transport,
+                         testing::Values(Member{"in_process",
+                                                []() -> std::unique_ptr<World> {
+                                                  return std::make_unique<OneProcess>();
+                                                }},
+                                         Member{"tls",
+                                                []() -> std::unique_ptr<World> {
+                                                  return std::make_unique<Tls>();
+                                                }}),
+                         [](const auto& member) { return std::string(member.param.name); });
 
 }  // namespace
 }  // namespace strata::transport

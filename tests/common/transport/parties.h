@@ -102,7 +102,8 @@ class Notes final : public Handler {
   std::function<void(Connection&, wire::Frame)> heard;
 };
 
-inline wire::Frame frame_of(std::size_t bytes, std::uint16_t type = 0x100, std::uint64_t round = 0) {
+inline wire::Frame frame_of(std::size_t bytes, std::uint16_t type = 0x100,
+                            std::uint64_t round = 0) {
   wire::Frame out;
   out.header.type = type;
   out.header.round = round;
@@ -129,10 +130,11 @@ class ShiftedClock final : public sys::Clock {
 /// An authority in a scratch folder, and parties with its certificates.
 class Federation {
  public:
-  explicit Federation(const std::string& name = "test", std::int64_t now = ShiftedClock().now())
+  explicit Federation(const std::string& name = "test", std::int64_t now = ShiftedClock(-300).now())
       : name_(name),
-        authority_(value(certs::Authority::init(*disk_, root_.path() / "ca",
-                                                {.federation = name}, now))) {}
+        authority_(
+            value(certs::Authority::init(*disk_, root_.path() / "ca", {.federation = name}, now))) {
+  }
 
   /// A party's folder, its certificate made at `now` for `days`.
   std::filesystem::path join(const std::string& id, certs::Role role,
@@ -143,11 +145,11 @@ class Federation {
     const auto asked = value(certs::request(
         *disk_, folder, {.federation = name_, .role = role, .id = id, .hosts = std::move(hosts)},
         certs::KeyType::kEd25519, false));
-    const auto approved = value(authority_.approve(
-        asked.path, {.expect_id = id, .expect_role = role, .days = days}, now));
+    const auto approved = value(
+        authority_.approve(asked.path, {.expect_id = id, .expect_role = role, .days = days}, now));
     support::write_file(folder / "received", approved.pem);
-    (void)value(certs::install(*disk_, folder / "received", folder,
-                               hex(authority_.fingerprint()), now));
+    (void)value(
+        certs::install(*disk_, folder / "received", folder, hex(authority_.fingerprint()), now));
     return folder;
   }
   std::filesystem::path coordinator() {
