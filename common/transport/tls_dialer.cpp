@@ -7,8 +7,7 @@ class DialerImpl final : public Dialer {
  public:
   DialerImpl(sys::Executor& executor, const sys::Clock& clock, const sys::Disk& disk,
              TlsOptions options, HostAndPort to)
-      : executor_(executor),
-        clock_(clock),
+      : clock_(clock),
         disk_(disk),
         options_(std::move(options)),
         to_(std::move(to)),
@@ -33,7 +32,6 @@ class DialerImpl final : public Dialer {
   }
 
  private:
-  sys::Executor& executor_;
   const sys::Clock& clock_;
   const sys::Disk& disk_;
   TlsOptions options_;
@@ -49,7 +47,11 @@ Result<std::unique_ptr<Dialer>> make_tls_dialer(sys::Executor& executor, const s
   if (!to) return fail(std::move(to).error());
   auto context = TlsContext::load(disk, clock, options, certs::Role::kClient);
   if (!context) return fail(std::move(context).error());
-  return std::make_unique<DialerImpl>(executor, clock, disk, std::move(options), *std::move(to));
+  try {
+    return std::make_unique<DialerImpl>(executor, clock, disk, std::move(options), *std::move(to));
+  } catch (const std::runtime_error& problem) {
+    return fail(no_thread(problem));
+  }
 }
 
 }  // namespace strata::transport

@@ -41,6 +41,12 @@ Result<HostAndPort> parse_address(const std::string& address) {
                .rule = "an address is HOST:PORT, or [IPv6]:PORT"});
 }
 
+Error no_thread(const std::runtime_error& problem) {
+  return {.code = ErrorCode::kIo,
+          .what = std::string("the network cannot be used: ") + problem.what(),
+          .remedy = "raise the limits of open files and processes"};
+}
+
 TlsEndpoint::TlsEndpoint(sys::Executor& executor, const sys::Clock& clock, TlsLimits limits)
     : executor_(executor),
       clock_(clock),

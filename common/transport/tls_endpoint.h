@@ -6,6 +6,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,12 @@ struct HostAndPort {
 /// "host:7700", "[::1]:7700"; kConfig for anything else.
 [[nodiscard]] Result<HostAndPort> parse_address(const std::string& address);
 
+/// The system's refusal of a thread or a descriptor, which making an endpoint throws.
+[[nodiscard]] Error no_thread(const std::runtime_error& problem);
+
 class TlsEndpoint {
  public:
+  /// Throws std::runtime_error when the system is out of threads or descriptors.
   TlsEndpoint(sys::Executor& executor, const sys::Clock& clock, TlsLimits limits);
   ~TlsEndpoint();
   TlsEndpoint(const TlsEndpoint&) = delete;

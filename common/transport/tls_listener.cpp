@@ -217,8 +217,12 @@ Result<std::unique_ptr<TlsListener>> make_tls_listener(sys::Executor& executor,
   if (!address) return fail(std::move(address).error());
   auto context = TlsContext::load(disk, clock, options, certs::Role::kCoordinator);
   if (!context) return fail(std::move(context).error());
-  return std::make_unique<ListenerImpl>(executor, clock, disk, std::move(options),
-                                        *std::move(context));
+  try {
+    return std::make_unique<ListenerImpl>(executor, clock, disk, std::move(options),
+                                          *std::move(context));
+  } catch (const std::runtime_error& problem) {
+    return fail(no_thread(problem));
+  }
 }
 
 }  // namespace strata::transport

@@ -53,7 +53,8 @@ void TlsSession::accepted(tcp::socket socket, std::string address) {
 }
 
 void TlsSession::dial() {
-  address_ = setup_.host + ":" + setup_.port;
+  const bool six = setup_.host.find(':') != std::string::npos;
+  address_ = (six ? "[" + setup_.host + "]" : setup_.host) + ":" + setup_.port;
   resolver_ = std::make_unique<tcp::resolver>(setup_.io->context());
   auto found = [self = shared_from_this()](const boost::system::error_code& error,
                                            const tcp::resolver::results_type& addresses) {

@@ -131,11 +131,14 @@ std::size_t TlsSession::write_once() {
   } else if (stage_ == Stage::kFlushing) {
     finish();
   } else {
-    const Error error =
-        tls_error(TlsStage::kOpen, why, why == SSL_ERROR_SYSCALL ? number : 0, address_);
-    // What the peer said before it went is a better reason.
-    read_some();
-    if (stage_ == Stage::kOpen) end(error, true);
+    // What the peer said before it went is a better reason. Later, for this may be in the middle of
+    // taking in what was read.
+    door_->post(
+        [self = shared_from_this(),
+         error = tls_error(TlsStage::kOpen, why, why == SSL_ERROR_SYSCALL ? number : 0, address_)] {
+          self->read_some();
+          if (self->stage_ == Stage::kOpen) self->end(error, true);
+        });
   }
   return 0;
 }
