@@ -16,5 +16,13 @@ Verb bench_gemm_verb();
 Verb tokenize_verb();
 Verb data_preview_verb();
 Verb schema_verb();
+Verb certs_init_verb();
+Verb certs_request_verb();
+Verb certs_approve_verb();
+Verb certs_install_verb();
+Verb certs_revoke_verb();
+Verb certs_list_verb();
+Verb certs_verify_verb();
+Verb certs_demo_verb();
 
 }  // namespace strata::cli

@@ -96,7 +96,8 @@ class HubDialer final : public Dialer {
       : executor_(executor), listening_(listening), hub_(std::move(hub)), id_(std::move(id)) {}
 
   void dial(Handler& handler, std::function<void(const Error&)> failed) override {
-    executor_.post([this, &handler, failed = std::move(failed)] {
+    executor_.post([this, alive = std::weak_ptr(alive_), &handler, failed = std::move(failed)] {
+      if (alive.expired()) return;  // the dialer is gone, and its news with it
       if (listening_ == nullptr) {
         failed({.code = ErrorCode::kPeer, .what = "nobody listens in this process"});
         return;
@@ -116,6 +117,7 @@ class HubDialer final : public Dialer {
   Handler*& listening_;
   std::shared_ptr<void> hub_;
   std::string id_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 // Threads: every call to a transport, and every call of its to a handler, happens in the thread of
 // the executor it was made with.
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -15,6 +16,10 @@
 #include "wire/frame.h"
 
 namespace strata::transport {
+
+/// Frame types that transports may use among themselves; handlers neither send nor see them.
+inline constexpr std::uint16_t kPing = 1;
+inline constexpr std::uint16_t kPong = 2;
 
 /// Who is at the other end.
 struct Peer {

@@ -26,10 +26,10 @@ std::size_t fill(std::span<std::byte> into, std::size_t at, ByteSpan& bytes) {
 
 }  // namespace
 
-Bytes encode(const Frame& frame) {
+FrameEnds encode_ends(const Frame& frame) {
   const Header& h = frame.header;
   ByteWriter out;
-  out.reserve(kHeaderBytes + frame.payload.size() + kTrailerBytes);
+  out.reserve(kHeaderBytes);
   out.number(kMagic);
   out.number(kFrameVersion);
   out.number(h.type);
@@ -39,15 +39,23 @@ Bytes encode(const Frame& frame) {
   out.number(h.round);
   out.number(h.sequence);
   Bytes bytes = std::move(out).take();
-  const std::uint32_t head = crc32c(bytes);
+  const std::uint32_t sum = crc32c(bytes);
+  FrameEnds ends;
+  std::memcpy(ends.head.data(), bytes.data(), kHeaderBytes - sizeof sum);
+  std::memcpy(ends.head.data() + kHeaderBytes - sizeof sum, &sum, sizeof sum);
   const std::uint32_t tail = crc32c(frame.payload);
-  const auto append = [&bytes](ByteSpan piece) {
-    bytes.insert(bytes.end(), piece.begin(), piece.end());
-  };
-  append(std::as_bytes(std::span(&head, 1)));
-  append(frame.payload);
-  append(std::as_bytes(std::span(&tail, 1)));
-  return bytes;
+  std::memcpy(ends.tail.data(), &tail, sizeof tail);
+  return ends;
+}
+
+Bytes encode(const Frame& frame) {
+  const FrameEnds ends = encode_ends(frame);
+  ByteWriter out;
+  out.reserve(kHeaderBytes + frame.payload.size() + kTrailerBytes);
+  out.raw(ends.head);
+  out.raw(frame.payload);
+  out.raw(ends.tail);
+  return std::move(out).take();
 }
 
 Result<Header> decode_header(ByteSpan bytes) {

@@ -46,6 +46,14 @@ struct Frame {
 /// The whole frame.
 [[nodiscard]] Bytes encode(const Frame& frame);
 
+/// What encode() puts before and after the payload: for those who send a large one without copying
+/// it.
+struct FrameEnds {
+  std::array<std::byte, kHeaderBytes> head{};
+  std::array<std::byte, kTrailerBytes> tail{};
+};
+[[nodiscard]] FrameEnds encode_ends(const Frame& frame);
+
 /// A header from its kHeaderBytes bytes. kProtocol naming what is wrong: magic, version, checksum,
 /// flags that nobody defined.
 [[nodiscard]] Result<Header> decode_header(ByteSpan bytes);

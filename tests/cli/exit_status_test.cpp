@@ -100,6 +100,18 @@ const std::map<ErrorCode, std::function<Finished(Federation&)>>& cases() {
          make_a_weight_huge(f);
          return strata({"export", "--model", f.model(), "--dtype", "f16", "-o", f.out()});
        }},
+      {ErrorCode::kAuth,
+       [](Federation& f) {
+         (void)strata({"certs", "demo", "--clients", "1", "-o", f.out()});
+         fs::permissions(f.out() / "client-1" / "identity.key", fs::perms(0644));
+         return strata({"certs", "verify", f.out() / "client-1"});
+       }},
+      {ErrorCode::kDamaged,
+       [](Federation& f) {
+         (void)strata({"certs", "demo", "--clients", "1", "-o", f.out()});
+         write_file(f.out() / "ca" / "issued.json", "{}");
+         return strata({"certs", "list", "--ca", f.out() / "ca"});
+       }},
       {ErrorCode::kInterrupted,
        [](Federation& f) {
          f.job["aggregation"]["rounds"] = 1000000;
