@@ -17,7 +17,8 @@ struct ClientRecords {
   std::string source;
 };
 
-Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const Job& job);
+Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const Job& job,
+                                                  const Parts& parts);
 
 // Already tokenised records need no tokenizer; anything else does.
 Result<text::Examples> token_examples(std::span<const text::Record> records, std::size_t max_length,
@@ -93,20 +94,24 @@ Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir,
 
 namespace {
 
-Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const Job& job) {
+Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const Job& job,
+                                                  const Parts& parts) {
   std::vector<ClientRecords> out(job.clients.size());
+  bool shares_wanted = false;
   std::vector<std::size_t> sharing;  // clients that take a share of data.path
   for (std::size_t i = 0; i < job.clients.size(); ++i) {
     const auto& client = job.clients[i];
     if (client.data.empty()) {
       sharing.push_back(i);
+      shares_wanted = shares_wanted || parts.holds(client.name);
       continue;
     }
+    if (!parts.holds(client.name)) continue;
     auto file = text::read_records(disk, client.data, job.data.fields);
     if (!file) return fail(std::move(file).error(), "client " + client.name);
     out[i] = {std::move(file->records), client.data};
   }
-  if (sharing.empty()) return out;
+  if (!shares_wanted) return out;
   auto file = text::read_records(disk, job.data.path, job.data.fields);
   if (!file) return fail(std::move(file).error());
   std::vector<std::string> names;
@@ -191,24 +196,30 @@ Result<void> check_exact_match(const TextSide& text, std::span<const text::Recor
 }
 
 // What a client's updates will look like.
-coordinator::PlannedUpdate planned(const client::LocalTrainer& trainer, const model::Model& base) {
-  coordinator::PlannedUpdate out{.client = trainer.name(), .ranks = {}};
-  out.ranks = trainer.ranks();
-  if (!out.ranks.empty()) return out;
-  for (const auto& parameter : base.parameters())  // full training
-    out.ranks.emplace(parameter.name(), 0);
+Result<coordinator::PlannedUpdate> planned(const std::string& client,
+                                           const adapter::AdapterConfig& config,
+                                           const model::Model& base) {
+  coordinator::PlannedUpdate out{.client = client, .ranks = {}};
+  if (config.method == "full") {
+    for (const auto& parameter : base.parameters()) out.ranks.emplace(parameter.name(), 0);
+    return out;
+  }
+  const auto linears = client::linear_shapes(base);
+  const auto set = adapter::AdapterSet::make(config, linears, sys::Stream(0));
+  if (!set) return fail(set.error(), "client " + client);
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    if (const auto* own = set->at(i)) out.ranks.emplace(linears[i].module + ".weight", own->rank());
+  }
   return out;
 }
 
 }  // namespace
 
-Result<Federation> assemble(sys::Disk& disk, const Job& job, int threads) {
-  auto model = model::Model::load(disk, job.model.path, compute_type(job.model.dtype));
-  if (!model) return fail(std::move(model).error(), "loading the base model");
-  return assemble(disk, job, std::move(*model), threads);
+bool Parts::holds(const std::string& client) const {
+  return every_client || std::find(clients.begin(), clients.end(), client) != clients.end();
 }
 
-Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, int threads) {
+Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, const Parts& parts) {
   auto text = load_text(disk, job.model.path, job.data, base.config().vocab);
   if (!text) return fail(std::move(text).error());
   std::map<std::string, adapter::Factors> initial, initial_scaled;
@@ -220,7 +231,7 @@ Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, 
     initial_scaled = scaled_factors(*peft);
     start = std::move(*peft);
   }
-  auto records = client_records(disk, job);
+  auto records = client_records(disk, job, parts);
   if (!records) return fail(std::move(records).error());
 
   std::vector<std::size_t> order(job.clients.size());
@@ -236,6 +247,11 @@ Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, 
   std::vector<coordinator::PlannedUpdate> updates;
   for (const std::size_t i : order) {
     const auto& client = job.clients[i];
+    const auto config = start ? shaped_by(client.adapter, *start) : client.adapter;
+    auto update = planned(client.name, config, base);
+    if (!update) return fail(std::move(update).error());
+    updates.push_back(std::move(*update));
+    if (!parts.holds(client.name)) continue;
     ClientRecords& own = (*records)[i];
     const auto draws = root.at({.client = sys::name_hash(client.name), .purpose = "hold_out"});
     if (auto kept = keep_back(own, job.data.held_out_fraction, draws, held_out_records); !kept) {
@@ -244,26 +260,26 @@ Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, 
     auto examples = text->examples(own.records, "client " + client.name, own.source);
     if (!examples) return fail(std::move(examples).error());
     data.push_back({client.name, own.source, examples->report});
-    auto trainer = client::LocalTrainer::make(
-        {.name = client.name,
-         .adapter = start ? shaped_by(client.adapter, *start) : client.adapter,
-         .initial = initial,
-         .examples = std::move(examples->examples),
-         .weight = client.weight},
-        job.training, base, static_cast<std::uint32_t>(job.aggregation.rounds));
+    auto trainer = client::LocalTrainer::make({.name = client.name,
+                                               .adapter = config,
+                                               .initial = initial,
+                                               .examples = std::move(examples->examples),
+                                               .weight = client.weight},
+                                              job.training, base,
+                                              static_cast<std::uint32_t>(job.aggregation.rounds));
     if (!trainer) return fail(std::move(trainer).error());
-    updates.push_back(planned(*trainer, base));
     trainers.push_back(std::move(*trainer));
   }
 
-  if (!job.evaluation.data.empty()) {
+  if (!parts.coordinator) held_out_records.clear();  // each client's own; nobody else's to see
+  if (parts.coordinator && !job.evaluation.data.empty()) {
     auto file = text::read_records(disk, job.evaluation.data, job.data.fields);
     if (!file) return fail(std::move(file).error(), "reading evaluation.data");
     for (auto& record : file->records) held_out_records.push_back(std::move(record));
   }
   const auto limit = static_cast<std::size_t>(job.evaluation.max_records);
   if (limit > 0 && held_out_records.size() > limit) held_out_records.resize(limit);
-  if (job.evaluation.exact_match) {
+  if (parts.coordinator && job.evaluation.exact_match) {
     if (auto able = check_exact_match(*text, held_out_records); !able)
       return fail(std::move(able).error());
   }
@@ -273,17 +289,44 @@ Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, 
     if (!examples) return fail(std::move(examples).error());
     held_out = std::move(examples->examples);
   }
-  auto coordinator = coordinator::Coordinator::make(job.aggregation, std::move(base), threads);
+  return Site{.text = std::move(*text),
+              .base = std::move(base),
+              .trainers = std::move(trainers),
+              .data = std::move(data),
+              .planned = std::move(updates),
+              .held_out = std::move(held_out),
+              .held_out_records = std::move(held_out_records),
+              .initial = std::move(initial_scaled)};
+}
+
+Result<Site> assemble_site(sys::Disk& disk, const Job& job, const Parts& parts) {
+  auto model = model::Model::load(disk, job.model.path, compute_type(job.model.dtype));
+  if (!model) return fail(std::move(model).error(), "loading the base model");
+  return assemble_site(disk, job, std::move(*model), parts);
+}
+
+Result<Federation> assemble(sys::Disk& disk, const Job& job, int threads) {
+  auto model = model::Model::load(disk, job.model.path, compute_type(job.model.dtype));
+  if (!model) return fail(std::move(model).error(), "loading the base model");
+  return assemble(disk, job, std::move(*model), threads);
+}
+
+Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, int threads) {
+  auto site = assemble_site(disk, job, std::move(base), Parts{});
+  if (!site) return fail(std::move(site).error());
+  auto coordinator =
+      coordinator::Coordinator::make(job.aggregation, std::move(site->base), threads);
   if (!coordinator) return fail(std::move(coordinator).error());
-  if (auto able = coordinator->check_clients(updates); !able) return fail(std::move(able).error());
-  return Federation{.text = std::move(*text),
+  if (auto able = coordinator->check_clients(site->planned); !able)
+    return fail(std::move(able).error());
+  return Federation{.text = std::move(site->text),
                     .coordinator = std::move(*coordinator),
-                    .trainers = std::move(trainers),
-                    .planned = std::move(updates),
-                    .data = std::move(data),
-                    .held_out = std::move(held_out),
-                    .held_out_records = std::move(held_out_records),
-                    .initial = std::move(initial_scaled)};
+                    .trainers = std::move(site->trainers),
+                    .planned = std::move(site->planned),
+                    .data = std::move(site->data),
+                    .held_out = std::move(site->held_out),
+                    .held_out_records = std::move(site->held_out_records),
+                    .initial = std::move(site->initial)};
 }
 
 }  // namespace strata::cli

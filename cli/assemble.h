@@ -37,7 +37,34 @@ struct ClientData {
   text::DataReport report;
 };
 
-/// Everything a run needs. Movable.
+/// Which parts of a federation one process plays.
+struct Parts {
+  bool coordinator = true;
+  bool every_client = true;
+  std::vector<std::string> clients = {};  // those of this process, unless every one
+
+  [[nodiscard]] bool holds(const std::string& client) const;
+};
+
+/// What a process needs for its parts, apart from the coordinator itself. Movable.
+struct Site {
+  TextSide text;
+  model::Model base;
+  std::vector<client::LocalTrainer> trainers;       // of its clients, in the order of their names
+  std::vector<ClientData> data;                     // same order
+  std::vector<coordinator::PlannedUpdate> planned;  // of every client of the job, in that order
+  std::vector<text::Example> held_out;
+  std::vector<text::Record> held_out_records;  // for exact match
+  std::map<std::string, adapter::Factors>
+      initial;  // adapter.init with its scale in B, beside the base before round 1
+};
+
+/// Loads and checks what the parts need; reads no other client's data.
+[[nodiscard]] Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base,
+                                         const Parts& parts);
+[[nodiscard]] Result<Site> assemble_site(sys::Disk& disk, const Job& job, const Parts& parts);
+
+/// A whole run in one process. Movable.
 struct Federation {
   TextSide text;
   coordinator::Coordinator coordinator;

@@ -6,8 +6,10 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <random>
 
 #include "cli/coordinator_run.h"
+#include "cli/plan.h"
 #include "cli/run_folder.h"
 #include "cli/version.h"
 #include "client/session.h"
@@ -59,8 +61,10 @@ struct LocalClient final : client::SessionObserver {
 
 class Run {
  public:
-  Run(Federation federation, const Job& job, std::filesystem::path directory, RunTools& tools)
+  Run(Federation federation, const Job& job, std::filesystem::path directory, RunTools& tools,
+      const Hosting& hosting)
       : federation_(std::move(federation)),
+        hosting_(hosting),
         job_(job),
         directory_(std::move(directory)),
         tools_(tools),
@@ -76,10 +80,14 @@ class Run {
   Result<void> open_clients();
   Result<void> rounds();
   Result<void> client_losses(bool before);
+  void tell_end();
   void watch_signals();
   void stop(Result<void> how);
 
+  [[nodiscard]] bool remote() const { return static_cast<bool>(hosting_.listener); }
+
   Federation federation_;
+  const Hosting& hosting_;
   const Job& job_;
   std::filesystem::path directory_;
   RunTools& tools_;
@@ -97,15 +105,18 @@ class Run {
 
 Result<void> Run::open_server() {
   std::vector<ClientSummary> clients;
-  for (const auto& trainer : federation_.trainers) {
-    clients.push_back({.name = trainer.name(),
-                       .rank = trainer.rank(),
-                       .records = trainer.examples().size(),
+  for (const auto& planned : federation_.planned) {
+    std::size_t rank = 0;
+    for (const auto& [name, r] : planned.ranks) rank = std::max(rank, r);
+    clients.push_back({.name = planned.client,
+                       .rank = rank,
                        .loss_before = kNotMeasured,
                        .loss_after = kNotMeasured});
   }
+  for (std::size_t i = 0; i < federation_.trainers.size(); ++i)
+    clients[i].records = federation_.trainers[i].examples().size();
   observer_.set_clients(std::move(clients));
-  observer_.tell_peers = false;
+  observer_.tell_peers = remote();
   observer_.idle_bytes = [this] {
     std::size_t idle = 0;
     for (const auto& trainer : federation_.trainers) idle += trainer.idle_bytes();
@@ -114,8 +125,12 @@ Result<void> Run::open_server() {
   observer_.on_done = [this](Result<void> how) { stop(std::move(how)); };
   auto config = server_config(job_, federation_.planned, federation_.coordinator.model());
   config.folder = directory_ / kStateFolder;
-  config.durability = sys::Durability::kProcess;
-  config.deadline_seconds = 0.0;  // a process does not wait for itself
+  config.durability = hosting_.durability;
+  if (remote()) {
+    config.plan_of = [this](const protocol::ClientId& client) { return plan_for(job_, client); };
+  } else {
+    config.deadline_seconds = 0.0;  // a process does not wait for itself
+  }
   auto server = coordinator::Server::open(std::move(config), std::move(federation_.coordinator),
                                           {*loop_, tools_.clock, tools_.disk, observer_});
   if (!server) return fail(std::move(server).error());
@@ -150,15 +165,14 @@ Result<void> Run::client_losses(bool before) {
 // What is measured on the base: not when the run goes on from a later model.
 Result<void> Run::before_rounds() {
   const bool resumes = server_->machine().head().round > 0;
-  tools_.observer.on(
-      {.name = "run_started",
-       .fields = {
-           {"rounds", job_.aggregation.rounds},
-           {"clients", static_cast<std::int64_t>(federation_.trainers.size())},
-           {"method", job_.aggregation.method},
-           {"restart", job_.aggregation.restart},
-           {"parameters", static_cast<std::int64_t>(server_->core().model().parameter_count())},
-           {"threads", static_cast<std::int64_t>(tools_.threads)}}});
+  tools_.observer.on({.name = "run_started",
+                      .fields = {{"rounds", job_.aggregation.rounds},
+                                 {"clients", static_cast<std::int64_t>(federation_.planned.size())},
+                                 {"method", job_.aggregation.method},
+                                 {"restart", job_.aggregation.restart},
+                                 {"parameters", static_cast<std::int64_t>(
+                                                    server_->core().model().parameter_count())},
+                                 {"threads", static_cast<std::int64_t>(tools_.threads)}}});
   if (resumes) {
     observer_.noticed("going on after round " + std::to_string(server_->machine().head().round));
     return {};
@@ -173,6 +187,7 @@ Result<void> Run::before_rounds() {
 Result<void> Run::open_clients() {
   const int threads = static_cast<int>(job_.training.threads);
   const auto wanted = std::max(1, tools_.threads / threads);
+  if (federation_.trainers.empty()) return {};
   pool_ = std::make_unique<client::TrainingPool>(
       std::min<int>(wanted, static_cast<int>(federation_.trainers.size())), threads);
   for (auto& trainer : federation_.trainers) {
@@ -219,8 +234,15 @@ void Run::watch_signals() {
 }
 
 Result<void> Run::rounds() {
-  listener_ = transport_.listener();
+  if (remote()) {
+    auto made = hosting_.listener(*loop_);
+    if (!made) return fail(std::move(made).error());
+    listener_ = std::move(*made);
+  } else {
+    listener_ = transport_.listener();
+  }
   if (auto listening = listener_->listen(*server_); !listening) return listening;
+  if (remote()) observer_.noticed("listening on " + listener_->address());
   server_->start();
   for (auto& client : clients_) client->session->start();
   watch_signals();
@@ -247,15 +269,24 @@ Result<RunSummary> Run::all() {
   if (auto done = folder_.finish(server_->core().model(), summary); !done)
     return fail(std::move(done).error());
   // The run is complete: there is nothing to go on from.
+  if (hosting_.keeps_state) {
+    tell_end();
+    return std::move(summary);
+  }
   if (auto gone = tools_.disk.remove_all(directory_ / kStateFolder); !gone)
     return fail(std::move(gone).error());
+  tell_end();
+  return std::move(summary);
+}
+
+void Run::tell_end() {
+  const RunSummary& summary = observer_.summary();
   tools_.observer.on(
       {.name = "run_finished",
        .fields = {{"seconds", summary.seconds},
                   {"tokens", static_cast<std::int64_t>(summary.tokens)},
                   {"peak_memory_bytes", static_cast<std::int64_t>(summary.peak_memory_bytes)},
                   {"final_model_hash", hex(summary.final_model)}}});
-  return std::move(summary);
 }
 
 }  // namespace
@@ -282,9 +313,10 @@ coordinator::ServerConfig server_config(const Job& job,
     }
     out.expected.emplace(client.client, std::move(outline));
   }
-  const std::string plan = resolved(job);
+  const std::string plan = shared_plan(job);
   out.plan = sha256(bytes_of(plan));
-  std::copy_n(out.plan.begin(), out.run.size(), out.run.begin());
+  std::random_device entropy;  // a name, no secret
+  for (auto& byte : out.run) byte = static_cast<std::byte>(entropy());
   out.plan_of = [](const protocol::ClientId&) { return std::string("{}"); };
   out.encoding = a.encoding;
   out.deadline_seconds = a.deadline;
@@ -292,8 +324,9 @@ coordinator::ServerConfig server_config(const Job& job,
 }
 
 Result<RunSummary> run_federation(Federation federation, const Job& job,
-                                  const std::string& directory, RunTools& tools) {
-  return Run(std::move(federation), job, directory, tools).all();
+                                  const std::string& directory, RunTools& tools,
+                                  const Hosting& hosting) {
+  return Run(std::move(federation), job, directory, tools, hosting).all();
 }
 
 }  // namespace strata::cli

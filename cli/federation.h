@@ -11,6 +11,7 @@
 #include "evaluation/evaluator.h"
 #include "observe/observer.h"
 #include "sys/clock.h"
+#include "transport/transport.h"
 
 namespace strata::cli {
 
@@ -61,10 +62,18 @@ struct RunSummary {
 [[nodiscard]] coordinator::ServerConfig server_config(
     const Job& job, std::span<const coordinator::PlannedUpdate> planned, const model::Model& base);
 
+/// Where the clients of a run are: in this process, unless a listener is made for those elsewhere.
+struct Hosting {
+  std::function<Result<std::unique_ptr<transport::Listener>>(sys::Executor&)> listener = {};
+  sys::Durability durability = sys::Durability::kProcess;
+  bool keeps_state = false;  // for clients that come back after the end
+};
+
 /// Runs all rounds and writes the run folder `directory` (which exists): resolved config, metrics
 /// through the observer, a PEFT adapter per round, the final adapter and, when asked for, the
 /// merged model. Goes on with an unfinished run of the same job whose state lies there.
 [[nodiscard]] Result<RunSummary> run_federation(Federation federation, const Job& job,
-                                                const std::string& directory, RunTools& tools);
+                                                const std::string& directory, RunTools& tools,
+                                                const Hosting& hosting = {});
 
 }  // namespace strata::cli

@@ -210,8 +210,13 @@ Result<Job> read_job(const sys::Disk& disk, const std::string& path,
                      const std::vector<std::string>& overrides) {
   auto json = disk.read_text(path);
   if (!json) return fail(std::move(json).error());
+  return parse_job(*json, path, overrides);
+}
+
+Result<Job> parse_job(const std::string& text, const std::string& path,
+                      const std::vector<std::string>& overrides) {
   Job job;
-  if (auto read = config::read(*json, path, overrides, [&](Fields& f) { describe(f, job); });
+  if (auto read = config::read(text, path, overrides, [&](Fields& f) { describe(f, job); });
       !read) {
     return fail(std::move(read).error());
   }

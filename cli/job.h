@@ -82,6 +82,10 @@ void describe(config::Fields& fields, Job& job);
 [[nodiscard]] Result<Job> read_job(const sys::Disk& disk, const std::string& path,
                                    const std::vector<std::string>& overrides);
 
+/// The same of a text; `where` names it in errors and is where relative paths start from.
+[[nodiscard]] Result<Job> parse_job(const std::string& text, const std::string& where,
+                                    const std::vector<std::string>& overrides);
+
 /// The job with every default filled in, as JSON.
 [[nodiscard]] std::string resolved(const Job& job);
 /// JSON Schema of a job file.

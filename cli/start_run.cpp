@@ -61,7 +61,8 @@ Result<bool> is_unfinished(const sys::Disk& disk, const Job& job, const Path& di
 }  // namespace
 
 Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limit, Context& context,
-                             const std::function<Result<Federation>()>& make) {
+                             const std::function<Result<Federation>()>& make,
+                             const Hosting& hosting) {
   const Path directory = job.output.directory;
   if (force) {
     if (auto spared = check_spared(job, directory); !spared) return fail(std::move(spared).error());
@@ -101,11 +102,12 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
                    .observer = observer,
                    .stopped = context.stopped,
                    .threads = context.threads};
-    summary = run_federation(std::move(*federation), job, directory.string(), tools);
+    summary = run_federation(std::move(*federation), job, directory.string(), tools, hosting);
     metrics = jsonl.status();
     rounds_finished = tools.rounds_finished;
   }
-  const bool later = !summary && summary.error().code == ErrorCode::kLocked;
+  // What others sent is kept, and a folder in which somebody else works is not ours.
+  const bool later = !summary && (hosting.listener || summary.error().code == ErrorCode::kLocked);
   if (!summary && rounds_finished == 0 && !later) {
     (void)context.disk.remove_all(directory);
     if (was_there) (void)context.disk.create_directories(directory);

@@ -3,7 +3,7 @@
 // anything is written, metrics, report.
 #include <functional>
 
-#include "cli/assemble.h"
+#include "cli/federation.h"
 #include "cli/verb.h"
 
 namespace strata::cli {
@@ -15,6 +15,7 @@ namespace strata::cli {
 /// `memory_limit`: bytes the run may need by plan, 0 for no limit; kConfig beyond it.
 [[nodiscard]] Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limit,
                                            Context& context,
-                                           const std::function<Result<Federation>()>& make);
+                                           const std::function<Result<Federation>()>& make,
+                                           const Hosting& hosting = {});
 
 }  // namespace strata::cli

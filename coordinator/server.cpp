@@ -174,7 +174,7 @@ bool Server::close_round() {
   if (!waiting_.empty()) return false;  // the flush that is posted goes first
   if (!journal_leaving()) return false;
   if (machine_.hopeless(deadline_passed_)) {
-    std::string first = machine_.out().empty() ? "" : machine_.out().begin()->second;
+    std::string first = machine_.out().empty() ? "" : machine_.out().rbegin()->second;
     Error error{.code = ErrorCode::kQuorum,
                 .what = fmt::format("round {} has {} usable updates", machine_.round(),
                                     machine_.accepted().size()),

@@ -5,6 +5,9 @@
 namespace strata::cli {
 
 Verb run_verb();
+Verb coordinator_verb();
+Verb client_verb();
+Verb status_verb();
 Verb pretrain_verb();
 Verb eval_verb();
 Verb generate_verb();

@@ -1,0 +1,96 @@
+// strata coordinator JOB.json: the rounds of a job, for clients that connect by TLS.
+#include "cli/federation.h"
+#include "cli/memory_plan.h"
+#include "cli/start_run.h"
+#include "cli/verbs/verbs.h"
+#include "transport/tls.h"
+
+namespace strata::cli {
+namespace {
+
+struct Options {
+  std::string job;
+  std::vector<std::string> settings;
+  std::string directory;
+  std::string listen = "0.0.0.0:7700";
+  std::string certificates;
+  bool force = false;
+};
+
+Result<Federation> coordinators_part(Context& context, const Job& job) {
+  auto site = assemble_site(context.disk, job, {.coordinator = true, .every_client = false});
+  if (!site) return fail(std::move(site).error());
+  auto coordinator =
+      coordinator::Coordinator::make(job.aggregation, std::move(site->base), context.threads);
+  if (!coordinator) return fail(std::move(coordinator).error());
+  if (auto able = coordinator->check_clients(site->planned); !able)
+    return fail(std::move(able).error());
+  return Federation{.text = std::move(site->text),
+                    .coordinator = std::move(*coordinator),
+                    .trainers = {},
+                    .planned = std::move(site->planned),
+                    .data = {},
+                    .held_out = std::move(site->held_out),
+                    .held_out_records = std::move(site->held_out_records),
+                    .initial = std::move(site->initial)};
+}
+
+Result<VerbOutput> run(const Options& options, Context& context) {
+  auto job = read_job(context.disk, options.job, options.settings);
+  if (!job) return fail(std::move(job).error());
+  if (!options.directory.empty()) job->output.directory = options.directory;
+  if (job->output.directory.empty()) job->output.directory = "runs/" + job->name;
+  std::vector<std::string> roster;
+  for (const auto& client : job->clients) roster.push_back(client.name);
+  Hosting hosting;
+  hosting.durability = sys::Durability::kMachine;
+  hosting.keeps_state = true;
+  hosting.listener = [&](sys::Executor& executor) -> Result<std::unique_ptr<transport::Listener>> {
+    transport::TlsOptions tls{.address = options.listen,
+                              .files = certs::files_in(context.disk, options.certificates),
+                              .allowed = roster};
+    tls.refused = [&context](const Error& why) {
+      context.progress.on({.name = "message", .fields = {{"text", "not let in: " + why.line()}}});
+    };
+    auto listener =
+        transport::make_tls_listener(executor, context.clock, context.disk, std::move(tls));
+    if (!listener) return fail(std::move(listener).error());
+    return std::unique_ptr<transport::Listener>(std::move(*listener));
+  };
+  if (job->aggregation.deadline <= 0.0) {
+    context.progress.on(
+        {.name = "message",
+         .fields = {{"text", "aggregation.deadline is 0: a round waits for its slowest client"}}});
+  }
+  return start_run(
+      *job, options.force, 0, context, [&] { return coordinators_part(context, *job); }, hosting);
+}
+
+}  // namespace
+
+Verb coordinator_verb() {
+  return {.name = "coordinator",
+          .help = "the rounds of a job, for clients that connect over the network",
+          .example =
+              "strata coordinator job.json --listen 0.0.0.0:7700 --certs coordinator/ "
+              "-o runs/spring",
+          .declare = [](CLI::App& command) -> RunVerb {
+            auto options = std::make_shared<Options>();
+            command.add_option("job,-c,--config", options->job, "job file (JSON)")->required();
+            command.add_option("--set", options->settings,
+                               "KEY=VALUE over the job file; repeatable");
+            command.add_option("-o,--output-dir", options->directory,
+                               "run folder (default: the job's, or runs/NAME); what an "
+                               "interrupted run goes on from lies in it");
+            command.add_option("--listen", options->listen,
+                               "HOST:PORT to listen on (default 0.0.0.0:7700)");
+            command
+                .add_option("--certs", options->certificates,
+                            "folder with this coordinator's certificate and key (`strata certs`)")
+                ->required();
+            command.add_flag("--force", options->force, "start anew in an existing run folder");
+            return [options](Context& context) { return run(*options, context); };
+          }};
+}
+
+}  // namespace strata::cli
