@@ -21,9 +21,11 @@ class ClientRun;
 
 // One client: its conversation, and lines about it.
 struct One final : client::SessionObserver {
-  One(ClientRun& r, std::string n) : run(r), name(std::move(n)) {}
+  One(ClientRun& r, const client::LocalTrainer& trainer)
+      : run(r), name(trainer.name()), rank(trainer.rank()) {}
   ClientRun& run;
   std::string name;
+  std::size_t rank;
   std::unique_ptr<transport::Dialer> dialer;
   std::optional<client::Outbox> outbox;
   std::unique_ptr<client::RoundWorker> worker;
@@ -92,7 +94,7 @@ void One::trained(std::uint32_t round, const protocol::Training& t, std::uint64_
   run.observer().on({.name = "client_round",
                      .fields = {{"round", static_cast<std::int64_t>(round)},
                                 {"client", name},
-                                {"rank", std::int64_t{0}},
+                                {"rank", static_cast<std::int64_t>(rank)},
                                 {"steps", static_cast<std::int64_t>(t.steps)},
                                 {"loss_before", t.first_loss},
                                 {"loss_after", t.last_loss},
@@ -110,7 +112,7 @@ Result<void> ClientRun::open() {
   base_ = client::own_base(std::move(site_.base), tools_.disk, tools_.threads);
   pool_ = std::make_unique<client::TrainingPool>(workers, threads);
   for (auto& trainer : site_.trainers) {
-    auto one = std::make_unique<One>(*this, trainer.name());
+    auto one = std::make_unique<One>(*this, trainer);
     auto outbox =
         client::Outbox::open(tools_.disk, hosting_.state / trainer.name(), hosting_.durability);
     if (!outbox) return fail(std::move(outbox).error());

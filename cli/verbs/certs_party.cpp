@@ -171,7 +171,7 @@ Verb certs_demo_verb() {
             command.add_option("--names", options->names, "their ids, separated by commas")
                 ->delimiter(',');
             command.add_option("--host", options->hosts,
-                               "of the coordinator (default localhost); repeatable");
+                               "of the coordinator (default localhost and 127.0.0.1); repeatable");
             command.add_option("-o,--output-dir", options->folder, "folder to make")->required();
             return [options](Context& context) { return demo(context, *options); };
           }};

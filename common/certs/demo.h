@@ -12,7 +12,7 @@ namespace strata::certs {
 
 struct DemoOptions {
   std::vector<std::string> clients;             // ids
-  std::vector<std::string> hosts{"localhost"};  // of the coordinator
+  std::vector<std::string> hosts{"localhost", "127.0.0.1"};  // of the coordinator
 };
 
 /// Makes folder/ca, folder/coordinator (with crl.pem) and folder/<id> for every client, each as

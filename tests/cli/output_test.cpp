@@ -109,6 +109,70 @@ std::vector<Command> commands() {
        [](const auto&) -> Args {
          return {"schema", "--model", "x"};
        }},
+      {"coordinator",
+       {},
+       [](const auto& f) -> Args {
+         (void)f.run_args();
+         return {"coordinator", f.folder / "job.json", "--certs", f.folder, "-o", f.out()};
+       }},
+      {"client",
+       {},
+       [](const auto& f) -> Args {
+         (void)f.run_args();
+         return {"client", f.folder / "job.json", "--coordinator", "127.0.0.1:1", "--certs",
+                 f.folder};
+       }},
+      {"status",
+       [](const auto& f) -> Args {
+         (void)f.run();
+         return {"status", f.out()};
+       },
+       [](const auto& f) -> Args {
+         return {"status", f.out()};
+       }},
+      {"certs init",
+       [](const auto& f) -> Args {
+         return {"certs", "init", "--federation", "spring", "-o", f.out()};
+       },
+       [](const auto& f) -> Args {
+         return {"certs", "init", "--federation", "no spaces", "-o", f.out()};
+       }},
+      {"certs request",
+       [](const auto& f) -> Args {
+         return {"certs", "request", "--federation", "spring", "--id", "anna", "-o", f.out()};
+       },
+       [](const auto& f) -> Args {
+         return {"certs", "request", "--federation", "spring", "--id", "No", "-o", f.out()};
+       }},
+      {"certs approve",
+       {},
+       [](const auto& f) -> Args {
+         return {"certs", "approve", f.a(), "--ca", f.out(), "--expect-id", "anna"};
+       }},
+      {"certs install",
+       {},
+       [](const auto& f) -> Args {
+         return {"certs", "install", f.a(), "--ca-fingerprint", std::string(64, 'a'),
+                 "-o",    f.out()};
+       }},
+      {"certs revoke",
+       {},
+       [](const auto& f) -> Args {
+         return {"certs", "revoke", "anna", "--ca", f.out()};
+       }},
+      {"certs list",
+       {},
+       [](const auto& f) -> Args {
+         return {"certs", "list", "--ca", f.out()};
+       }},
+      {"certs verify",
+       {},
+       [](const auto& f) -> Args {
+         return {"certs", "verify", f.out()};
+       }},
+      {"certs demo",
+       [](const auto& f) -> Args { return {"certs", "demo", "--clients", "1", "-o", f.out()}; },
+       [](const auto& f) -> Args { return {"certs", "demo", "--names", "No", "-o", f.out()}; }},
       {"bench train",
        {},
        [](const auto& f) -> Args {

@@ -43,7 +43,8 @@ void expect_whole(const fs::path& folder) {
   const auto disk = sys::make_posix_disk();
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string name = entry.path().filename();
-    if (fs::relative(entry.path(), folder).string().starts_with("state")) continue;  // the run's own
+    if (fs::relative(entry.path(), folder).string().starts_with("state"))
+      continue;  // the run's own
     EXPECT_FALSE(name.starts_with(".") || name.find(".tmp") != std::string::npos) << entry.path();
     if (entry.is_directory()) {
       EXPECT_TRUE(name == "rounds" || !fs::is_empty(entry.path())) << entry.path();
@@ -215,7 +216,7 @@ TEST(Regression, ALimitOnFileSizesLeftHalfARound) {
   for (const auto& arg : strata_args(federation.run_args({"-q"}))) command += " '" + arg + "'";
   const Finished finished = support::run_program({"sh", "-c", command});
   EXPECT_EQ(finished.status, 1);
-  EXPECT_THAT(finished.err, HasSubstr("adapter_model.safetensors: writing failed"));
+  EXPECT_THAT(finished.err, HasSubstr(": writing failed"));
   EXPECT_THAT(finished.err, EndsWith("[E_IO]\n"));
   EXPECT_FALSE(fs::exists(federation.out())) << "no round was finished";
 }
