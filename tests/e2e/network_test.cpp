@@ -1,0 +1,242 @@
+// Coordinator and clients as processes of their own, over TLS on loopback: the same model as in one
+// process, whoever is killed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <string>
+#include <thread>
+
+#include "support/letters_tokenizer.h"
+#include "support/process.h"
+#include "sys/random.h"
+
+namespace strata {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using support::Finished;
+using support::read_file;
+using support::Running;
+using support::write_file;
+using testing::HasSubstr;
+
+class Network : public testing::Test {
+ protected:
+  void SetUp() override {
+    const fs::path golden = fs::path(STRATA_SOURCE_DIR) / "tests" / "golden" / "model" / "llama";
+    fs::create_directories(at("model"));
+    for (const char* name : {"config.json", "model.safetensors"})
+      fs::copy_file(golden / name, at("model") / name);
+    write_file(at("model/tokenizer.json"), support::letters_tokenizer().dump());
+    for (const auto& name : names_) {
+      std::string lines;
+      for (int i = 0; i < 6; ++i)
+        lines +=
+            json{{"text", name + " word " + std::string(1, static_cast<char>('a' + i))}}.dump() +
+            "\n";
+      write_file(at(name + ".jsonl"), lines);
+    }
+    job_ = {{"version", 1},
+            {"model", {{"path", "model"}}},
+            {"adapter", {{"rank", 2}, {"alpha", 4}, {"targets", {"q_proj", "v_proj"}}}},
+            {"clients", json::array()},
+            {"training", {{"local_steps", 2}, {"batch_size", 2}, {"learning_rate", 0.01}}},
+            {"aggregation", {{"method", "flora"}, {"restart", "keep"}, {"rounds", 3}}}};
+    for (const auto& name : names_)
+      job_["clients"].push_back({{"name", name}, {"data", name + ".jsonl"}});
+    job_["clients"][1]["adapter"]["rank"] = 3;
+    std::string all;
+    for (const auto& name : names_) all += (all.empty() ? "" : ",") + name;
+    ASSERT_EQ(strata({"certs", "demo", "--names", all, "-o", at("certs")}).status, 0);
+  }
+
+  [[nodiscard]] fs::path at(const std::string& name) const { return scratch_.path() / name; }
+  [[nodiscard]] Finished strata(std::vector<std::string> args) const {
+    args.insert(args.begin(), STRATA_BINARY);
+    return support::run_program(args);
+  }
+  [[nodiscard]] std::unique_ptr<Running> start(std::vector<std::string> args) const {
+    args.insert(args.begin(), STRATA_BINARY);
+    return std::make_unique<Running>(args);
+  }
+  void write_job() { write_file(at("job.json"), job_.dump(1)); }
+
+  /// Of the job in one process.
+  std::string plain_hash() {
+    const Finished done = strata({"run", at("job.json"), "-o", at("plain"), "--format", "json"});
+    EXPECT_EQ(done.status, 0) << done.err;
+    return json::parse(done.out).at("data").at("final_model_hash");
+  }
+
+  std::unique_ptr<Running> coordinator() {
+    return start({"coordinator", at("job.json"), "--listen", "127.0.0.1:" + port_, "--certs",
+                  at("certs/coordinator"), "-o", at("run"), "--format", "json"});
+  }
+  std::unique_ptr<Running> client(const std::string& name) {
+    return start({"client", at("job.json"), "--coordinator", "127.0.0.1:" + port_, "--certs",
+                  at("certs/" + name), "--state", at("state"), "--threads", "1", "--format",
+                  "json"});
+  }
+  static std::string hash_in(const Finished& done) {
+    EXPECT_EQ(done.status, 0) << done.out << done.err;
+    return json::parse(done.out).at("data").at("final_model_hash");
+  }
+
+  support::ScratchFolder scratch_;
+  std::vector<std::string> names_{"anna", "berta", "carla"};
+  json job_;
+  // One of its own for each process of tests that runs beside others.
+  std::string port_ = std::to_string(20000 + ::getpid() % 20000);
+};
+
+TEST_F(Network, GivesTheModelOfOneProcess) {
+  write_job();
+  const std::string expected = plain_hash();
+  auto server = coordinator();
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients.push_back(client(name));
+  EXPECT_EQ(hash_in(server->wait()), expected);
+  for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
+  const Finished status = strata({"status", at("run")});
+  EXPECT_THAT(status.out, HasSubstr("3 of 3 rounds committed; done"));
+}
+
+TEST_F(Network, WhoeverIsKilledTheModelIsTheSame) {
+  job_["aggregation"]["rounds"] = 20;
+  write_job();
+  const std::string expected = plain_hash();
+  sys::Stream draw(2026);
+  int kills = 0;
+  auto server = coordinator();
+  std::map<std::string, std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients[name] = client(name);
+  const char* more = std::getenv("STRATA_KILLS");
+  const int wanted = more == nullptr ? 30 : std::atoi(more);
+  while (kills < wanted && !fs::exists(at("run/manifest.json"))) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50 + draw.below(250)));
+    const std::size_t whom = draw.below(names_.size() + 1);
+    if (whom == names_.size()) {
+      server->signal(SIGKILL);
+      (void)server->wait();
+      server = coordinator();
+    } else {
+      clients[names_[whom]]->signal(SIGKILL);
+      (void)clients[names_[whom]]->wait();
+      clients[names_[whom]] = client(names_[whom]);
+    }
+    ++kills;
+  }
+  EXPECT_EQ(hash_in(server->wait()), expected) << "after " << kills << " kills";
+  for (auto& [name, one] : clients) one->signal(SIGKILL);
+}
+
+TEST_F(Network, ASignalEndsBothSidesAndTheSameCommandsGoOn) {
+  job_["aggregation"]["rounds"] = 8;
+  write_job();
+  const std::string expected = plain_hash();
+  auto server = coordinator();
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients.push_back(client(name));
+  while (!fs::exists(at("run/rounds/0002")))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  server->signal(SIGTERM);
+  clients[0]->signal(SIGTERM);
+  EXPECT_EQ(server->wait().status, 75);
+  EXPECT_EQ(clients[0]->wait().status, 75);
+  server = coordinator();
+  clients[0] = client(names_[0]);
+  EXPECT_EQ(hash_in(server->wait()), expected);
+  for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
+}
+
+TEST_F(Network, ASecondCoordinatorIsRefusedByTheName) {
+  write_job();
+  auto server = coordinator();
+  while (!fs::exists(at("run/state/lock")))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  const Finished second =
+      strata({"coordinator", at("job.json"), "--listen", "127.0.0.1:0", "--certs",
+              at("certs/coordinator"), "-o", at("run"), "--format", "json"});
+  EXPECT_EQ(second.status, 1);
+  EXPECT_THAT(second.out, HasSubstr("is held by process"));
+  server->signal(SIGKILL);
+}
+
+TEST_F(Network, AnotherPlanIsRefusedWithItsKey) {
+  write_job();
+  auto server = coordinator();
+  while (!fs::exists(at("run/state/lock")))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  job_["training"]["learning_rate"] = 0.011;
+  write_job();
+  const Finished other = client("anna")->wait();
+  EXPECT_EQ(other.status, 3);
+  EXPECT_THAT(other.out, HasSubstr("training.learning_rate is 0.01 there and 0.011 here"));
+  server->signal(SIGKILL);
+}
+
+TEST_F(Network, AClientsOwnFileIsEnough) {
+  job_["clients"].erase(2);
+  job_["clients"].erase(1);
+  names_ = {"anna"};
+  write_job();
+  const std::string expected = plain_hash();
+  write_file(at("anna.json"), json{{"version", 1},
+                                   {"model", {{"path", "model"}}},
+                                   {"data", "anna.jsonl"},
+                                   {"coordinator", "127.0.0.1:" + port_},
+                                   {"certificates", "certs/anna"},
+                                   {"state", "state"}}
+                                  .dump());
+  auto server = coordinator();
+  const Finished done =
+      strata({"client", at("anna.json"), "--save-model", at("final"), "--format", "json"});
+  EXPECT_EQ(hash_in(done), expected);
+  EXPECT_EQ(hash_in(server->wait()), expected);
+  EXPECT_TRUE(fs::exists(at("final/model.safetensors")));
+}
+
+TEST_F(Network, AMissingClientIsNamedAtTheDeadline) {
+  job_["aggregation"]["deadline"] = 2.0;
+  job_["aggregation"]["min_clients"] = 2;
+  job_["aggregation"]["rounds"] = 2;
+  write_job();
+  auto server = coordinator();
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const char* name : {"anna", "berta"}) clients.push_back(client(name));
+  const Finished done = server->wait();
+  ASSERT_EQ(done.status, 0) << done.out;
+  EXPECT_THAT(done.out, HasSubstr("round 1: client carla: nothing came before the deadline"));
+}
+
+TEST_F(Network, BelowTheQuorumTheRunEndsAndCanGoOn) {
+  job_["aggregation"]["deadline"] = 1.0;
+  job_["aggregation"]["min_clients"] = 3;
+  write_job();
+  auto server = coordinator();
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients.push_back(client(name));
+  while (!fs::exists(at("run/rounds/0001")))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  clients[2]->signal(SIGKILL);
+  const Finished ended = server->wait();
+  if (ended.status == 0) GTEST_SKIP() << "all rounds were done before the kill";
+  EXPECT_EQ(ended.status, 5) << ended.out;
+  const Finished status = strata({"status", at("run")});
+  EXPECT_THAT(status.out, HasSubstr("missing   carla"));
+  (void)clients[2]->wait();
+  clients[2] = client("carla");
+  server = coordinator();
+  EXPECT_EQ(server->wait().status, 0);
+}
+
+}  // namespace
+}  // namespace strata
