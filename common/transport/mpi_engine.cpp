@@ -166,7 +166,8 @@ void MpiEngine::finish(double wait_s) {
   const auto sessions = sessions_;
   for (const auto& [key, session] : sessions) close(session);
   for (int rank = 0; rank < place_.size; ++rank) {
-    if (watches(rank) && rank_at(rank).there())
+    // Those that left before wait for it.
+    if (watches(rank) && !rank_at(rank).lost)
       rank_at(rank).outbox.push(MpiKind::kFarewell, MpiEnd::kListener, 0, {});
   }
   finishing_ = true;
