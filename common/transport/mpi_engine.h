@@ -15,7 +15,7 @@
 
 namespace strata::transport {
 
-class MpiEngine : public std::enable_shared_from_this<MpiEngine> {
+class MpiEngine {
  public:
   using Door = MpiDoor<MpiEngine>;
   MpiEngine(std::unique_ptr<MpiPort> port, MpiLink::ToExecutor executor, const sys::Clock& clock,
