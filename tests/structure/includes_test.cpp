@@ -83,6 +83,7 @@ const std::vector<ThirdParty>& third_parties() {
       {"boost/", {"boost::"}, "Boost::headers", {"common/transport/tls", "common/base/crc32c"}},
       {"boost/asio", {"asio::"}, "", {"common/transport/tls"}},
       {"boost/crc", {}, "", {"common/base/crc32c"}},
+      {"mpi.h", {"MPI_"}, "MPI::MPI_CXX", {"common/transport/mpi_plugin/"}},
       {"nmmintrin.h", {"_mm_crc32"}, "", {"common/base/crc32c"}},
       {"pcre2.h", {"pcre2_"}, "PkgConfig::pcre2", {"common/text/"}},
       {"utf8proc.h", {"utf8proc_"}, "PkgConfig::utf8proc", {"common/text/"}},
@@ -115,7 +116,7 @@ std::string_view first_name(std::string_view code, const std::vector<std::string
 
 // Headers of the operating system; everything else in angles with a dot or slash is third-party.
 constexpr std::string_view kPosix =
-    R"((unistd|fcntl|dirent|sched|spawn|signal|netinet/tcp|sys/(file|mman|resource|socket|stat|wait|types))\.h)";
+    R"((unistd|fcntl|dirent|dlfcn|sched|spawn|signal|netinet/tcp|sys/(file|mman|resource|socket|stat|wait|types))\.h)";
 
 bool in_place(const ThirdParty& library, const std::string& path) {
   return std::any_of(library.places.begin(), library.places.end(),

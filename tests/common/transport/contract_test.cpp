@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "fake_mpi.h"
 #include "parties.h"
 #include "transport/in_process.h"
 
@@ -54,6 +55,27 @@ class Tls final : public World {
   Federation federation_;
   std::filesystem::path coordinator_ = federation_.coordinator();
   std::filesystem::path client_ = federation_.client();
+};
+
+// Two ranks; the MPI between them is made up.
+class Mpi final : public World {
+ public:
+  std::unique_ptr<Listener> listener(Pump& pump) override {
+    const auto job = std::make_shared<FakeJob>(2);
+    for (int rank = 0; rank < 2; ++rank) {
+      ranks_.push_back(
+          Federation::value(join_mpi_by(std::make_unique<FakePort>(job, rank), pump, *clock_, {})));
+    }
+    return ranks_[0]->listener();
+  }
+  std::unique_ptr<Dialer> dialer(Pump&, const Listener&) override {
+    return ranks_[1]->dialer("clinic-a");
+  }
+  bool authenticates() const override { return false; }
+
+ private:
+  std::unique_ptr<sys::Clock> clock_ = sys::make_posix_clock();
+  std::vector<std::unique_ptr<MpiCluster>> ranks_;
 };
 
 struct Member {
@@ -235,16 +257,14 @@ TEST_P(Transport, SlowHandlersLoseNothing) {
   for (std::size_t i = 0; i < kFrames; ++i) EXPECT_EQ(hub_.frames[i].header.round, i);
 }
 
-INSTANTIATE_TEST_SUITE_P(Members, Transport,
-                         testing::Values(Member{"in_process",
-                                                []() -> std::unique_ptr<World> {
-                                                  return std::make_unique<OneProcess>();
-                                                }},
-                                         Member{"tls",
-                                                []() -> std::unique_ptr<World> {
-                                                  return std::make_unique<Tls>();
-                                                }}),
-                         [](const auto& member) { return std::string(member.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Members, Transport,
+    testing::Values(
+        Member{"in_process",
+               []() -> std::unique_ptr<World> { return std::make_unique<OneProcess>(); }},
+        Member{"tls", []() -> std::unique_ptr<World> { return std::make_unique<Tls>(); }},
+        Member{"mpi", []() -> std::unique_ptr<World> { return std::make_unique<Mpi>(); }}),
+    [](const auto& member) { return std::string(member.param.name); });
 
 }  // namespace
 }  // namespace strata::transport
