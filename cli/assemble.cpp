@@ -311,8 +311,9 @@ Result<Federation> assemble(sys::Disk& disk, const Job& job, int threads) {
   return assemble(disk, job, std::move(*model), threads);
 }
 
-Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, int threads) {
-  auto site = assemble_site(disk, job, std::move(base), Parts{});
+namespace {
+
+Result<Federation> with_coordinator(Result<Site> site, const Job& job, int threads) {
   if (!site) return fail(std::move(site).error());
   auto coordinator =
       coordinator::Coordinator::make(job.aggregation, std::move(site->base), threads);
@@ -327,6 +328,17 @@ Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, 
                     .held_out = std::move(site->held_out),
                     .held_out_records = std::move(site->held_out_records),
                     .initial = std::move(site->initial)};
+}
+
+}  // namespace
+
+Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, int threads) {
+  return with_coordinator(assemble_site(disk, job, std::move(base), Parts{}), job, threads);
+}
+
+Result<Federation> assemble_coordinator(sys::Disk& disk, const Job& job, int threads) {
+  return with_coordinator(assemble_site(disk, job, {.coordinator = true, .every_client = false}),
+                          job, threads);
 }
 
 }  // namespace strata::cli

@@ -84,6 +84,9 @@ struct Federation {
 [[nodiscard]] Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base,
                                           int threads);
 
+/// The coordinator's part of a run whose clients are elsewhere: no trainers, no client's records.
+[[nodiscard]] Result<Federation> assemble_coordinator(sys::Disk& disk, const Job& job, int threads);
+
 [[nodiscard]] tensor::DType compute_type(const std::string& dtype);
 
 }  // namespace strata::cli

@@ -78,7 +78,7 @@ class ClientRun {
   const Job& job_;
   const ClientHosting& hosting_;
   RunTools& tools_;
-  std::unique_ptr<sys::Loop> loop_ = sys::make_loop(tools_.clock);
+  std::shared_ptr<sys::Loop> loop_ = hosting_.loop ? hosting_.loop : sys::make_loop(tools_.clock);
   std::unique_ptr<client::BaseModel> base_;
   std::vector<std::unique_ptr<One>> clients_;
   std::unique_ptr<client::TrainingPool> pool_;
@@ -113,13 +113,13 @@ Result<void> ClientRun::open() {
   pool_ = std::make_unique<client::TrainingPool>(workers, threads);
   for (auto& trainer : site_.trainers) {
     auto one = std::make_unique<One>(*this, trainer);
+    auto dialer = hosting_.dialer(*loop_, trainer.name());
+    if (!dialer) return fail(std::move(dialer).error());
+    one->dialer = std::move(*dialer);
     auto outbox =
         client::Outbox::open(tools_.disk, hosting_.state / trainer.name(), hosting_.durability);
     if (!outbox) return fail(std::move(outbox).error());
     one->outbox = std::move(*outbox);
-    auto dialer = hosting_.dialer(*loop_, trainer.name());
-    if (!dialer) return fail(std::move(dialer).error());
-    one->dialer = std::move(*dialer);
     one->worker = client::make_trainer_worker(
         trainer, {.executor = *loop_,
                   .clock = tools_.clock,

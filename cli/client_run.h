@@ -19,7 +19,8 @@ struct ClientHosting {
   sys::Durability durability = sys::Durability::kMachine;
   /// Attempts to connect without success before it gives up; 0: never.
   int attempts_max = 0;
-  bool wants_model = false;  // the final one, in site.base
+  std::shared_ptr<sys::Loop> loop = nullptr;  // for transports that outlive the run
+  bool wants_model = false;                   // the final one, in site.base
 };
 
 /// What became of it.

@@ -93,7 +93,7 @@ class Run {
   RunTools& tools_;
   RunFolder folder_;
   CoordinatorRun observer_;
-  std::unique_ptr<sys::Loop> loop_ = sys::make_loop(tools_.clock);
+  std::shared_ptr<sys::Loop> loop_ = hosting_.loop ? hosting_.loop : sys::make_loop(tools_.clock);
   transport::InProcess transport_{*loop_};
   std::unique_ptr<coordinator::Server> server_;
   std::unique_ptr<CoordinatorsBase> base_;

@@ -11,6 +11,7 @@
 #include "evaluation/evaluator.h"
 #include "observe/observer.h"
 #include "sys/clock.h"
+#include "sys/executor.h"
 #include "transport/transport.h"
 
 namespace strata::cli {
@@ -66,7 +67,8 @@ struct RunSummary {
 struct Hosting {
   std::function<Result<std::unique_ptr<transport::Listener>>(sys::Executor&)> listener = {};
   sys::Durability durability = sys::Durability::kProcess;
-  bool keeps_state = false;  // for clients that come back after the end
+  std::shared_ptr<sys::Loop> loop = nullptr;  // for transports that outlive the run
+  bool keeps_state = false;                   // for clients that come back after the end
 };
 
 /// Runs all rounds and writes the run folder `directory` (which exists): resolved config, metrics

@@ -206,6 +206,7 @@ int run_verb(const Parsed& chosen, const CommonOptions& common) {
                   .threads_given = common.threads > 0};
   auto output = chosen.run(context);
   if (!output) return print_error(output.error(), as_json, std::cout, std::cerr);
+  if (output->silent) return 0;
   if (as_json) {
     print_envelope({{"schema_version", 1},
                     {"status", "ok"},

@@ -34,7 +34,8 @@ struct Context {
 
 struct VerbOutput {
   nlohmann::ordered_json data = nlohmann::ordered_json::object();
-  std::string text;  // ends with a newline unless empty
+  std::string text;     // ends with a newline unless empty
+  bool silent = false;  // another process of the same job speaks for this one
 };
 
 using RunVerb = std::function<Result<VerbOutput>(Context&)>;

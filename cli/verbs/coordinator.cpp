@@ -17,24 +17,6 @@ struct Options {
   bool force = false;
 };
 
-Result<Federation> coordinators_part(Context& context, const Job& job) {
-  auto site = assemble_site(context.disk, job, {.coordinator = true, .every_client = false});
-  if (!site) return fail(std::move(site).error());
-  auto coordinator =
-      coordinator::Coordinator::make(job.aggregation, std::move(site->base), context.threads);
-  if (!coordinator) return fail(std::move(coordinator).error());
-  if (auto able = coordinator->check_clients(site->planned); !able)
-    return fail(std::move(able).error());
-  return Federation{.text = std::move(site->text),
-                    .coordinator = std::move(*coordinator),
-                    .trainers = {},
-                    .planned = std::move(site->planned),
-                    .data = {},
-                    .held_out = std::move(site->held_out),
-                    .held_out_records = std::move(site->held_out_records),
-                    .initial = std::move(site->initial)};
-}
-
 Result<VerbOutput> run(const Options& options, Context& context) {
   auto job = read_job(context.disk, options.job, options.settings);
   if (!job) return fail(std::move(job).error());
@@ -63,7 +45,8 @@ Result<VerbOutput> run(const Options& options, Context& context) {
          .fields = {{"text", "aggregation.deadline is 0: a round waits for its slowest client"}}});
   }
   return start_run(
-      *job, options.force, 0, context, [&] { return coordinators_part(context, *job); }, hosting);
+      *job, options.force, 0, context,
+      [&] { return assemble_coordinator(context.disk, *job, context.threads); }, hosting);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
-// strata run JOB.json: a whole federation in one process.
+// strata run JOB.json: a whole federation in one process, or by mpirun in several.
 #include "cli/federation.h"
 #include "cli/memory_plan.h"
+#include "cli/mpi_run.h"
 #include "cli/run_report.h"
 #include "cli/start_run.h"
 #include "cli/verbs/verbs.h"
@@ -32,6 +33,9 @@ Result<VerbOutput> run(const Options& options, Context& context) {
   if (job->output.directory.empty()) job->output.directory = "runs/" + job->name;
   auto limit = memory_limit_of(options.memory_limit);
   if (!limit) return fail(std::move(limit).error());
+  auto place = mpi_place();
+  if (!place) return fail(std::move(place).error());
+  if (*place) return run_by_mpi(**place, *job, options.force, *limit, context);
   return start_run(*job, options.force, *limit, context,
                    [&] { return assemble(context.disk, *job, context.threads); });
 }
@@ -41,7 +45,7 @@ Result<VerbOutput> run(const Options& options, Context& context) {
 Verb run_verb() {
   return {
       .name = "run",
-      .help = "run a federation in one process",
+      .help = "run a federation in one process, or by mpirun in several",
       .example = "strata run configs/quickstart.json -o runs/quickstart",
       .declare = [](CLI::App& command) -> RunVerb {
         auto options = std::make_shared<Options>();
