@@ -108,33 +108,37 @@ TEST_F(Network, GivesTheModelOfOneProcess) {
   EXPECT_THAT(status.out, HasSubstr("3 of 3 rounds committed; done"));
 }
 
+// STRATA_KILLS=500 kills more often.
 TEST_F(Network, WhoeverIsKilledTheModelIsTheSame) {
   job_["aggregation"]["rounds"] = 20;
   write_job();
   const std::string expected = plain_hash();
-  sys::Stream draw(2026);
-  int kills = 0;
-  auto server = coordinator();
-  std::map<std::string, std::unique_ptr<Running>> clients;
-  for (const auto& name : names_) clients[name] = client(name);
   const char* more = std::getenv("STRATA_KILLS");
   const int wanted = more == nullptr ? 30 : std::atoi(more);
-  while (kills < wanted && !fs::exists(at("run/manifest.json"))) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50 + draw.below(250)));
-    const std::size_t whom = draw.below(names_.size() + 1);
-    if (whom == names_.size()) {
-      server->signal(SIGKILL);
-      (void)server->wait();
-      server = coordinator();
-    } else {
-      clients[names_[whom]]->signal(SIGKILL);
-      (void)clients[names_[whom]]->wait();
-      clients[names_[whom]] = client(names_[whom]);
+  sys::Stream draw(2026);
+  for (int kills = 0; kills < wanted;) {
+    fs::remove_all(at("run"));
+    fs::remove_all(at("state"));
+    auto server = coordinator();
+    std::map<std::string, std::unique_ptr<Running>> clients;
+    for (const auto& name : names_) clients[name] = client(name);
+    while (kills < wanted && !fs::exists(at("run/manifest.json"))) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20 + draw.below(200)));
+      const std::size_t whom = draw.below(names_.size() + 1);
+      if (whom == names_.size()) {
+        server->signal(SIGKILL);
+        (void)server->wait();
+        server = coordinator();
+      } else {
+        clients[names_[whom]]->signal(SIGKILL);
+        (void)clients[names_[whom]]->wait();
+        clients[names_[whom]] = client(names_[whom]);
+      }
+      ++kills;
     }
-    ++kills;
+    ASSERT_EQ(hash_in(server->wait()), expected) << "after " << kills << " kills";
+    for (auto& [name, one] : clients) one->signal(SIGKILL);
   }
-  EXPECT_EQ(hash_in(server->wait()), expected) << "after " << kills << " kills";
-  for (auto& [name, one] : clients) one->signal(SIGKILL);
 }
 
 TEST_F(Network, ASignalEndsBothSidesAndTheSameCommandsGoOn) {
@@ -236,6 +240,61 @@ TEST_F(Network, BelowTheQuorumTheRunEndsAndCanGoOn) {
   clients[2] = client("carla");
   server = coordinator();
   EXPECT_EQ(server->wait().status, 0);
+}
+
+class Mpirun : public Network {
+ protected:
+  void SetUp() override {
+    if (support::run_program({"sh", "-c", "command -v mpirun"}).status != 0)
+      GTEST_SKIP() << "no mpirun here";
+    if (!fs::exists(fs::path(STRATA_BINARY).parent_path() / "strata_mpi.so"))
+      GTEST_SKIP() << "built without MPI";
+    Network::SetUp();
+    write_job();
+  }
+  std::vector<std::string> command(const std::string& ranks, const std::string& more = "") const {
+    return {
+        "sh", "-c",
+        "exec env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe "
+        "--bind-to none " +
+            more + " -n " + ranks + " " STRATA_BINARY " run " + at("job.json").string() + " -o " +
+            at("run").string() + " --threads 1 --format json"};
+  }
+};
+
+TEST_F(Mpirun, GivesTheModelOfOneProcessHoweverManyRanks) {
+  const std::string expected = plain_hash();
+  for (const char* ranks : {"1", "2", "3", "6"}) {
+    fs::remove_all(at("run"));
+    EXPECT_EQ(hash_in(support::run_program(command(ranks))), expected) << ranks << " ranks";
+  }
+}
+
+TEST_F(Mpirun, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {
+  job_["aggregation"]["rounds"] = 100;
+  write_job();
+  const std::string expected = plain_hash();
+  for (const char* more : {"", "--enable-recovery"}) {
+    fs::remove_all(at("run"));
+    Running first(command("3", more));
+    while (!fs::exists(at("run/rounds/0003")))
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    const std::string pattern = "strata run " + at("job.json").string();
+    // The newest process of the job is its last rank.
+    (void)support::run_program({"sh", "-c", "pkill -KILL -n -f '^[^ ]*" + pattern + "'"});
+    if (*more != '\0') {  // the others would wait for it: as a batch system ends a job
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      (void)support::run_program({"sh", "-c", "pkill -KILL -f '^[^ ]*" + pattern + "'"});
+    }
+    const int status = first.wait().status;
+    // With recovery mpirun itself is content whoever was killed.
+    if (*more == '\0') {
+      EXPECT_NE(status, 0);
+    }
+    EXPECT_FALSE(fs::exists(at("run/manifest.json"))) << "it was over before the kill";
+    ASSERT_TRUE(fs::exists(at("run/rounds/0003/strata.json"))) << "a finished round is lost";
+    EXPECT_EQ(hash_in(support::run_program(command("3", more))), expected) << more;
+  }
 }
 
 }  // namespace
