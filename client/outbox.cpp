@@ -94,9 +94,8 @@ Result<void> Outbox::load() {
       head.state_bytes != left - head.entry.update_bytes || head.entry.round != rounds_.back())
     return fail(damaged(path, "is not laid out as an outbox file"));
   update_at_ = bytes.size() - 4 - left;
-  const auto state = bytes.subspan(update_at_ + head.entry.update_bytes, head.state_bytes);
   last_ = std::move(head.entry);
-  last_->state.assign(state.begin(), state.end());
+  state_bytes_ = head.state_bytes;
   return {};
 }
 
@@ -133,7 +132,9 @@ Result<void> Outbox::write(OutboxEntry entry, ByteSpan update) {
       durability_);
   if (!written) return written;
   update_at_ = front.size();
+  state_bytes_ = state.size();
   last_ = std::move(head.entry);
+  last_->state = {};
   std::erase(rounds_, round);
   rounds_.push_back(round);
   // The round before stays: its state is where this round began.
@@ -149,6 +150,14 @@ Result<void> Outbox::drop_last() {
   if (auto gone = disk_->remove_all(path_of(rounds_.back())); !gone) return gone;
   rounds_.pop_back();
   return load();
+}
+
+Result<Bytes> Outbox::state() const {
+  if (!last_) return Bytes{};
+  auto file = disk_->map(path_of(last_->round));
+  if (!file) return fail(std::move(file).error());
+  const auto part = (*file)->bytes().subspan(update_at_ + last_->update_bytes, state_bytes_);
+  return Bytes(part.begin(), part.end());
 }
 
 Result<Bytes> Outbox::read(std::uint64_t offset, std::uint64_t length) const {

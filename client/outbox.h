@@ -36,8 +36,11 @@ class Outbox {
   [[nodiscard]] static Result<Outbox> open(sys::Disk& disk, std::filesystem::path folder,
                                            sys::Durability durability, bool own_lock = true);
 
-  /// The last trained round, if any.
+  /// The last trained round, if any; its `state` is empty here, see state().
   [[nodiscard]] const std::optional<OutboxEntry>& last() const { return last_; }
+  /// The client's state after the last trained round; empty before the first. Read from the disk:
+  /// a thousand idle clients keep none in memory.
+  [[nodiscard]] Result<Bytes> state() const;
   /// Keeps an entry (whose `state` is given, `update` and `update_bytes` are set from `update`);
   /// from its return on the update may be shown. kDiskFull, kIo: nothing is changed.
   [[nodiscard]] Result<void> put(OutboxEntry entry, ByteSpan update);
@@ -65,6 +68,7 @@ class Outbox {
   std::vector<std::uint32_t> rounds_;  // on the disk, ascending
   std::optional<OutboxEntry> last_;
   std::uint64_t update_at_ = 0;  // of the last entry, in its file
+  std::uint64_t state_bytes_ = 0;
 };
 
 }  // namespace strata::client

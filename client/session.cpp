@@ -32,7 +32,9 @@ Session::~Session() {
 void Session::start() {
   if (const auto& last = tools_.outbox.last()) {
     run_ = last->run;
-    if (auto restored = tools_.worker.restore(last->state); !restored) {
+    auto state = tools_.outbox.state();
+    auto restored = state ? tools_.worker.restore(*state) : fail(std::move(state).error());
+    if (!restored) {
       end(fail(std::move(restored).error()));
       return;
     }
@@ -360,10 +362,8 @@ void Session::handle(const protocol::Ack& m) {
 // Back to the state before the last trained round.
 bool Session::forget_last() {
   auto done = tools_.outbox.drop_last();
-  if (done) {
-    const auto& last = tools_.outbox.last();
-    done = tools_.worker.restore(last ? ByteSpan(last->state) : ByteSpan{});
-  }
+  auto state = done ? tools_.outbox.state() : fail(std::move(done).error());
+  done = state ? tools_.worker.restore(*state) : fail(std::move(state).error());
   if (!done) end(fail(std::move(done).error()));
   return !ended_;
 }
