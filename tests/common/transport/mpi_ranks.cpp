@@ -19,7 +19,7 @@ namespace strata::transport {
 namespace {
 
 constexpr int kClients = 2;  // of each rank
-constexpr double kDeadSeconds = 1.5;
+constexpr double kDeadSeconds = 3.0;
 
 // Also at the seams: nothing, one byte, a whole piece less and more a few, the most.
 constexpr std::size_t kPiece = std::size_t{4} << 20;
