@@ -44,10 +44,12 @@ Result<void> check_spared(const Job& job, const Path& directory) {
 }
 
 // An unfinished run lies there: it is gone on with, if it is of this job.
-Result<bool> is_unfinished(const sys::Disk& disk, const Job& job, const Path& directory) {
-  if (!disk.exists(directory / kStateFolder / "journal") ||
-      disk.exists(directory / "manifest.json") || !disk.exists(directory / "config.json"))
-    return false;
+Result<bool> is_unfinished(const sys::Disk& disk, const Job& job, const Path& directory,
+                           bool serves_clients_after_the_end) {
+  if (!disk.exists(directory / kStateFolder)) return false;
+  if (disk.exists(directory / "manifest.json") && !serves_clients_after_the_end) return false;
+  // Ended before anything was written: the state itself says whether it is of this job.
+  if (!disk.exists(directory / "config.json")) return true;
   auto text = disk.read_text(directory / "config.json");
   if (!text) return fail(std::move(text).error());
   if (*text == resolved(job)) return true;
@@ -67,7 +69,8 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
   if (force) {
     if (auto spared = check_spared(job, directory); !spared) return fail(std::move(spared).error());
   }
-  auto resumes = force ? Result<bool>(false) : is_unfinished(context.disk, job, directory);
+  auto resumes = force ? Result<bool>(false)
+                       : is_unfinished(context.disk, job, directory, hosting.keeps_state);
   if (!resumes) return fail(std::move(resumes).error());
   if (!*resumes) {
     if (auto free = formats::check_free(context.disk, directory, force); !free)

@@ -267,7 +267,8 @@ bool Server::finish_run() {
 
 // Clients that are connected hear of the end and leave; the process goes when they have.
 void Server::linger() {
-  if (sessions_.empty() || lingered_) {
+  // Started again after the end: clients that were cut off may still come back for it.
+  if ((sessions_.empty() && met_anybody_) || lingered_) {
     end({});
   } else if (linger_ == 0) {
     linger_ = tools_.executor.after(kLingerSeconds, [this] {

@@ -209,6 +209,7 @@ class Server final : public transport::Handler {
   sys::TimerId retry_ = 0;
   sys::TimerId linger_ = 0;
   bool lingered_ = false;
+  bool met_anybody_ = false;  // a client was ready since this process began
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks ask it
 };
 

@@ -182,6 +182,7 @@ void Server::welcome(Session& session) {
 void Server::handle(Session& session, const protocol::Ready&) {
   if (session.ready) return;
   session.ready = true;
+  met_anybody_ = true;
   tools_.observer.joined(session.client, session.connection->peer());
   arm_deadline();
   tell_round(session);
