@@ -21,9 +21,7 @@ template <class A, class H>
 void fields(A& a, H& h) {
   auto& e = h.entry;
   a(e.run), a(e.round), a(e.base), a(e.update), a(e.update_bytes), a(h.state_bytes);
-  auto& t = e.training;
-  a(t.steps), a(t.tokens), a(t.trained_tokens), a(t.first_loss), a(t.last_loss), a(t.seconds);
-  a(t.encoding_error);
+  protocol::training_fields(a, e.training);
 }
 
 Error damaged(const std::filesystem::path& path, std::string what) {
@@ -105,7 +103,8 @@ Result<void> Outbox::put(OutboxEntry entry, ByteSpan update) {
   return write(std::move(entry), update);
 }
 
-Result<void> Outbox::put_state(OutboxEntry entry) {
+Result<void> Outbox::put_state(OutboxEntry entry, ByteSpan update) {
+  entry.update = sha256(update);
   entry.update_bytes = 0;
   return write(std::move(entry), {});
 }

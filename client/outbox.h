@@ -41,11 +41,11 @@ class Outbox {
   /// The client's state after the last trained round; empty before the first. Read from the disk:
   /// a thousand idle clients keep none in memory.
   [[nodiscard]] Result<Bytes> state() const;
-  /// Keeps an entry (whose `state` is given, `update` and `update_bytes` are set from `update`);
+  /// Keeps an entry (`state` is given; `update` and `update_bytes` are set from the bytes);
   /// from its return on the update may be shown. kDiskFull, kIo: nothing is changed.
   [[nodiscard]] Result<void> put(OutboxEntry entry, ByteSpan update);
   /// The same without the update: for a client whose coordinator lives and dies with it.
-  [[nodiscard]] Result<void> put_state(OutboxEntry entry);
+  [[nodiscard]] Result<void> put_state(OutboxEntry entry, ByteSpan update);
   /// Forgets the last entry: the one before it counts again.
   [[nodiscard]] Result<void> drop_last();
   /// A part of the last entry's update.

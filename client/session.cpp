@@ -4,14 +4,12 @@
 
 #include <algorithm>
 
+#include "protocol/problem.h"
+
 namespace strata::client {
 namespace {
 
 constexpr double kRetrySeconds = 5.0;  // when the coordinator cannot keep it now
-
-Error wrong(std::string what, std::string rule) {
-  return {.code = ErrorCode::kProtocol, .what = std::move(what), .rule = std::move(rule)};
-}
 
 // Worth another attempt: the other side may be back, or be put right, by then.
 bool passes(ErrorCode code) { return code == ErrorCode::kPeer || code == ErrorCode::kProtocol; }
@@ -48,8 +46,7 @@ void Session::interrupt(const std::string& why) {
                     .what = why,
                     .remedy = "the same command goes on where it stopped"};
   if (connection_) {
-    send(protocol::Problem{
-        .code = static_cast<std::uint16_t>(error.code), .message = why, .retry = true});
+    send(protocol::problem_of(error, true));
   }
   end(fail(error));
 }
@@ -122,7 +119,7 @@ void Session::send(const protocol::Message& message) {
 
 void Session::complain(Error why) {
   ++complaints_;
-  send(protocol::Problem{.code = static_cast<std::uint16_t>(why.code), .message = why.line()});
+  send(protocol::problem_of(why));
   try_again(why);
 }
 
@@ -135,8 +132,8 @@ void Session::on_frame(transport::Connection& connection, wire::Frame frame) {
   }
   const bool first = std::holds_alternative<protocol::Welcome>(*message);
   if (!std::holds_alternative<protocol::Problem>(*message) && first == welcomed_) {
-    complain(wrong(fmt::format("{} came", protocol::name(*message)),
-                   first ? "WELCOME comes once" : "WELCOME comes first"));
+    complain(protocol::breach(fmt::format("{} came", protocol::name(*message)),
+                              first ? "WELCOME comes once" : "WELCOME comes first"));
     return;
   }
   std::visit([&](auto& m) { handle(m); }, *message);
@@ -144,19 +141,14 @@ void Session::on_frame(transport::Connection& connection, wire::Frame frame) {
 
 template <class Other>
 void Session::handle(const Other& m) {
-  complain(wrong(fmt::format("{} came", protocol::name(protocol::Message(m))),
-                 "a coordinator sends no such message"));
+  complain(protocol::breach(fmt::format("{} came", protocol::name(protocol::Message(m))),
+                            "a coordinator sends no such message"));
 }
 
 void Session::handle(const protocol::Problem& m) {
-  const auto code = m.code <= static_cast<std::uint16_t>(ErrorCode::kInternal)
-                        ? static_cast<ErrorCode>(m.code)
-                        : ErrorCode::kPeer;
-  const Error why{.code = code, .what = "the coordinator says: " + printable(m.message, 400)};
+  const Error why = protocol::error_of(m, "the coordinator");
   if (m.retry) {
-    Error passing = why;
-    passing.code = ErrorCode::kPeer;
-    try_again(passing);
+    try_again(why);
   } else {
     end(fail(why));
   }
@@ -165,8 +157,8 @@ void Session::handle(const protocol::Problem& m) {
 void Session::handle(const protocol::Welcome& m) {
   const auto& last = tools_.outbox.last();
   if (m.client != config_.id) {
-    complain(wrong("the coordinator takes this client for " + printable(m.client, 80),
-                   "it is " + config_.id));
+    complain(protocol::breach("the coordinator takes this client for " + printable(m.client, 80),
+                              "it is " + config_.id));
     return;
   }
   if (last && last->run != m.run) {
@@ -177,8 +169,7 @@ void Session::handle(const protocol::Welcome& m) {
     return;
   }
   if (auto fits = config_.check_plan ? config_.check_plan(m.plan) : Result<void>{}; !fits) {
-    send(protocol::Problem{.code = static_cast<std::uint16_t>(fits.error().code),
-                           .message = fits.error().line()});
+    send(protocol::problem_of(fits.error()));
     end(fail(std::move(fits).error()));
     return;
   }
@@ -237,10 +228,10 @@ void Session::go_on() {
     busy_following_ = true;
     send(protocol::CatchUp{head});
   } else {
-    complain(wrong(fmt::format("round {} is to be trained on {}", open_->round,
-                               hex(open_->base).substr(0, 12)),
-                   fmt::format("this client's model is {} after round {}",
-                               hex(head.chain).substr(0, 12), head.round)));
+    complain(protocol::breach(fmt::format("round {} is to be trained on {}", open_->round,
+                                          hex(open_->base).substr(0, 12)),
+                              fmt::format("this client's model is {} after round {}",
+                                          hex(head.chain).substr(0, 12), head.round)));
   }
 }
 
@@ -255,22 +246,21 @@ void Session::train() {
                          .base = open_->base,
                          .restart = open_->restart,
                          .used_before = open_->used_before && last && last->round + 1 == round};
-  tools_.worker.train(start,
-                      [this, alive = alive_, base = open_->base, round](Result<RoundDone> done) {
-                        if (!*alive) return;
-                        if (done) {
-                          const OutboxEntry entry{.run = run_,
-                                                  .round = round,
-                                                  .base = base,
-                                                  .training = done->training,
-                                                  .update = sha256(done->update),
-                                                  .state = std::move(done->state)};
-                          auto kept = config_.keep_updates ? tools_.outbox.put(entry, done->update)
-                                                           : tools_.outbox.put_state(entry);
-                          if (!kept) done = fail(std::move(kept).error());
-                        }
-                        trained(round, std::move(done));
-                      });
+  tools_.worker.train(start, [this, alive = alive_, base = open_->base,
+                              round](Result<RoundDone> done) {
+    if (!*alive) return;
+    if (done) {
+      OutboxEntry entry{.run = run_,
+                        .round = round,
+                        .base = base,
+                        .training = done->training,
+                        .state = std::move(done->state)};
+      auto kept = config_.keep_updates ? tools_.outbox.put(std::move(entry), done->update)
+                                       : tools_.outbox.put_state(std::move(entry), done->update);
+      if (!kept) done = fail(std::move(kept).error());
+    }
+    trained(round, std::move(done));
+  });
 }
 
 void Session::trained(std::uint32_t round, Result<RoundDone> done) {
@@ -332,7 +322,8 @@ void Session::offer() {
 void Session::handle(const protocol::Fetch& m) {
   const auto& last = tools_.outbox.last();
   if (!last || last->update != m.object || m.offset >= last->update_bytes) {
-    complain(wrong("an object that is not there was asked for", "it is the offered update"));
+    complain(
+        protocol::breach("an object that is not there was asked for", "it is the offered update"));
     return;
   }
   auto bytes = tools_.outbox.read(m.offset, std::min(m.length, last->update_bytes - m.offset));

@@ -4,24 +4,16 @@
 #include <algorithm>
 
 #include "client/session.h"
+#include "protocol/problem.h"
 
 namespace strata::client {
-namespace {
-
-constexpr std::uint64_t kAhead = 2 * wire::kChunkBytes;  // bytes asked for and not yet received
-
-Error wrong(std::string what, std::string rule) {
-  return {.code = ErrorCode::kProtocol, .what = std::move(what), .rule = std::move(rule)};
-}
-
-}  // namespace
-
 // Gets what a round came to and folds it; go_on() when that is done.
 void Session::follow(const protocol::Head& head, protocol::Object object) {
   busy_following_ = true;
   if (!object.data.empty() || tools_.base.head().round >= head.round) {
     if (!object.data.empty() && sha256(object.data) != object.hash) {
-      complain(wrong("a round's result came", "its bytes are those that its hash names"));
+      complain(
+          protocol::breach("a round's result came", "its bytes are those that its hash names"));
       return;
     }
     auto bytes = std::make_shared<Bytes>(std::move(object.data));
@@ -58,7 +50,7 @@ void Session::fold(const protocol::Head& head, ByteSpan bytes) {
 
 void Session::handle(protocol::History& m) {
   if (!busy_following_ || history_) {
-    complain(wrong("HISTORY came", "it answers CATCH_UP"));
+    complain(protocol::breach("HISTORY came", "it answers CATCH_UP"));
     return;
   }
   history_ = std::move(m);
@@ -90,8 +82,9 @@ void Session::walk_history() {
     protocol::HistoryEntry next = std::move(history_->rounds.back());
     history_->rounds.pop_back();
     if (tools_.base.head().round + 1 != next.head.round) {
-      complain(wrong(fmt::format("the history goes on with round {}", next.head.round),
-                     fmt::format("this client's model is at round {}", tools_.base.head().round)));
+      complain(protocol::breach(
+          fmt::format("the history goes on with round {}", next.head.round),
+          fmt::format("this client's model is at round {}", tools_.base.head().round)));
       return;
     }
     follow(next.head, std::move(next.result));
@@ -142,7 +135,7 @@ void Session::fetch(protocol::Object object,
 
 void Session::ask_for_more() {
   Download& d = *download_;
-  while (d.asked < d.object.size && d.asked - d.received < kAhead) {
+  while (d.asked < d.object.size && d.asked - d.received < protocol::kAheadBytes) {
     const std::uint64_t length = std::min(wire::kChunkBytes, d.object.size - d.asked);
     send(protocol::Fetch{d.object.hash, d.asked, length});
     d.asked += length;
@@ -153,8 +146,9 @@ void Session::handle(const protocol::Chunk& m) {
   if (!download_ || m.object != download_->object.hash) return;  // of an older one
   Download& d = *download_;
   if (m.offset != d.received || m.data.empty() || m.data.size() > d.asked - d.received) {
-    complain(wrong(fmt::format("a chunk of {} bytes at {} came", m.data.size(), m.offset),
-                   fmt::format("{} bytes at {} were asked for", d.asked - d.received, d.received)));
+    complain(protocol::breach(
+        fmt::format("a chunk of {} bytes at {} came", m.data.size(), m.offset),
+        fmt::format("{} bytes at {} were asked for", d.asked - d.received, d.received)));
     return;
   }
   if (auto written = d.file->write(m.offset, m.data); !written) {
@@ -170,7 +164,7 @@ void Session::handle(const protocol::Chunk& m) {
   const auto whole = std::exchange(download_, nullptr);
   whole->file.reset();
   if (whole->hasher.finish() != whole->object.hash) {
-    complain(wrong("an object came", "its bytes are those that its hash names"));
+    complain(protocol::breach("an object came", "its bytes are those that its hash names"));
     return;
   }
   whole->then(tools_.outbox.download());

@@ -38,6 +38,13 @@ Result<void> Coordinator::check_clients(std::span<const PlannedUpdate> clients) 
                  .where = "aggregation.min_clients",
                  .rule = "there are " + std::to_string(clients.size()) + " clients"});
   }
+  if (config_.clients_per_round > 0 && config_.clients_per_round < config_.min_clients) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is " + std::to_string(config_.clients_per_round),
+                 .where = "aggregation.clients_per_round",
+                 .rule = "a round needs the updates of " + std::to_string(config_.min_clients) +
+                         " clients (min_clients)"});
+  }
   return entry_->check == nullptr ? Result<void>{} : entry_->check(clients);
 }
 

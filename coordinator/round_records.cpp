@@ -22,9 +22,7 @@ void fields(A& a, M& m) {
     a(m.round), a(m.base), clients(a, m.selected);
   } else if constexpr (std::is_same_v<T, UpdateAccepted>) {
     a(m.round), a(m.client), a(m.update), a(m.offset), a(m.size);
-    auto& t = m.training;
-    a(t.steps), a(t.tokens), a(t.trained_tokens), a(t.first_loss), a(t.last_loss), a(t.seconds);
-    a(t.encoding_error);
+    protocol::training_fields(a, m.training);
   } else if constexpr (std::is_same_v<T, ClientOut>) {
     a(m.round), a(m.client), a(m.reason);
   } else if constexpr (std::is_same_v<T, RoundClosed>) {

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "adapter/packet.h"
+#include "protocol/problem.h"
 
 namespace strata::coordinator {
 namespace {
@@ -61,10 +61,11 @@ void Server::end(Result<void> how) {
   tools_.executor.cancel(retry_);
   tools_.executor.cancel(linger_);
   if (!how) {
-    const protocol::Problem problem{.code = static_cast<std::uint16_t>(how.error().code),
-                                    .message = how.error().line(),
-                                    .retry = resumable(how.error().code)};
-    each_session([&](Session& session) { send(session, problem); });
+    const auto problem = protocol::problem_of(how.error(), resumable(how.error().code));
+    each_session([&](Session& session) {
+      send(session, problem);
+      session.connection->close();
+    });
   }
   tools_.executor.post([this, alive = alive_, how = std::move(how)] {
     if (*alive) tools_.observer.done(how);
@@ -311,18 +312,24 @@ void Server::flush_soon() {
 void Server::flush() {
   if (waiting_.empty() || ended_) return;
   auto waiting = std::exchange(waiting_, {});
-  auto done = updates_->sync();
-  std::size_t journaled = 0;
-  for (; done && journaled < waiting.size(); ++journaled) {
-    done = append(*journal_, waiting[journaled].record);
-    if (!done) break;
+  // What a failed flush has left on the disk nobody knows: only starting again tells.
+  if (auto synced = updates_->sync(); !synced) {
+    end(fail(std::move(synced).error()));
+    return;
   }
-  // A full disk may have let some in; what a flush confirms counts.
-  if (done || done.error().code == ErrorCode::kDiskFull) {
-    if (auto synced = journal_->sync(); !synced) done = std::move(synced);
+  Result<void> done;
+  std::size_t journaled = 0;
+  while (done && journaled < waiting.size()) {
+    done = append(*journal_, waiting[journaled].record);
+    if (done) ++journaled;
   }
   if (!done && done.error().code != ErrorCode::kDiskFull) {
-    end(fail(done.error()));
+    end(fail(std::move(done).error()));
+    return;
+  }
+  // A full disk may have let some in; what this flush confirms counts, the others come again.
+  if (auto synced = journal_->sync(); !synced) {
+    end(fail(std::move(synced).error()));
     return;
   }
   for (std::size_t i = 0; i < waiting.size(); ++i) {

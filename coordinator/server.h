@@ -3,7 +3,8 @@
 // every promise in the journal before it is made, and folds closed rounds into the model. Stopped
 // and started again in the same folder, however suddenly, it ends at the same bytes.
 //
-//   folder/  lock  journal/000001.log  updates/0001 (of the open round)  results/0001 ...  snapshot
+//   folder/  lock  journal/000001.log  updates/0001 (of the open round)  results/0001 ...
+//   snapshot-0007
 //
 // Order for an update: region flushed, UPDATE_ACCEPTED flushed, then acknowledged. For a round:
 // ROUND_CLOSED flushed, aggregated, result flushed, ROUND_COMMITTED flushed, then announced.
@@ -143,6 +144,8 @@ class Server final : public transport::Handler {
   void handle(Session& session, const protocol::Problem& m);
   template <class Other>
   void handle(Session& session, const Other& m);
+  [[nodiscard]] const Waiting* waiting_of(const protocol::ClientId& client) const;
+  void refuse_conflict(Session& session, const protocol::Offer& offer, const Sha256& first);
   void begin_upload(Session& session, protocol::Offer& offer);
   void ask_for_more(Session& session);
   void take_bytes(Session& session, ByteSpan bytes);
@@ -158,6 +161,8 @@ class Server final : public transport::Handler {
   void send(Session& session, const protocol::Message& message);
   void welcome(Session& session);
   void tell_round(Session& session);
+  [[nodiscard]] std::uint64_t bytes_since(std::uint32_t round) const;
+  [[nodiscard]] Result<void> refresh_snapshot();
   [[nodiscard]] Result<protocol::History> history_from(const protocol::Head& head);
   [[nodiscard]] Result<protocol::Object> object_of(const RoundCommitted& round) const;
 
@@ -195,6 +200,8 @@ class Server final : public transport::Handler {
   std::vector<Waiting> waiting_;
   std::map<protocol::ClientId, std::string> leaving_;  // left out, not journaled yet
   std::map<Sha256, Stored> objects_;                   // that clients may fetch
+  protocol::Object snapshot_;
+  std::uint32_t snapshot_round_ = 0;  // 0: none
   std::map<transport::Connection*, Session> sessions_;
   std::map<protocol::ClientId, transport::Connection*> by_client_;
   bool begun_ = false;

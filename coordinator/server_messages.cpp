@@ -5,19 +5,16 @@
 
 #include "coordinator/server.h"
 #include "model/fold.h"
+#include "protocol/problem.h"
 
 namespace strata::coordinator {
 namespace {
 
 using protocol::Outcome;
 
-constexpr std::uint64_t kAhead = 2 * wire::kChunkBytes;  // bytes asked for and not yet received
+constexpr std::size_t kHistoryRounds = 1024;  // in one message; who needs more asks again
 
 std::string short_hex(const Sha256& hash) { return hex(hash).substr(0, 12); }
-
-Error wrong(std::string what, std::string rule) {
-  return {.code = ErrorCode::kProtocol, .what = std::move(what), .rule = std::move(rule)};
-}
 
 // The planned terms, or the first of them: a client that keeps its factors takes back what was
 // folded from its second round on.
@@ -68,9 +65,7 @@ void Server::send(Session& session, const protocol::Message& message) {
 }
 
 void Server::refuse(Session& session, Error why, bool retry) {
-  send(session,
-       protocol::Problem{
-           .code = static_cast<std::uint16_t>(why.code), .message = why.line(), .retry = retry});
+  send(session, protocol::problem_of(why, retry));
   const protocol::ClientId who =
       session.client.empty() ? session.connection->peer().id : session.client;
   drop(*session.connection);
@@ -88,13 +83,13 @@ void Server::on_frame(transport::Connection& connection, wire::Frame frame) {
   }
   const bool greeting = std::holds_alternative<protocol::Hello>(*message);
   if (greeting != session.client.empty()) {
-    refuse(session, wrong(fmt::format("{} came", protocol::name(*message)),
-                          greeting ? "HELLO comes once" : "HELLO comes first"));
+    refuse(session, protocol::breach(fmt::format("{} came", protocol::name(*message)),
+                                     greeting ? "HELLO comes once" : "HELLO comes first"));
     return;
   }
   if (!greeting && frame.header.run != machine_.run()) {
-    refuse(session, wrong(fmt::format("{} is of another run", protocol::name(*message)),
-                          "frames name the run that WELCOME named"));
+    refuse(session, protocol::breach(fmt::format("{} is of another run", protocol::name(*message)),
+                                     "frames name the run that WELCOME named"));
     return;
   }
   std::visit([&](auto& m) { handle(session, m); }, *message);
@@ -102,15 +97,12 @@ void Server::on_frame(transport::Connection& connection, wire::Frame frame) {
 
 template <class Other>
 void Server::handle(Session& session, const Other& m) {
-  refuse(session, wrong(fmt::format("{} came", protocol::name(protocol::Message(m))),
-                        "a client sends no such message"));
+  refuse(session, protocol::breach(fmt::format("{} came", protocol::name(protocol::Message(m))),
+                                   "a client sends no such message"));
 }
 
 void Server::handle(Session& session, const protocol::Problem& m) {
-  const auto code = m.code <= static_cast<std::uint16_t>(ErrorCode::kInternal)
-                        ? static_cast<ErrorCode>(m.code)
-                        : ErrorCode::kPeer;
-  const Error why{.code = code, .what = "the client ended it: " + printable(m.message, 400)};
+  const Error why = protocol::error_of(m, "the client");
   const protocol::ClientId client = session.client;
   drop(*session.connection);
   tools_.observer.left(client, why);
@@ -165,8 +157,8 @@ void Server::welcome(Session& session) {
   // Two live connections of one client: the newest is the true one.
   if (Session* older = session_of(session.client)) {
     const protocol::ClientId client = session.client;
-    send(*older, protocol::Problem{.code = static_cast<std::uint16_t>(ErrorCode::kLocked),
-                                   .message = "another connection of this client took over"});
+    send(*older, protocol::problem_of({.code = ErrorCode::kLocked,
+                                       .what = "another connection of this client took over"}));
     drop(*older->connection);
     tools_.observer.noticed(client + " has connected again; its older connection is closed");
   }
@@ -196,10 +188,9 @@ void Server::tell_round(Session& session) {
     return;
   }
   if (machine_.phase() != Phase::kOpen) return;
-  const bool waits = std::any_of(waiting_.begin(), waiting_.end(), [&](const Waiting& w) {
-    return w.record.client == session.client;
-  });
-  if (waits || machine_.judge(session.client, machine_.round(), {}) != Verdict::kNew) return;
+  if (waiting_of(session.client) != nullptr ||
+      machine_.judge(session.client, machine_.round(), {}) != Verdict::kNew)
+    return;
   double left = 0.0;
   if (config_.deadline_seconds > 0.0) {
     left = deadline_ != 0 ? std::max(0.001, deadline_at_ - tools_.clock.seconds())
@@ -229,10 +220,27 @@ void Server::reject(Session& session, const protocol::Offer& offer, const std::s
   leave_out(client, reason);
 }
 
+const Server::Waiting* Server::waiting_of(const protocol::ClientId& client) const {
+  const auto found = std::find_if(waiting_.begin(), waiting_.end(),
+                                  [&](const Waiting& w) { return w.record.client == client; });
+  return found == waiting_.end() ? nullptr : &*found;
+}
+
+// Two different updates of one client for one round: the first one counts.
+void Server::refuse_conflict(Session& session, const protocol::Offer& offer, const Sha256& first) {
+  const std::string reason =
+      fmt::format("update {} came first for round {}; {} is another", short_hex(first), offer.round,
+                  short_hex(offer.update.hash));
+  tools_.observer.noticed(session.client + ": " + reason);
+  acknowledge(session, offer, Outcome::kRejected, reason);
+}
+
 void Server::handle(Session& session, protocol::Offer& m) {
-  for (const auto& waiting : waiting_) {
-    // The answer comes with the flush that is on its way.
-    if (waiting.record.client == session.client && waiting.record.update == m.update.hash) return;
+  if (const Waiting* first = waiting_of(session.client);
+      first != nullptr && m.round == machine_.round()) {
+    // For the same update the answer comes with the flush that is on its way.
+    if (first->record.update != m.update.hash) refuse_conflict(session, m, first->record.update);
+    return;
   }
   switch (machine_.judge(session.client, m.round, m.update.hash)) {
     case Verdict::kNew:
@@ -245,15 +253,9 @@ void Server::handle(Session& session, protocol::Offer& m) {
       acknowledge(session, m, Outcome::kLate,
                   fmt::format("round {} is closed; round {} is next", m.round, machine_.round()));
       return;
-    case Verdict::kConflict: {
-      const Sha256& first = machine_.accepted().at(session.client).update;
-      const std::string reason =
-          fmt::format("update {} was accepted for round {} before; {} is another", short_hex(first),
-                      m.round, short_hex(m.update.hash));
-      tools_.observer.noticed(session.client + ": " + reason);
-      acknowledge(session, m, Outcome::kRejected, reason);
+    case Verdict::kConflict:
+      refuse_conflict(session, m, machine_.accepted().at(session.client).update);
       return;
-    }
     case Verdict::kOut:
       acknowledge(session, m, Outcome::kRejected, "this client was left out of the round");
       return;
@@ -261,8 +263,8 @@ void Server::handle(Session& session, protocol::Offer& m) {
       acknowledge(session, m, Outcome::kRejected, "this client was not drawn for the round");
       return;
     case Verdict::kUnknown:
-      refuse(session, wrong(fmt::format("an update for round {} came", m.round),
-                            fmt::format("round {} is the latest", machine_.round())));
+      refuse(session, protocol::breach(fmt::format("an update for round {} came", m.round),
+                                       fmt::format("round {} is the latest", machine_.round())));
       return;
   }
 }
@@ -299,7 +301,7 @@ void Server::begin_upload(Session& session, protocol::Offer& offer) {
 
 void Server::ask_for_more(Session& session) {
   Upload& up = *session.upload;
-  while (up.asked < up.offer.update.size && up.asked - up.received < kAhead) {
+  while (up.asked < up.offer.update.size && up.asked - up.received < protocol::kAheadBytes) {
     const std::uint64_t length = std::min(wire::kChunkBytes, up.offer.update.size - up.asked);
     send(session, protocol::Fetch{up.offer.update.hash, up.asked, length});
     up.asked += length;
@@ -311,8 +313,9 @@ void Server::handle(Session& session, const protocol::Chunk& m) {
   Upload& up = *session.upload;
   const std::uint64_t left = up.asked - up.received;
   if (m.offset != up.received || m.data.empty() || m.data.size() > left) {
-    refuse(session, wrong(fmt::format("a chunk of {} bytes at {} came", m.data.size(), m.offset),
-                          fmt::format("{} bytes at {} were asked for", left, up.received)));
+    refuse(session,
+           protocol::breach(fmt::format("a chunk of {} bytes at {} came", m.data.size(), m.offset),
+                            fmt::format("{} bytes at {} were asked for", left, up.received)));
     return;
   }
   take_bytes(session, m.data);
@@ -397,10 +400,7 @@ void Server::finish_upload(Session& session) {
 
 void Server::handle(Session& session, const protocol::Failed& m) {
   if (m.round != machine_.round() || machine_.phase() != Phase::kOpen) return;  // too late to count
-  const bool waits = std::any_of(waiting_.begin(), waiting_.end(), [&](const Waiting& w) {
-    return w.record.client == session.client;
-  });
-  if (!waits) leave_out(session.client, m.reason);
+  if (waiting_of(session.client) == nullptr) leave_out(session.client, m.reason);
 }
 
 Result<protocol::Object> Server::object_of(const RoundCommitted& round) const {
@@ -413,44 +413,77 @@ Result<protocol::Object> Server::object_of(const RoundCommitted& round) const {
   return out;
 }
 
-Result<protocol::History> Server::history_from(const protocol::Head& head) {
+// Bytes of what the rounds behind `round` came to.
+std::uint64_t Server::bytes_since(std::uint32_t round) const {
   const auto& done = machine_.committed();
-  protocol::History out;
-  std::uint64_t replay = 0;
-  for (std::size_t i = head.round; i < done.size(); ++i) replay += done[i].size;
-  // Averaged factors replace each other: the last are part of the last round's result.
-  std::uint64_t snapshot = model::changed_bytes(core_.model());
-  if (!core_.mean_factors().empty()) snapshot += done.back().size;
-  const bool whole = snapshot < replay && machine_.phase() != Phase::kDone;
-  const std::size_t first =
-      whole ? done.size() - (core_.mean_factors().empty() ? 0 : 1) : head.round;
-  for (std::size_t i = first; i < done.size(); ++i) {
-    protocol::HistoryEntry entry{.head = {done[i].round, done[i].chain},
-                                 .result = {.hash = done[i].result, .size = done[i].size}};
-    out.rounds.push_back(std::move(entry));
-  }
-  // After the end FINISHED names the state, averaged factors included.
-  if (machine_.phase() != Phase::kDone) out.state = core_.state_hash();
-  if (!whole) return out;
-  const auto path = config_.folder / "snapshot";
+  std::uint64_t out = 0;
+  for (std::size_t i = round; i < done.size(); ++i) out += done[i].size;
+  return out;
+}
+
+// The changed tensors as they were after some round, kept as long as the rounds since then are
+// fewer bytes than a new one: clients that fetch it are not overtaken by every round.
+Result<void> Server::refresh_snapshot() {
+  const auto round = static_cast<std::uint32_t>(machine_.committed().size());
+  if (snapshot_round_ != 0 && bytes_since(snapshot_round_) <= snapshot_.size) return {};
+  const auto path = config_.folder / fmt::format("snapshot-{:04}", round);
   if (auto written = model::write_changed(tools_.disk, path, core_.model()); !written)
-    return fail(std::move(written).error());
+    return written;
   auto file = tools_.disk.map(path);
   if (!file) return fail(std::move(file).error());
   const auto bytes = (*file)->bytes();
-  // With averaged factors the last round's result comes behind the tensors.
-  out.snapshot_head = first == done.size() ? machine_.head()
-                      : first == 0         ? protocol::Head{0, machine_.opened().base}
-                                   : protocol::Head{done[first - 1].round, done[first - 1].chain};
-  out.snapshot = {.hash = sha256(bytes), .size = bytes.size(), .data = {}};
-  objects_[out.snapshot.hash] = {path, bytes.size()};
+  // Whoever is in the middle of fetching the older one is told so and asks again.
+  if (const auto older = objects_.find(snapshot_.hash);
+      snapshot_round_ != 0 && older != objects_.end()) {
+    (void)tools_.disk.remove_all(older->second.path);
+    objects_.erase(older);
+  }
+  snapshot_ = {.hash = sha256(bytes), .size = bytes.size(), .data = {}};
+  snapshot_round_ = round;
+  objects_[snapshot_.hash] = {path, bytes.size()};
+  return {};
+}
+
+Result<protocol::History> Server::history_from(const protocol::Head& head) {
+  const auto& done = machine_.committed();
+  const bool over = machine_.phase() == Phase::kDone;
+  // Averaged factors replace each other: with a snapshot goes the result of its own round.
+  const std::size_t behind = core_.mean_factors().empty() ? 0 : 1;
+  std::uint64_t whole = model::changed_bytes(core_.model());
+  if (behind > 0) whole += done.back().size;
+  std::size_t first = head.round;
+  protocol::History out;
+  if (whole < bytes_since(head.round) && !over) {
+    if (auto ready = refresh_snapshot(); !ready) return fail(std::move(ready).error());
+    if (snapshot_round_ > head.round) {
+      first = snapshot_round_ - behind;
+      out.snapshot = snapshot_;
+      out.snapshot_head = first == 0 ? protocol::Head{0, machine_.opened().base}
+                                     : protocol::Head{done[first - 1].round, done[first - 1].chain};
+    }
+  }
+  const std::size_t end = std::min(done.size(), first + kHistoryRounds);
+  for (std::size_t i = first; i < end; ++i) {
+    out.rounds.push_back({.head = {done[i].round, done[i].chain},
+                          .result = {.hash = done[i].result, .size = done[i].size, .data = {}}});
+  }
+  // After the end FINISHED names the state, averaged factors included.
+  if (!over && end == done.size()) out.state = core_.state_hash();
   return out;
 }
 
 void Server::handle(Session& session, const protocol::CatchUp& m) {
-  // Between folding and committing the model is ahead of the journal; the answer waits for neither:
-  // what is committed is what counts.
-  if (folded_ || m.head.round > machine_.committed().size()) return;
+  if (m.head.round > machine_.committed().size()) {
+    refuse(session,
+           protocol::breach(fmt::format("a client at round {} wants to catch up", m.head.round),
+                            fmt::format("{} rounds are committed", machine_.committed().size())));
+    return;
+  }
+  if (folded_) {  // the model is ahead of the journal, as long as the disk is full
+    refuse(session, {.code = ErrorCode::kDiskFull, .what = "a round cannot be committed now"},
+           true);
+    return;
+  }
   auto history = history_from(m.head);
   if (!history) {
     refuse(session, std::move(history).error(), true);
@@ -463,8 +496,8 @@ void Server::handle(Session& session, const protocol::Fetch& m) {
   const auto found = objects_.find(m.object);
   if (found == objects_.end() || m.offset >= found->second.size) {
     refuse(session,
-           wrong("an object that is not there was asked for: " + short_hex(m.object),
-                 "objects are those of announced rounds and snapshots"),
+           protocol::breach("an object that is not there was asked for: " + short_hex(m.object),
+                            "objects are those of announced rounds and snapshots"),
            true);
     return;
   }

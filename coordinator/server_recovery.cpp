@@ -40,6 +40,13 @@ Result<void> Server::recover() {
       if (auto ours = check_run(); !ours) return ours;
     }
   }
+  // A process that was killed leaves its temporary files and snapshots.
+  auto names = disk.list(config_.folder);
+  if (!names) return fail(std::move(names).error());
+  for (const auto& name : *names) {
+    if (!name.starts_with("snapshot-")) continue;
+    if (auto gone = disk.remove_all(config_.folder / name); !gone) return gone;
+  }
   if (auto folded = refold(); !folded) return folded;
   return reopen_updates();
 }

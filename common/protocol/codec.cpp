@@ -67,9 +67,7 @@ struct Layout<Offer> {
   template <class A, class M>
   static void fields(A& a, M& m) {
     a(m.round), a(m.base), object(a, m.update);
-    auto& t = m.training;
-    a(t.steps), a(t.tokens), a(t.trained_tokens), a(t.first_loss), a(t.last_loss), a(t.seconds);
-    a(t.encoding_error);
+    training_fields(a, m.training);
   }
 };
 template <>

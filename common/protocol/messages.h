@@ -102,6 +102,13 @@ struct Training {
   double encoding_error = 0.0;  // relative L2 error of the update as encoded
 };
 
+/// The order in which its fields travel and are kept (base/archive.h).
+template <class A, class T>
+void training_fields(A& a, T& t) {
+  a(t.steps), a(t.tokens), a(t.trained_tokens), a(t.first_loss), a(t.last_loss), a(t.seconds);
+  a(t.encoding_error);
+}
+
 /// An update lies in the client's outbox.
 struct Offer {
   std::uint32_t round = 0;
@@ -177,7 +184,7 @@ struct Finished {
 
 /// Why the sender closes the connection now.
 struct Problem {
-  std::uint16_t code = 0;  // of ErrorCode, as docs/formats/wire.md lists them
+  std::string code;  // "E_QUORUM", ...: docs/errors.md
   std::string message;
   bool retry = false;  // another attempt later may go well
 };

@@ -96,6 +96,8 @@ Result<void> Disk::flush(File& file, const Path& path) {
   if (before_change) before_change("sync " + path.string());
   if (broken)
     return fail({.code = ErrorCode::kIo, .what = "the disk fails", .where = path.string()});
+  if (full)
+    return fail({.code = ErrorCode::kDiskFull, .what = "no space left", .where = path.string()});
   if (!lies) file.synced = file.now;
   return {};
 }
