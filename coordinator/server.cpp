@@ -88,10 +88,12 @@ void Server::retry_later(const Error& why) {
 }
 
 bool Server::decide(const RoundRecord& record) {
-  auto done = append(*journal_, record);
-  if (done) done = journal_->sync();
-  if (!done) {
-    retry_later(done.error());
+  if (auto appended = append(*journal_, record); !appended) {
+    retry_later(appended.error());
+    return false;
+  }
+  if (auto synced = journal_->sync(); !synced) {  // final: see Journal::sync()
+    end(fail(synced.error()));
     return false;
   }
   if (auto applied = machine_.apply(record); !applied) {

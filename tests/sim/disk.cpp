@@ -1,6 +1,7 @@
 #include "sim/disk.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace strata::sim {
 namespace {
@@ -94,12 +95,23 @@ Result<void> Disk::change(const std::string& what, const Path& path) {
 
 Result<void> Disk::flush(File& file, const Path& path) {
   if (before_change) before_change("sync " + path.string());
-  if (broken)
-    return fail({.code = ErrorCode::kIo, .what = "the disk fails", .where = path.string()});
-  if (full)
-    return fail({.code = ErrorCode::kDiskFull, .what = "no space left", .where = path.string()});
+  const bool fails = flush_fails > 0.0 && draw_.uniform() < flush_fails;
+  if (broken || full || fails) {
+    file.doubtful = true;
+    const bool space = full || (fails && draw_.below(2) == 0);
+    return fail({.code = space ? ErrorCode::kDiskFull : ErrorCode::kIo,
+                 .what = space ? "no space left" : "the disk fails",
+                 .where = path.string()});
+  }
   if (!lies) file.synced = file.now;
   return {};
+}
+
+void Disk::unlock() {
+  *locks_ = {};
+  for (auto& [path, file] : names_) {
+    if (std::exchange(file->doubtful, false) && draw_.below(2) == 0) file->now = file->synced;
+  }
 }
 
 void Disk::fall() {

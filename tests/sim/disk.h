@@ -18,14 +18,16 @@ class Disk final : public sys::Disk {
 
   /// Called before every call that changes something, with what it is; may throw Crash.
   std::function<void(const std::string& what)> before_change;
-  bool full = false;    // writes give kDiskFull
-  bool broken = false;  // writes and flushes give kIo
-  bool lies = false;    // flushes say yes and do nothing
+  bool full = false;         // writes give kDiskFull
+  bool broken = false;       // writes and flushes give kIo
+  double flush_fails = 0.0;  // chance that a flush alone gives kIo or kDiskFull
+  bool lies = false;         // flushes say yes and do nothing
 
   /// The machine falls and comes back.
   void fall();
-  /// The process that used it is gone: its locks are free.
-  void unlock() { *locks_ = {}; }
+  /// The process that used it is gone: its locks are free, and what failed flushes left behind may
+  /// be gone too.
+  void unlock();
   /// Flips a bit of the file, as ageing does; false when it is not there or empty.
   bool rot(const Path& path);
   [[nodiscard]] std::vector<std::string> all_files() const;
@@ -50,8 +52,9 @@ class Disk final : public sys::Disk {
   Result<void> remove_all(const Path& path) override;
 
   struct File {
-    std::string now;     // as processes see it
-    std::string synced;  // as it comes back after a fall, at least
+    std::string now;        // as processes see it
+    std::string synced;     // as it comes back after a fall, at least
+    bool doubtful = false;  // a flush failed: what was not flushed before may never be
   };
   [[nodiscard]] Result<void> change(const std::string& what, const Path& path);
   [[nodiscard]] Result<void> flush(File& file, const Path& path);

@@ -349,6 +349,7 @@ void World::plan_faults() {
     network_.faults.break_chance = 0.0;
     for (auto& [p, disk] : disks_) {
       disk->full = disk->broken = false;
+      disk->flush_fails = 0.0;
       disk->before_change = nullptr;
     }
   });
@@ -358,6 +359,7 @@ Verdict World::run() {
   for (std::size_t p = 0; p <= names_.size(); ++p) {
     disks_[p] = std::make_unique<Disk>(sys::Stream(s_.seed).at({.purpose = "disk", .item = p}));
     disks_[p]->lies = s_.lying_disk;
+    disks_[p]->flush_fails = s_.flush_fails;
     if (s_.crash_at_call > 0.0) {
       // Re-armed by nobody: each process ends so at most once in a while, see crash().
       auto arm = std::make_shared<std::function<void()>>();
@@ -514,7 +516,7 @@ void World::check_model(const std::vector<coordinator::RoundRecord>& records) {
 Scenario Scenario::calm() const {
   Scenario out = *this;
   out.crash_every = out.crash_at_call = out.full_every = out.broken_every = out.cut_every = 0.0;
-  out.rot_every = 0.0;
+  out.rot_every = out.flush_fails = 0.0;
   out.network = {};
   return out;
 }
@@ -544,6 +546,7 @@ Scenario Scenario::draw(std::uint64_t seed) {
   out.cut_every = sometimes(0.4, 10.0, 60.0);
   out.cut_all = draw.below(3) == 0;
   out.rot_every = sometimes(0.15, 10.0, 60.0);
+  out.flush_fails = sometimes(0.3, 0.002, 0.1);
   out.network.delay = draw.uniform(0.001, 0.3);
   out.network.break_chance = sometimes(0.5, 0.001, 0.1);
   out.network.lost_end = sometimes(0.5, 0.0, 1.0);
@@ -560,11 +563,12 @@ std::string Scenario::line() const {
   return fmt::format(
       "seed {}: {} clients, {} rounds, {} {}, per round {}, quorum {}, deadline {:.1f}; crashes "
       "every "
-      "{:.1f} ({:.0f} % of machines), at calls {:.3f}, full {:.1f}, broken {:.1f}, cut {:.1f}{}, "
+      "{:.1f} ({:.0f} % of machines), at calls {:.3f}, full {:.1f}, broken {:.1f}, flushes {:.3f}, "
+      "cut {:.1f}{}, "
       "rot "
       "{:.1f}, breaks {:.3f}, silent {:.2f}, spoilt {}",
       seed, clients, rounds, method, restart, per_round, quorum, deadline, crash_every,
-      100 * machine_share, crash_at_call, full_every, broken_every, cut_every,
+      100 * machine_share, crash_at_call, full_every, broken_every, flush_fails, cut_every,
       cut_all ? " all" : "", rot_every, network.break_chance, network.lost_end, spoilt.size());
 }
 

@@ -32,6 +32,7 @@ struct Scenario {
   double crash_at_call = 0.0;  // chance of an end at a change of the disk
   double full_every = 0.0;     // seconds between times of a full disk
   double broken_every = 0.0;   // seconds between disk errors
+  double flush_fails = 0.0;    // chance of a failure of each flush alone
   double cut_every = 0.0;      // seconds between cuts of a client's link
   bool cut_all = false;
   double rot_every = 0.0;   // seconds between flipped bits in the open round's updates
