@@ -8,6 +8,7 @@
 #include "cli/plan.h"
 #include "cli/version.h"
 #include "client/trainer_worker.h"
+#include "protocol/problem.h"
 #include "protocol/update_codec.h"
 
 namespace strata::cli {
@@ -83,6 +84,7 @@ class ClientRun {
   std::vector<std::unique_ptr<One>> clients_;
   std::unique_ptr<client::TrainingPool> pool_;
   std::size_t left_ = 0;
+  Plan plan_{job_};
   std::optional<Error> error_;
   ClientOutcome outcome_;
 };
@@ -131,7 +133,7 @@ Result<void> ClientRun::open() {
                                  .program = program(),
                                  .check_plan =
                                      [this, name = trainer.name()](const std::string& theirs) {
-                                       return compare_plans(theirs, plan_for(job_, name));
+                                       return compare_plans(theirs, plan_.of(name));
                                      },
                                  .seed = static_cast<std::uint64_t>(job_.training.seed),
                                  .attempts_max = hosting_.attempts_max};
@@ -196,8 +198,7 @@ class PlanAsker final : public transport::Handler {
     if (const auto* welcome = std::get_if<protocol::Welcome>(&*message)) {
       answer = welcome->plan;
     } else if (const auto* problem = std::get_if<protocol::Problem>(&*message)) {
-      answer = fail({.code = problem->retry ? ErrorCode::kPeer : ErrorCode::kConfig,
-                     .what = "the coordinator says: " + printable(problem->message, 400)});
+      answer = fail(protocol::error_of(*problem, "the coordinator"));
     }
     connection_.reset();
     loop_.stop();

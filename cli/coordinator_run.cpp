@@ -141,9 +141,13 @@ Result<void> CoordinatorRun::closed(const coordinator::RoundReport& report,
   }
   tell_aggregate(report, seconds);
   if (auto written = folder_.write_round(report, core); !written) return written;
-  coordinator::RoundReport kept = report;
-  kept.aggregate.packet = {};
-  kept.aggregate.mean_factors.clear();
+  // Without the change itself, which is large.
+  coordinator::RoundReport kept{.round = report.round,
+                                .aggregate = {},
+                                .exactness = report.exactness,
+                                .clients = report.clients,
+                                .packet = report.packet,
+                                .chain = report.chain};
   summary_.rounds.push_back(std::move(kept));
   return {};
 }
@@ -192,6 +196,8 @@ void CoordinatorRun::replayed(const coordinator::RoundRecord& record) {
     opened(*opening);
   } else if (const auto* update = std::get_if<coordinator::UpdateAccepted>(&record)) {
     accepted(*update);
+  } else if (const auto* lost = std::get_if<coordinator::UpdateLost>(&record)) {
+    accepted_.erase(lost->client);
   } else if (const auto* out = std::get_if<coordinator::ClientOut>(&record)) {
     refuse(*out);
   } else if (const auto* done = std::get_if<coordinator::RoundCommitted>(&record)) {

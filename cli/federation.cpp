@@ -101,6 +101,7 @@ class Run {
   std::vector<std::unique_ptr<LocalClient>> clients_;
   std::unique_ptr<client::TrainingPool> pool_;  // gone first: it waits for what still trains
   std::optional<Result<void>> ended_;
+  bool was_done_ = false;  // when this process began
 };
 
 Result<void> Run::open_server() {
@@ -127,7 +128,9 @@ Result<void> Run::open_server() {
   config.folder = directory_ / kStateFolder;
   config.durability = hosting_.durability;
   if (remote()) {
-    config.plan_of = [this](const protocol::ClientId& client) { return plan_for(job_, client); };
+    config.plan_of = [plan = Plan(job_)](const protocol::ClientId& client) {
+      return plan.of(client);
+    };
   } else {
     config.deadline_seconds = 0.0;  // a process does not wait for itself
   }
@@ -135,6 +138,8 @@ Result<void> Run::open_server() {
                                           {*loop_, tools_.clock, tools_.disk, observer_});
   if (!server) return fail(std::move(server).error());
   server_ = std::move(*server);
+  was_done_ = server_->machine().phase() == coordinator::Phase::kDone &&
+              tools_.disk.exists(directory_ / "manifest.json");
   base_ = std::make_unique<CoordinatorsBase>(*server_);
   return {};
 }
@@ -266,15 +271,14 @@ Result<RunSummary> Run::all() {
   summary.final_model = server_->machine().state();
   summary.seconds = tools_.clock.seconds() - start;
   summary.peak_memory_bytes = sys::peak_memory_bytes();
+  // Complete before, and started again for clients that were cut off: what it says stays.
+  if (was_done_) return std::move(summary);
   if (auto done = folder_.finish(server_->core().model(), summary); !done)
     return fail(std::move(done).error());
-  // The run is complete: there is nothing to go on from.
-  if (hosting_.keeps_state) {
-    tell_end();
-    return std::move(summary);
+  if (!hosting_.keeps_state) {  // the run is complete: there is nothing to go on from
+    if (auto gone = tools_.disk.remove_all(directory_ / kStateFolder); !gone)
+      return fail(std::move(gone).error());
   }
-  if (auto gone = tools_.disk.remove_all(directory_ / kStateFolder); !gone)
-    return fail(std::move(gone).error());
   tell_end();
   return std::move(summary);
 }
@@ -313,8 +317,7 @@ coordinator::ServerConfig server_config(const Job& job,
     }
     out.expected.emplace(client.client, std::move(outline));
   }
-  const std::string plan = shared_plan(job);
-  out.plan = sha256(bytes_of(plan));
+  out.plan = sha256(bytes_of(Plan(job).whole()));
   std::random_device entropy;  // a name, no secret
   for (auto& byte : out.run) byte = static_cast<std::byte>(entropy());
   out.plan_of = [](const protocol::ClientId&) { return std::string("{}"); };

@@ -12,16 +12,18 @@ namespace {
 
 constexpr double kJoinSeconds = 3600;    // the others wait while rank 0 loads and evaluates
 constexpr double kFarewellSeconds = 60;  // for ranks that are still at their last round
+constexpr double kForeverSeconds = 1e7;
 
 // The job's communicator, joined with the first listener or dialer, left at the end.
 class Membership {
  public:
-  Membership(const MpiPlace& place, const sys::Clock& clock) : place_(place), clock_(clock) {}
+  Membership(const MpiPlace& place, Context& context) : place_(place), context_(context) {}
   ~Membership() {
-    if (!cluster_ || cluster_->finish(kFarewellSeconds)) return;
-    // MPI does not let go, as it may with a dead rank: everything of ours is on the disk.
-    std::fflush(nullptr);
-    std::_Exit(0);
+    if (!cluster_) return;
+    // Rank 0 goes last; the others stay until it does, as long as that takes: a process that ends
+    // outside MPI may end the job.
+    const double wait = place_.rank == 0 ? kFarewellSeconds : kForeverSeconds;
+    if (!cluster_->finish(wait)) context_.leave_at_once = true;
   }
   Membership(const Membership&) = delete;
   Membership& operator=(const Membership&) = delete;
@@ -30,7 +32,7 @@ class Membership {
     if (cluster_) return cluster_.get();
     transport::MpiOptions options;
     options.join_s = kJoinSeconds;
-    auto joined = transport::join_mpi(executor, clock_, {}, options);
+    auto joined = transport::join_mpi(executor, context_.clock, {}, options);
     if (!joined) return fail(std::move(joined).error());
     if (auto whole = transport::check_launch(place_.launch, (*joined)->size()); !whole)
       return fail(std::move(whole).error());
@@ -40,7 +42,7 @@ class Membership {
 
  private:
   const MpiPlace& place_;
-  const sys::Clock& clock_;
+  Context& context_;
   std::unique_ptr<transport::MpiCluster> cluster_;
 };
 
@@ -60,7 +62,7 @@ Result<VerbOutput> coordinate(const MpiPlace& place, const Job& job, bool force,
                               std::size_t memory_limit, Context& context) {
   Hosting hosting;
   hosting.loop = sys::make_loop(context.clock);
-  Membership membership(place, context.clock);
+  Membership membership(place, context);
   hosting.listener = [&](sys::Executor& executor) -> Result<std::unique_ptr<transport::Listener>> {
     auto cluster = membership.join(executor);
     if (!cluster) return fail(std::move(cluster).error());
@@ -84,7 +86,7 @@ Result<VerbOutput> train(const MpiPlace& place, const Job& job, Context& context
       .state = std::filesystem::path(job.output.directory) / kStateFolder / "clients",
       .durability = sys::Durability::kProcess};
   hosting.loop = sys::make_loop(context.clock);
-  Membership membership(place, context.clock);
+  Membership membership(place, context);
   hosting.dialer = [&](sys::Executor& executor,
                        const std::string& id) -> Result<std::unique_ptr<transport::Dialer>> {
     auto cluster = membership.join(executor);

@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/json_depth.h"
+
 namespace strata::cli {
 namespace {
 
 using json = nlohmann::ordered_json;
+
+constexpr std::size_t kPlanDepthMax = 16;  // ours are nested a third of that
 
 json shared(const Job& job) {
   json plan = json::parse(resolved(job));
@@ -44,22 +48,37 @@ Error not_a_plan() {
   return {.code = ErrorCode::kProtocol, .what = "the coordinator's plan is no JSON object"};
 }
 
+// A plan that came from elsewhere, down to where its parts are looked at.
+Result<json> parse_plan(const std::string& text) {
+  if (json_depth(text) > kPlanDepthMax) return fail(not_a_plan());
+  json plan = json::parse(text, nullptr, false);
+  if (!plan.is_object()) return fail(not_a_plan());
+  for (const char* part : {"model", "data", "adapter", "training", "aggregation", "client"}) {
+    if (!plan.contains(part) || !plan[part].is_object()) return fail(not_a_plan());
+  }
+  return plan;
+}
+
 }  // namespace
 
-std::string shared_plan(const Job& job) { return shared(job).dump(); }
-
-std::string plan_for(const Job& job, const std::string& client) {
+Plan::Plan(const Job& job) {
   json plan = shared(job);
-  for (auto& entry : plan["clients"]) {
-    if (entry.at("name") == client) plan["client"] = entry;
-  }
+  whole_ = plan.dump();
+  for (const auto& entry : plan["clients"])
+    clients_.emplace(entry.at("name").get<std::string>(), entry.dump());
   plan.erase("clients");
-  return plan.dump();
+  shared_ = plan.dump();
+  shared_.pop_back();
+}
+
+std::string Plan::of(const std::string& client) const {
+  return shared_ + ",\"client\":" + clients_.at(client) + "}";
 }
 
 Result<void> compare_plans(const std::string& theirs, const std::string& mine) {
-  const json a = json::parse(theirs, nullptr, false);
-  if (!a.is_object()) return fail(not_a_plan());
+  auto plan = parse_plan(theirs);
+  if (!plan) return fail(std::move(plan).error());
+  const json& a = *plan;
   const std::string found = difference(a, json::parse(mine), "");
   if (found.empty()) return {};
   return fail({.code = ErrorCode::kConfig,
@@ -69,15 +88,15 @@ Result<void> compare_plans(const std::string& theirs, const std::string& mine) {
 }
 
 Result<Job> job_from_plan(const std::string& plan, const ClientFile& own) {
-  json job = json::parse(plan, nullptr, false);
-  if (!job.is_object() || !job.contains("client") || !job["client"].is_object())
-    return fail(not_a_plan());
+  auto parsed = parse_plan(plan);
+  if (!parsed) return fail(std::move(parsed).error());
+  json& job = *parsed;
   job["model"]["path"] = own.model;
-  if (job["model"].value("dtype", "f32") != own.dtype) {
+  if (const json said = job["model"]["dtype"]; said != own.dtype) {
     return fail({.code = ErrorCode::kConfig,
                  .what = "is \"" + own.dtype + "\"",
                  .where = own.name + ": model.dtype",
-                 .rule = "the coordinator's plan says " + job["model"]["dtype"].dump()});
+                 .rule = "the coordinator's plan says " + printable(said.dump(), 40)});
   }
   job["data"]["fields"] = own.fields;
   json client = std::move(job["client"]);

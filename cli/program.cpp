@@ -186,6 +186,29 @@ Error usage_error(const CLI::ParseError& problem, const std::vector<Verb>& verbs
   return error;
 }
 
+// The exit status.
+int print_output(const Result<VerbOutput>& output, bool as_json) {
+  if (!output) return print_error(output.error(), as_json, std::cout, std::cerr);
+  if (output->silent) return 0;
+  if (as_json) {
+    print_envelope({{"schema_version", 1},
+                    {"status", "ok"},
+                    {"exit_code", 0},
+                    {"error_code", nullptr},
+                    {"message", ""},
+                    {"hint", ""},
+                    {"data", output->data}},
+                   std::cout);
+  } else {
+    std::cout << output->text << std::flush;
+  }
+  if (!std::cout) {
+    return print_error({.code = ErrorCode::kIo, .what = "writing to standard output failed"}, false,
+                       std::cout, std::cerr);
+  }
+  return 0;
+}
+
 int run_verb(const Parsed& chosen, const CommonOptions& common) {
   const bool as_json = common.format == "json";
   const auto disk = sys::make_posix_disk();
@@ -205,25 +228,9 @@ int run_verb(const Parsed& chosen, const CommonOptions& common) {
                   .threads = common.threads > 0 ? common.threads : tensor::hardware_threads(),
                   .threads_given = common.threads > 0};
   auto output = chosen.run(context);
-  if (!output) return print_error(output.error(), as_json, std::cout, std::cerr);
-  if (output->silent) return 0;
-  if (as_json) {
-    print_envelope({{"schema_version", 1},
-                    {"status", "ok"},
-                    {"exit_code", 0},
-                    {"error_code", nullptr},
-                    {"message", ""},
-                    {"hint", ""},
-                    {"data", std::move(output->data)}},
-                   std::cout);
-  } else {
-    std::cout << output->text << std::flush;
-  }
-  if (!std::cout) {
-    return print_error({.code = ErrorCode::kIo, .what = "writing to standard output failed"}, false,
-                       std::cout, std::cerr);
-  }
-  return 0;
+  const int status = print_output(output, as_json);
+  if (context.leave_at_once) _exit(status);
+  return status;
 }
 
 }  // namespace

@@ -109,8 +109,10 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
     metrics = jsonl.status();
     rounds_finished = tools.rounds_finished;
   }
-  // What others sent is kept, and a folder in which somebody else works is not ours.
-  const bool later = !summary && (hosting.listener || summary.error().code == ErrorCode::kLocked);
+  // What others sent is kept, and what a signal stopped; a folder in which somebody else works is
+  // not ours.
+  const bool later = !summary && (hosting.listener || summary.error().code == ErrorCode::kLocked ||
+                                  summary.error().code == ErrorCode::kInterrupted);
   if (!summary && rounds_finished == 0 && !later) {
     (void)context.disk.remove_all(directory);
     if (was_there) (void)context.disk.create_directories(directory);

@@ -30,6 +30,8 @@ struct Context {
   bool json = false;
   int threads = 1;  // --threads, else what the machine gives this process
   bool threads_given = false;
+  /// Threads of a library hang: once the result is printed the process ends without them.
+  bool leave_at_once = false;
 };
 
 struct VerbOutput {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "certs/node.h"
+#include "cli/certs.h"
 #include "cli/client_run.h"
 #include "cli/plan.h"
 #include "cli/table.h"
@@ -46,8 +47,8 @@ void describe_client(config::Fields& f, ClientFile& c, Options& o) {
 
 Result<std::string> own_name(Context& context, const Options& options) {
   const auto files = certs::files_in(context.disk, options.certificates);
-  auto node = certs::load_node(context.disk, files, certs::Role::kClient,
-                               static_cast<std::int64_t>(std::time(nullptr)));
+  auto node =
+      certs::load_node(context.disk, files, certs::Role::kClient, wall_seconds(context.clock));
   if (!node) return fail(std::move(node).error());
   return node->identity.id;
 }

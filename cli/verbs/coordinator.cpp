@@ -28,9 +28,16 @@ Result<VerbOutput> run(const Options& options, Context& context) {
   hosting.durability = sys::Durability::kMachine;
   hosting.keeps_state = true;
   hosting.listener = [&](sys::Executor& executor) -> Result<std::unique_ptr<transport::Listener>> {
-    transport::TlsOptions tls{.address = options.listen,
-                              .files = certs::files_in(context.disk, options.certificates),
-                              .allowed = roster};
+    auto files = certs::files_in(context.disk, options.certificates);
+    if (files.crl.empty()) {
+      return fail({.code = ErrorCode::kFileMissing,
+                   .what = "no list of revoked certificates is there",
+                   .where = options.certificates + "/crl.pem",
+                   .rule = "a coordinator lets nobody in without one",
+                   .remedy = "fetch crl.pem from the authority (`strata certs revoke` renews it)"});
+    }
+    transport::TlsOptions tls{
+        .address = options.listen, .files = std::move(files), .allowed = roster};
     tls.refused = [&context](const Error& why) {
       context.progress.on({.name = "message", .fields = {{"text", "not let in: " + why.line()}}});
     };

@@ -21,11 +21,12 @@ Error refused(const std::string& where, std::string what, std::string rule, std:
           .remedy = std::move(remedy)};
 }
 
-Result<void> check_days(int days, int most) {
+Result<void> check_days(int days, int most, const char* what = "certificate",
+                        const char* flag = "--days") {
   if (days >= 1 && days <= most) return {};
   return fail({.code = ErrorCode::kUsage,
-               .what = "a certificate of " + std::to_string(days) + " days",
-               .where = "--days",
+               .what = std::string("a ") + what + " of " + std::to_string(days) + " days",
+               .where = flag,
                .rule = "between 1 and " + std::to_string(most)});
 }
 
@@ -46,6 +47,8 @@ Result<Authority> Authority::init(sys::Disk& disk, const std::filesystem::path& 
   auto certificate = make_authority(*key, options.federation, options.demo, now, options.days);
   if (!certificate) return fail(std::move(certificate).error());
   if (auto made = disk.create_directories(folder); !made) return fail(std::move(made).error());
+  auto lock = disk.lock(folder / "lock");
+  if (!lock) return fail(std::move(lock).error());
   // The key first: it is what refuses to overwrite an authority that is there.
   if (auto written = write_key(*key, key_of(folder)); !written)
     return fail(std::move(written).error());
@@ -53,6 +56,7 @@ Result<Authority> Authority::init(sys::Disk& disk, const std::filesystem::path& 
     return fail(std::move(written).error());
   Authority out(disk, folder, std::move(key), *std::move(certificate),
                 {.federation = options.federation});
+  out.lock_ = std::move(*lock);
   if (auto renewed = out.revoke("", Reason::kUnspecified, now); !renewed)
     return fail(std::move(renewed).error());
   return out;
@@ -61,6 +65,8 @@ Result<Authority> Authority::init(sys::Disk& disk, const std::filesystem::path& 
 Result<Authority> Authority::open(sys::Disk& disk, const std::filesystem::path& folder) {
   auto key = read_key(key_of(folder));
   if (!key) return fail(std::move(key).error());
+  auto lock = disk.lock(folder / "lock");
+  if (!lock) return fail(std::move(lock).error());
   auto certificates = read_certificates(disk, certificate_of(folder));
   if (!certificates) return fail(std::move(certificates).error());
   auto index = read_index(disk, index_of(folder));
@@ -70,8 +76,9 @@ Result<Authority> Authority::open(sys::Disk& disk, const std::filesystem::path& 
     return fail(refused(folder.string(), "ca.key is not the key of ca.crt", "",
                         "restore the folder from a copy"));
   }
-  return Authority(disk, folder, *std::move(key), std::move(certificates->front()),
-                   *std::move(index));
+  Authority out(disk, folder, *std::move(key), std::move(certificates->front()), *std::move(index));
+  out.lock_ = std::move(*lock);
+  return out;
 }
 
 Sha256 Authority::fingerprint() const { return certs::fingerprint(*certificate_); }
@@ -141,6 +148,8 @@ Result<Approved> Authority::approve(const std::filesystem::path& path,
   if (!request) return fail(std::move(request).error());
   auto asked = identity_of(**request, where);
   if (!asked) return fail(std::move(asked).error());
+  asked->demo = is_demo(
+      *X509_get_subject_name(certificate_.get()));  // the authority's, not the asker's, to say
   EVP_PKEY& key = *X509_REQ_get0_pubkey(request->get());
   if (auto type = check_key_type(key, where); !type) return fail(std::move(type).error());
   if (auto holder = check_holder(*asked, where, options); !holder)
@@ -169,8 +178,9 @@ Result<Approved> Authority::approve(const std::filesystem::path& path,
                                  .spki_sha256 = spki,
                                  .not_before = identity->not_before,
                                  .not_after = identity->not_after});
-  auto written = out.revoked.empty() ? write_index(*disk_, index_of(folder_), index_)
-                                     : write_crl(now, kCrlDays);
+  auto written = out.revoked.empty() && !options.rekey
+                     ? write_index(*disk_, index_of(folder_), index_)
+                     : write_crl(now, kCrlDays);
   if (!written) return fail(std::move(written).error());
   return out;
 }
@@ -192,15 +202,21 @@ Result<void> Authority::write_crl(std::int64_t now, int days) {
 
 Result<Revocation> Authority::revoke(const std::string& id, Reason reason, std::int64_t now,
                                      int crl_days) {
-  if (auto days = check_days(crl_days, kLeafDaysMax); !days) return fail(std::move(days).error());
+  if (auto days = check_days(crl_days, kLeafDaysMax, "list of revoked certificates", "--crl-days");
+      !days)
+    return fail(std::move(days).error());
   Revocation out;
+  // Also what was revoked before: if writing the list failed then, it has to be written now.
+  bool known = id.empty();
   for (auto& entry : index_.certificates) {
-    if (entry.id != id || entry.revoked_at) continue;
+    if (entry.id != id) continue;
+    known = true;
+    if (entry.revoked_at) continue;
     entry.revoked_at = now;
     entry.reason = reason;
     out.serials.push_back(entry.serial);
   }
-  if (!id.empty() && out.serials.empty()) {
+  if (!known) {
     return fail(refused(folder_.string(),
                         "\"" + printable(id, 63) + "\" has no certificate to take back", "",
                         "see `strata certs list`"));

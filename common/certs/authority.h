@@ -68,8 +68,9 @@ class Authority {
   [[nodiscard]] Result<Approved> approve(const std::filesystem::path& request,
                                          const ApproveOptions& options, std::int64_t now);
 
-  /// Takes back every certificate of `id` and writes a new crl.pem, valid `crl_days`. With an empty
-  /// `id` only the list is renewed, which has to happen before it runs out.
+  /// Takes back every certificate of `id` (again, if that was done before) and writes a new
+  /// crl.pem, valid `crl_days`. With an empty `id` only the list is renewed, which has to happen
+  /// before it runs out.
   [[nodiscard]] Result<Revocation> revoke(const std::string& id, Reason reason, std::int64_t now,
                                           int crl_days = kCrlDays);
 
@@ -89,6 +90,7 @@ class Authority {
   [[nodiscard]] Result<void> write_crl(std::int64_t now, int days);
 
   sys::Disk* disk_;
+  std::unique_ptr<sys::FileLock> lock_;  // one process at a time works on the folder
   std::filesystem::path folder_;
   KeyPtr key_;
   CertificatePtr certificate_;

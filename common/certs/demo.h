@@ -11,7 +11,7 @@
 namespace strata::certs {
 
 struct DemoOptions {
-  std::vector<std::string> clients;             // ids
+  std::vector<std::string> clients;                          // ids
   std::vector<std::string> hosts{"localhost", "127.0.0.1"};  // of the coordinator
 };
 

@@ -96,12 +96,6 @@ Result<Identity> identity_from(const X509_NAME& subject, const GENERAL_NAMES* na
   return *std::move(found);
 }
 
-bool is_demo(const X509_NAME& subject) {
-  const int at = X509_NAME_get_index_by_NID(&subject, NID_organizationName, -1);
-  return at >= 0 &&
-         text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(&subject, at))).starts_with("DEMO");
-}
-
 std::optional<std::int64_t> seconds_of(const ASN1_TIME* time) {
   std::tm parts{};
   if (ASN1_TIME_to_tm(time, &parts) != 1) return std::nullopt;
@@ -180,6 +174,12 @@ std::string pem_of(X509& certificate) {
   char* data = nullptr;
   const long size = BIO_get_mem_data(bio.get(), &data);
   return {data, static_cast<std::size_t>(size)};
+}
+
+bool is_demo(const X509_NAME& subject) {
+  const int at = X509_NAME_get_index_by_NID(&subject, NID_organizationName, -1);
+  return at >= 0 &&
+         text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(&subject, at))).starts_with("DEMO");
 }
 
 Result<Identity> identity_of(const X509& certificate, const std::string& where) {

@@ -51,6 +51,9 @@ using StorePtr = std::unique_ptr<X509_STORE, Freed<X509_STORE_free>>;
 /// The same of a request, which has no serial and no times.
 [[nodiscard]] Result<Identity> identity_of(X509_REQ& request, const std::string& where);
 
+/// Whether the organisation says DEMO.
+[[nodiscard]] bool is_demo(const X509_NAME& subject);
+
 /// SHA-256 of the whole certificate: what people compare.
 [[nodiscard]] Sha256 fingerprint(const X509& certificate);
 [[nodiscard]] Sha256 spki_hash(X509_PUBKEY& key);

@@ -17,7 +17,7 @@ Error damaged(const std::string& where, std::uint64_t at, std::string what) {
           .what = std::move(what),
           .where = where + ", byte " + std::to_string(at),
           .rule = "a journal is only ever added to",
-          .remedy = "restore it from a copy, or look at it with `strata replay`"};
+          .remedy = "restore it from a copy"};
 }
 
 Bytes file_header(std::uint16_t kind) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "formats/safetensors.h"
 #include "formats/safetensors_header.h"
@@ -73,8 +74,13 @@ class Encoder {
     for (std::size_t i = 0; i < m.rows(); ++i) {
       const auto row = m.values().subspan(i * m.cols(), m.cols());
       float largest = 0.0f;
-      for (const float value : row) largest = std::max(largest, std::abs(value));
-      scales[i] = largest / 127.0f;
+      bool finite = true;
+      for (const float value : row) {
+        largest = std::max(largest, std::abs(value));
+        finite = finite && std::isfinite(value);
+      }
+      // A value that is not finite has no integer: the row's scale says so, and is refused for it.
+      scales[i] = finite ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
       for (std::size_t j = 0; j < row.size(); ++j) {
         const float q = scales[i] > 0.0f ? std::nearbyint(row[j] / scales[i]) : 0.0f;
         bytes[i * m.cols() + j] = static_cast<std::int8_t>(std::clamp(q, -127.0f, 127.0f));

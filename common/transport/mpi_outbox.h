@@ -26,6 +26,7 @@ class MpiOutbox {
   void drop_frames(MpiEnd end, std::uint64_t connection);
   /// Nothing more will be sent to this rank.
   void shut();
+  [[nodiscard]] bool is_shut() const { return shut_; }
 
   /// Sends what MPI will take now; whether anything moved.
   [[nodiscard]] Result<bool> turn(MpiPort& port, double now);

@@ -52,7 +52,8 @@ void MpiEngine::take(const MpiArrival& arrival) {
   Rank& from = rank_at(arrival.rank);
   from.heard = now_;
   // It was only slow. Its connections are gone all the same.
-  if (from.lost && !deaf_) from.lost.reset();
+  // With a shut outbox nothing would ever reach it again.
+  if (from.lost && !deaf_ && !from.outbox.is_shut()) from.lost.reset();
   const auto message = decode_message(arrival.bytes);
   if (!message) {
     Error why = message.error();

@@ -27,12 +27,13 @@ AddressGate::Address& AddressGate::at(const std::string& address, double now) {
 
 // An address that is where a new one would begin need not be remembered.
 void AddressGate::forget_the_quiet(double now) {
-  if (now - swept_ < kToldEverySeconds && addresses_.size() < kAddressesMax) return;
+  const double pause = addresses_.size() < kAddressesMax ? kToldEverySeconds : 1.0;
+  if (now - swept_ < pause) return;
   swept_ = now;
   std::erase_if(addresses_, [&](const auto& entry) {
     const Address& one = entry.second;
     const double refilled = one.tokens + (now - one.counted) * limits_.connects_per_s;
-    return one.unknown == 0 && one.refusals == 0 && refilled >= limits_.connects_burst &&
+    return one.unknown == 0 && refilled >= limits_.connects_burst &&
            (one.told == 0 || now - one.told >= kToldEverySeconds);
   });
 }

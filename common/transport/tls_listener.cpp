@@ -98,6 +98,7 @@ class ListenerImpl final : public TlsListener {
   AddressGate gate_;                           // in the sockets' thread
   std::string address_;
   Sha256 seen_;
+  bool reload_failed_ = false;
   sys::TimerId poll_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   TlsEndpoint endpoint_;
@@ -198,8 +199,12 @@ Sha256 ListenerImpl::hash_of_files() const {
 void ListenerImpl::poll_files() {
   if (options_.limits.reload_s <= 0) return;
   const Sha256 found = hash_of_files();
-  if (found != std::exchange(seen_, found)) {
-    if (auto done = reload(); !done) {
+  const bool changed = found != std::exchange(seen_, found);
+  // After a failure also what is not looked at here may be mended: a mode, a clock.
+  if (changed || reload_failed_) {
+    auto done = reload();
+    reload_failed_ = !done;
+    if (!done && changed) {
       Error error = std::move(done).error();
       error.doing.emplace_back("the old certificates stay in use");
       tell(std::move(error));

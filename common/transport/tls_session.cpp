@@ -124,7 +124,7 @@ void TlsSession::proceed() {
 }
 
 void TlsSession::wait_read() {
-  if (reading_ || !socket_) return;
+  if (reading_ || !is_connected()) return;
   reading_ = true;
   socket_->async_wait(tcp::socket::wait_read, [self = shared_from_this()](auto error) {
     self->reading_ = false;
@@ -133,7 +133,7 @@ void TlsSession::wait_read() {
 }
 
 void TlsSession::wait_write() {
-  if (writing_ || !socket_) return;
+  if (writing_ || !is_connected()) return;
   writing_ = true;
   socket_->async_wait(tcp::socket::wait_write, [self = shared_from_this()](auto error) {
     self->writing_ = false;
@@ -253,6 +253,9 @@ void TlsSession::check_open(double now) {
 }
 
 void TlsSession::recheck(const TlsContext& context) {
+  // Begun under the old files, it would be judged by them.
+  if (stage_ == Stage::kHandshake)
+    return end(peer_error(address_, "the certificates were renewed in the meantime"), true);
   if (stage_ != Stage::kOpen) return;
   const certs::CertificatePtr peer(SSL_get1_peer_certificate(ssl_.get()));
   if (auto sound = context.recheck(*peer, address_); !sound) end(std::move(sound).error());
@@ -268,7 +271,7 @@ void TlsSession::end(Error why, bool abruptly) {
   else
     setup_.link->failed(std::move(why));
   over_ = true;
-  if (abruptly || !socket_ || !ssl_) return finish();
+  if (abruptly || !is_connected() || !ssl_) return finish();
   if (stage_ >= Stage::kGreeting && SSL_is_init_finished(ssl_.get()) != 0) {
     ERR_clear_error();
     SSL_shutdown(ssl_.get());
@@ -288,7 +291,7 @@ void TlsSession::farewell() {
 }
 
 void TlsSession::drain() {
-  if (!socket_) return;
+  if (!is_connected()) return;
   const auto room = setup_.io->scratch();
   for (int i = 0; i < 64; ++i) {
     const ssize_t n = ::recv(socket_->native_handle(), room.data(), room.size(), MSG_DONTWAIT);
@@ -327,7 +330,9 @@ void TlsSession::finish() {
   if (resolver_) resolver_->cancel();
   resolver_.reset();
   ssl_.reset();
-  socket_.reset();
+  // Closed, not destroyed: an attempt to connect that is under way still refers to it.
+  boost::system::error_code ignored;
+  if (socket_) socket_->close(ignored);
   outbox_.clear();
 }
 

@@ -99,6 +99,8 @@ class TlsSession : public std::enable_shared_from_this<TlsSession> {
   double since_;  // when the stage began
   std::string address_;
   std::unique_ptr<boost::asio::ip::tcp::resolver> resolver_;
+  [[nodiscard]] bool is_connected() const { return socket_ && socket_->is_open(); }
+
   std::optional<boost::asio::ip::tcp::socket> socket_;
   PeerCheck check_;
   SslPtr ssl_;

@@ -210,7 +210,8 @@ void TlsSession::take_frame(wire::Frame frame) {
           {.code = ErrorCode::kProtocol, .what = "a heartbeat has a payload", .where = address_});
     }
     if (stage_ == Stage::kGreeting) open();
-    if (type == kPing) say(kPong);
+    // With something queued it hears of us anyway; and who pings without reading fills no memory.
+    if (type == kPing && outbox_.empty()) say(kPong);
     return;
   }
   if (stage_ == Stage::kGreeting) open();

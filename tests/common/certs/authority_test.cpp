@@ -142,8 +142,7 @@ TEST_F(Authorities, RefuseAnIdWithAnotherKeyUnlessRekeyed) {
   const auto other = ask("clinic-a", Role::kClient, "elsewhere");
   EXPECT_THAT(refusal(other, {.expect_id = "clinic-a"}), HasSubstr("with another key than before"));
   const auto number = open().index().crl_number;
-  Authority authority = open();
-  auto approved = authority.approve(other, {.expect_id = "clinic-a", .rekey = true}, kNow);
+  auto approved = open().approve(other, {.expect_id = "clinic-a", .rekey = true}, kNow);
   ASSERT_TRUE(approved) << approved.error().line();
   EXPECT_EQ(approved->revoked.size(), 1u);
   EXPECT_EQ(open().index().crl_number, number + 1);

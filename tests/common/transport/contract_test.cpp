@@ -192,10 +192,7 @@ TEST_P(Transport, HearsNothingAfterItClosed) {
   ASSERT_TRUE(pump_.run_until([&] { return !hub_.ends.empty(); }));
   pump_.run_for(0.05);
   EXPECT_TRUE(site_.ends.empty());
-  EXPECT_LE(site_.frames.size(), 50u);
-  const std::size_t heard = site_.frames.size();
-  pump_.run_for(0.05);
-  EXPECT_EQ(site_.frames.size(), heard);
+  EXPECT_TRUE(site_.frames.empty()) << "it had closed before any could be handled";
 }
 
 TEST_P(Transport, AnswersFromWithinTheHandler) {
