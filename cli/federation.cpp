@@ -126,6 +126,7 @@ Result<void> Run::open_server() {
   observer_.on_done = [this](Result<void> how) { stop(std::move(how)); };
   auto config = server_config(job_, federation_.planned, federation_.coordinator.model());
   config.folder = directory_ / kStateFolder;
+  config.keep_updates = job_.output.keep_updates;
   config.durability = hosting_.durability;
   if (remote()) {
     config.plan_of = [plan = Plan(job_)](const protocol::ClientId& client) {
@@ -275,7 +276,8 @@ Result<RunSummary> Run::all() {
   if (was_done_) return std::move(summary);
   if (auto done = folder_.finish(server_->core().model(), summary); !done)
     return fail(std::move(done).error());
-  if (!hosting_.keeps_state) {  // the run is complete: there is nothing to go on from
+  if (!hosting_.keeps_state &&
+      !job_.output.keep_updates) {  // the run is complete: there is nothing to go on from
     if (auto gone = tools_.disk.remove_all(directory_ / kStateFolder); !gone)
       return fail(std::move(gone).error());
   }

@@ -109,6 +109,8 @@ void describe_output(Fields& f, OutputSection& o) {
   f.path("directory", o.directory, "run folder; -o wins");
   f.boolean("round_adapters", o.round_adapters, "write each round's update as a PEFT adapter");
   f.boolean("merged_model", o.merged_model, "write the final model as a Hugging Face folder");
+  f.boolean("keep_updates", o.keep_updates,
+            "keep every client's update of every round, so that strata replay can recompute it");
   f.choice("merged_dtype", o.merged_dtype, kTypes, "type of the merged model's tensors");
 }
 

@@ -59,6 +59,7 @@ struct OutputSection {
   std::string directory;
   bool round_adapters = true;  // each round's update as a PEFT adapter
   bool merged_model = false;   // the final model as a Hugging Face folder
+  bool keep_updates = false;   // what each client sent, for `strata replay`
   std::string merged_dtype = "bf16";
 };
 

@@ -5,46 +5,11 @@
 #include <filesystem>
 
 #include "cli/client_run.h"
+#include "cli/mpi_membership.h"
 #include "cli/run_folder.h"
 
 namespace strata::cli {
 namespace {
-
-constexpr double kJoinSeconds = 3600;    // the others wait while rank 0 loads and evaluates
-constexpr double kFarewellSeconds = 60;  // for ranks that are still at their last round
-constexpr double kForeverSeconds = 1e7;
-
-// The job's communicator, joined with the first listener or dialer, left at the end.
-class Membership {
- public:
-  Membership(const MpiPlace& place, Context& context) : place_(place), context_(context) {}
-  ~Membership() {
-    if (!cluster_) return;
-    // Rank 0 goes last; the others stay until it does, as long as that takes: a process that ends
-    // outside MPI may end the job.
-    const double wait = place_.rank == 0 ? kFarewellSeconds : kForeverSeconds;
-    if (!cluster_->finish(wait)) context_.leave_at_once = true;
-  }
-  Membership(const Membership&) = delete;
-  Membership& operator=(const Membership&) = delete;
-
-  Result<transport::MpiCluster*> join(sys::Executor& executor) {
-    if (cluster_) return cluster_.get();
-    transport::MpiOptions options;
-    options.join_s = kJoinSeconds;
-    auto joined = transport::join_mpi(executor, context_.clock, {}, options);
-    if (!joined) return fail(std::move(joined).error());
-    if (auto whole = transport::check_launch(place_.launch, (*joined)->size()); !whole)
-      return fail(std::move(whole).error());
-    cluster_ = std::move(*joined);
-    return cluster_.get();
-  }
-
- private:
-  const MpiPlace& place_;
-  Context& context_;
-  std::unique_ptr<transport::MpiCluster> cluster_;
-};
 
 // Clients in the order of their names, dealt out to the ranks behind the coordinator's.
 std::vector<std::string> clients_of(const Job& job, const MpiPlace& place) {
@@ -62,7 +27,7 @@ Result<VerbOutput> coordinate(const MpiPlace& place, const Job& job, bool force,
                               std::size_t memory_limit, Context& context) {
   Hosting hosting;
   hosting.loop = sys::make_loop(context.clock);
-  Membership membership(place, context);
+  MpiMembership membership(place, context);
   hosting.listener = [&](sys::Executor& executor) -> Result<std::unique_ptr<transport::Listener>> {
     auto cluster = membership.join(executor);
     if (!cluster) return fail(std::move(cluster).error());
@@ -86,7 +51,7 @@ Result<VerbOutput> train(const MpiPlace& place, const Job& job, Context& context
       .state = std::filesystem::path(job.output.directory) / kStateFolder / "clients",
       .durability = sys::Durability::kProcess};
   hosting.loop = sys::make_loop(context.clock);
-  Membership membership(place, context);
+  MpiMembership membership(place, context);
   hosting.dialer = [&](sys::Executor& executor,
                        const std::string& id) -> Result<std::unique_ptr<transport::Dialer>> {
     auto cluster = membership.join(executor);

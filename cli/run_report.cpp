@@ -18,7 +18,7 @@ std::string clients_table(const RunSummary& summary) {
       {"client", "rank", "records", "rounds", "sent", "received", "loss before", "after"}};
   for (const auto& c : summary.clients) {
     rows.push_back({c.name, c.rank == 0 ? "full" : std::to_string(c.rank),
-                    std::to_string(c.records), std::to_string(c.rounds),
+                    c.records > 0 ? std::to_string(c.records) : "-", std::to_string(c.rounds),
                     bytes_text(static_cast<double>(c.bytes_up)),
                     bytes_text(static_cast<double>(c.bytes_down)), number_text(c.loss_before, 4),
                     number_text(c.loss_after, 4)});
@@ -64,7 +64,7 @@ VerbOutput run_report(const RunSummary& summary, const Job& job, const std::stri
   for (const auto& c : summary.clients) {
     clients.push_back({{"name", c.name},
                        {"rank", c.rank},
-                       {"records", c.records},
+                       {"records", c.records > 0 ? json(c.records) : json(nullptr)},
                        {"rounds", c.rounds},
                        {"bytes_up", c.bytes_up},
                        {"bytes_down", c.bytes_down},

@@ -1,11 +1,12 @@
 #pragma once
 // What a client must not lose: the update of the last round it trained for, as sent, and its own
-// state after that training. Both are one file, written at once and before the update is offered,
-// so that a client that is killed sends the same bytes again and goes on from the same state.
-//   folder/  lock  0001 0002 (the last two rounds)  download
-//   file     "STRAOUT1" | run 16 | round 4 | base 32 | update hash 32 | update bytes 8 | state
-//   bytes 8
-//            | training | update | state | CRC-32C 4
+// state after that training. Both are written at once and before the update is offered, so that a
+// client that is killed sends the same bytes again and goes on from the same state. Two files take
+// turns, each written over in place: one flush a round. A file that a crash left half-written does
+// not count; the other one does.
+//   folder/  lock  a  b (the last two rounds)  download
+//   file     "STRAOUT2" | run 16 | round 4 | round before 4 | base 32 | update hash 32 | update
+//            bytes 8 | state bytes 8 | training | update | state | CRC-32C 4 | left from before
 // Threads: one.
 #include <filesystem>
 #include <memory>
@@ -31,7 +32,7 @@ struct OutboxEntry {
 class Outbox {
  public:
   /// Makes the folder, for its owner only, and reads what is there. kLocked when another process
-  /// works in it; kDamaged naming a file that is not as written.
+  /// works in it.
   /// `own_lock` false: whoever calls holds a lock on a folder around it.
   [[nodiscard]] static Result<Outbox> open(sys::Disk& disk, std::filesystem::path folder,
                                            sys::Durability durability, bool own_lock = true);
@@ -42,11 +43,11 @@ class Outbox {
   /// a thousand idle clients keep none in memory.
   [[nodiscard]] Result<Bytes> state() const;
   /// Keeps an entry (`state` is given; `update` and `update_bytes` are set from the bytes);
-  /// from its return on the update may be shown. kDiskFull, kIo: nothing is changed.
+  /// from its return on the update may be shown. kDiskFull, kIo: the last entry is what it was.
   [[nodiscard]] Result<void> put(OutboxEntry entry, ByteSpan update);
   /// The same without the update: for a client whose coordinator lives and dies with it.
   [[nodiscard]] Result<void> put_state(OutboxEntry entry, ByteSpan update);
-  /// Forgets the last entry: the one before it counts again.
+  /// Forgets the last entry: the one before it counts again. kDamaged when that one is not there.
   [[nodiscard]] Result<void> drop_last();
   /// A part of the last entry's update.
   [[nodiscard]] Result<Bytes> read(std::uint64_t offset, std::uint64_t length) const;
@@ -57,18 +58,24 @@ class Outbox {
  private:
   Outbox(sys::Disk& disk, std::filesystem::path folder, sys::Durability durability)
       : disk_(&disk), folder_(std::move(folder)), durability_(durability) {}
+  struct Place {  // where the parts of an entry lie in its file
+    std::uint64_t update_at = 0;
+    std::uint64_t state_bytes = 0;
+    std::uint32_t before = 0;  // the client's round before; 0: none
+  };
+  [[nodiscard]] std::filesystem::path path_of(int slot) const { return folder_ / kSlots[slot]; }
   [[nodiscard]] Result<void> load();
   [[nodiscard]] Result<void> write(OutboxEntry entry, ByteSpan update);
-  [[nodiscard]] std::filesystem::path path_of(std::uint32_t round) const;
+
+  static constexpr const char* kSlots[2] = {"a", "b"};
 
   sys::Disk* disk_;
   std::filesystem::path folder_;
   sys::Durability durability_;
   std::unique_ptr<sys::FileLock> lock_;
-  std::vector<std::uint32_t> rounds_;  // on the disk, ascending
   std::optional<OutboxEntry> last_;
-  std::uint64_t update_at_ = 0;  // of the last entry, in its file
-  std::uint64_t state_bytes_ = 0;
+  Place place_;   // of the last entry
+  int slot_ = 1;  // that holds it; the other one is written next
 };
 
 }  // namespace strata::client

@@ -168,6 +168,16 @@ void Session::handle(const protocol::Welcome& m) {
               .remedy = "give it another state folder, or remove the old one"}));
     return;
   }
+  if (config_.keep_updates && last && m.last_round > last->round) {
+    end(fail({.code = ErrorCode::kDamaged,
+              .what = fmt::format("the coordinator has this client's update of round {}; its state "
+                                  "folder holds that of round {}",
+                                  m.last_round, last->round),
+              .rule = "a client goes on from the state it had then",
+              .remedy = "restore the folder from a copy, or remove it: the client then takes part "
+                        "as one that has not trained yet"}));
+    return;
+  }
   if (auto fits = config_.check_plan ? config_.check_plan(m.plan) : Result<void>{}; !fits) {
     send(protocol::problem_of(fits.error()));
     end(fail(std::move(fits).error()));

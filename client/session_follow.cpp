@@ -121,7 +121,8 @@ void Session::fetch(protocol::Object object,
                     std::function<void(const std::filesystem::path&)> then) {
   const auto path = tools_.outbox.download();
   auto gone = tools_.disk.remove_all(path);
-  auto file = gone ? tools_.disk.open(path) : fail(std::move(gone).error());
+  auto file =
+      gone ? tools_.disk.open(path, sys::Durability::kProcess) : fail(std::move(gone).error());
   if (!file) {
     end(fail(std::move(file).error()));
     return;

@@ -19,7 +19,7 @@ add_library(strata_options INTERFACE)
 # -ffp-contract=off: the merge must give the same bits on every machine; kernels that want FMA ask for it by intrinsic
 # or by their own compile option.
 target_compile_options(strata_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Werror -ffp-contract=off
-                       -Wno-restrict -Wno-missing-field-initializers)
+                       $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -Wno-missing-field-initializers)
 target_include_directories(strata_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/common)
 target_include_directories(strata_options SYSTEM INTERFACE ${STRATA_TL_EXPECTED_DIR} ${STRATA_RANDOM123_DIR})
 set(STRATA_TEST_TIMEOUT 300)
@@ -30,7 +30,7 @@ if(STRATA_SANITIZE)
   # -O1 -g1: GCC 12 takes many minutes over Eigen with sanitizers at -O2 -g, and lines are all a report needs.
   # -Wno-maybe-uninitialized: under sanitizers GCC 12 sees uninitialised values inside std::regex that are not there.
   target_compile_options(strata_options INTERFACE -O1 -g1 -fsanitize=${STRATA_SANITIZE} -fno-omit-frame-pointer
-                         -fno-sanitize-recover=all -Wno-maybe-uninitialized)
+                         -fno-sanitize-recover=all $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(strata_options INTERFACE -fsanitize=${STRATA_SANITIZE})
   # The thread sanitizer does not know Asio's fences, and GCC warns of them; its mutexes order the same.
   target_compile_definitions(strata_options INTERFACE BOOST_ASIO_DISABLE_FENCED_BLOCK)
@@ -61,7 +61,8 @@ endfunction()
 
 # What no one waits for - commands, tests - is compiled in half the time, not optimised to the last.
 # With precompiled headers GCC 12 reports overflows inside the standard library that are not there.
-set(STRATA_QUICK_OPTIONS $<$<CONFIG:Release>:-O1> -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread)
+set(STRATA_QUICK_OPTIONS $<$<CONFIG:Release>:-O1>
+    "$<$<CXX_COMPILER_ID:GNU>:-Wno-array-bounds;-Wno-stringop-overflow;-Wno-stringop-overread>")
 
 function(strata_test name)
   cmake_parse_arguments(arg "" "" "DEPS;LIBS;LABELS" ${ARGN})

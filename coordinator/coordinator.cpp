@@ -5,7 +5,7 @@
 namespace strata::coordinator {
 
 Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry& entry,
-                         model::Model base, int threads, std::unique_ptr<UpdateStore> store)
+                         model::Model base, int threads)
     : config_(config),
       entry_(&entry),
       restart_(entry.averages_factors ? protocol::Restart::kMean
@@ -14,11 +14,10 @@ Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry&
       team_(threads),
       model_(std::move(base)),
       chain_(model_.state_hash(&team_)),
-      store_(std::move(store)),
       aggregator_(entry.make()) {}
 
 Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Model base,
-                                      int threads, std::unique_ptr<UpdateStore> store) {
+                                      int threads) {
   auto entry = find_aggregator(config.method);
   if (!entry) return fail(std::move(entry).error());
   if ((*entry)->averages_factors && config.restart == "keep") {
@@ -28,7 +27,7 @@ Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Mo
                  .rule = config.method + " restarts every client from the averaged factors",
                  .remedy = "leave restart out, or use method \"flora\""});
   }
-  return Coordinator(config, **entry, std::move(base), threads, std::move(store));
+  return Coordinator(config, **entry, std::move(base), threads);
 }
 
 Result<void> Coordinator::check_clients(std::span<const PlannedUpdate> clients) const {
@@ -83,9 +82,7 @@ Result<void> Coordinator::accept(protocol::Update update) {
   if (auto fits = check(update.client, update.round, update.base, outline_of(update.delta)); !fits)
     return fits;
   if (auto good = check_update(update); !good) return good;
-  auto kept = store_->put(std::move(update));
-  if (!kept) return fail(std::move(kept).error());
-  return accept(std::move(*kept));
+  return accept(keep_in_memory(std::move(update)));
 }
 
 Result<void> Coordinator::accept(SharedUpdate update) {
@@ -122,7 +119,6 @@ Result<RoundReport> Coordinator::close() {
   ++round_;
   aggregator_ = entry_->make();
   updates_ = UpdateSet();
-  store_->clear();
   return report;
 }
 

@@ -9,7 +9,7 @@
 #include "base/result.h"
 #include "coordinator/aggregator/aggregator.h"
 #include "coordinator/aggregator/exactness.h"
-#include "coordinator/updates/update_store.h"
+#include "coordinator/updates/kept_update.h"
 #include "model/model.h"
 #include "protocol/messages.h"
 #include "tensor/team.h"
@@ -42,10 +42,9 @@ using protocol::as_packet;
 class Coordinator {
  public:
   /// kConfig for an unknown method, or a restart policy that the method has no use for. `base` is
-  /// folded into from now on, by `threads` threads (which change no bit). Updates wait in `store`.
-  [[nodiscard]] static Result<Coordinator> make(
-      const AggregationConfig& config, model::Model base, int threads = 1,
-      std::unique_ptr<UpdateStore> store = make_memory_store());
+  /// folded into from now on, by `threads` threads (which change no bit).
+  [[nodiscard]] static Result<Coordinator> make(const AggregationConfig& config, model::Model base,
+                                                int threads = 1);
 
   /// Whether rounds of these clients can succeed at all: kConfig when the method cannot combine
   /// what they will send, or min_clients asks for more than there are.
@@ -83,7 +82,7 @@ class Coordinator {
 
  private:
   Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base,
-              int threads, std::unique_ptr<UpdateStore> store);
+              int threads);
 
   AggregationConfig config_;
   const AggregatorEntry* entry_;
@@ -92,7 +91,6 @@ class Coordinator {
   model::Model model_;
   std::uint32_t round_ = 1;
   Sha256 chain_{};
-  std::unique_ptr<UpdateStore> store_;
   std::unique_ptr<Aggregator> aggregator_;
   UpdateSet updates_;  // for the exactness report
   MeanFactors mean_;

@@ -140,6 +140,7 @@ bool Server::open_round() {
   updates_ =
       std::make_unique<RoundFile>(tools_.disk, updates_path(opening.round), config_.durability);
   kept_.clear();
+  regions_.clear();
   leaving_.clear();
   tools_.observer.opened(opening);
   tools_.executor.cancel(std::exchange(deadline_, 0));
@@ -245,7 +246,7 @@ bool Server::fold_round() {
   }
   announce(committed);
   // Gone for good or not: a restart looks at the journal, not at this file.
-  (void)tools_.disk.remove_all(updates_path(committed.round));
+  if (!config_.keep_updates) (void)tools_.disk.remove_all(updates_path(committed.round));
   return true;
 }
 

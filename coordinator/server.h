@@ -39,6 +39,7 @@ struct ServerConfig {
   std::map<protocol::ClientId, std::shared_ptr<const Outline>> expected;
   std::string encoding = "f32";
   double deadline_seconds = 0.0;  // of a round; 0: it waits for every client that was drawn
+  bool keep_updates = false;      // of rounds that are over, for who wants to recompute them
 };
 
 /// What others want to know of a run, and what they do about it.
@@ -196,6 +197,7 @@ class Server final : public transport::Handler {
   std::unique_ptr<sys::FileLock> lock_;
   std::unique_ptr<journal::Journal> journal_;
   std::unique_ptr<RoundFile> updates_;
+  std::map<protocol::ClientId, std::uint64_t> regions_;  // of updates_, for what is uploaded now
   std::map<protocol::ClientId, SharedUpdate> kept_;  // of accepted()
   std::vector<Waiting> waiting_;
   std::map<protocol::ClientId, std::string> leaving_;  // left out, not journaled yet

@@ -16,14 +16,6 @@ constexpr std::size_t kHistoryRounds = 1024;  // in one message; who needs more 
 
 std::string short_hex(const Sha256& hash) { return hex(hash).substr(0, 12); }
 
-// The planned terms, or the first of them: a client that keeps its factors takes back what was
-// folded from its second round on.
-bool within(const TensorOutline& shape, const TensorOutline& planned) {
-  return shape.d_out == planned.d_out && shape.d_in == planned.d_in && !shape.ranks.empty() &&
-         shape.ranks.size() <= planned.ranks.size() &&
-         std::equal(shape.ranks.begin(), shape.ranks.end(), planned.ranks.begin());
-}
-
 }  // namespace
 
 void Server::on_open(const std::shared_ptr<transport::Connection>& connection) {
@@ -280,14 +272,20 @@ void Server::begin_upload(Session& session, protocol::Offer& offer) {
                        offer.update.size, most));
     return;
   }
-  auto region = updates_->reserve(offer.update.size);
-  if (!region) {
-    acknowledge(session, offer, Outcome::kRetryLater, region.error().line());
-    if (region.error().code != ErrorCode::kDiskFull) end(fail(std::move(region).error()));
-    return;
+  // One region a client and round, however often it begins anew: nobody fills the disk with uploads
+  // that never end.
+  auto region = regions_.find(session.client);
+  if (region == regions_.end()) {
+    auto reserved = updates_->reserve(most);
+    if (!reserved) {
+      acknowledge(session, offer, Outcome::kRetryLater, reserved.error().line());
+      if (reserved.error().code != ErrorCode::kDiskFull) end(fail(std::move(reserved).error()));
+      return;
+    }
+    region = regions_.emplace(session.client, *reserved).first;
   }
   session.upload = std::make_unique<Upload>();
-  session.upload->region = *region;
+  session.upload->region = region->second;
   const Bytes data = std::move(offer.update.data);
   offer.update.data.clear();
   session.upload->offer = offer;
@@ -346,20 +344,9 @@ Result<void> Server::check_uploaded(const Session& session, SharedUpdate& update
   const Outline& outline = (*opened)->outline();
   if (auto fits = core_.check(session.client, header.round, header.base, outline); !fits)
     return fits;
-  const Outline& planned = *config_.expected.at(session.client);
-  for (const auto& [name, shape] : outline) {
-    const auto found = planned.find(name);
-    if (found != planned.end() && within(shape, found->second)) continue;
-    return fail({.code = ErrorCode::kIncompatibleUpdate,
-                 .what = name + " is changed by other ranks than planned, or is not to be changed",
-                 .where = "update of " + session.client});
-  }
-  if (outline.size() != planned.size()) {
-    return fail({.code = ErrorCode::kIncompatibleUpdate,
-                 .what = fmt::format("changes {} tensors", outline.size()),
-                 .where = "update of " + session.client,
-                 .rule = fmt::format("the plan says {}", planned.size())});
-  }
+  if (auto fits = check_planned(session.client, outline, *config_.expected.at(session.client));
+      !fits)
+    return fits;
   update = std::move(*opened);
   return {};
 }

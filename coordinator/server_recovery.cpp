@@ -24,7 +24,7 @@ Result<void> Server::recover() {
   }
   std::vector<journal::Record> records;
   auto journal = journal::Journal::open(disk, config_.folder / "journal" / "000001.log",
-                                        kRoundJournal, records);
+                                        kRoundJournal, records, config_.durability);
   if (!journal) return fail(std::move(journal).error());
   journal_ = std::make_unique<journal::Journal>(std::move(*journal));
   if (journal_->cut_bytes() > 0) {
@@ -102,7 +102,7 @@ Result<void> Server::reopen_updates() {
   if (!names) return fail(std::move(names).error());
   for (const auto& name : *names) {  // of rounds that are over
     const auto path = config_.folder / "updates" / name;
-    if (path == updates_path(machine_.round())) continue;
+    if (config_.keep_updates || path == updates_path(machine_.round())) continue;
     if (auto gone = tools_.disk.remove_all(path); !gone) return gone;
   }
   if (phase != Phase::kOpen && phase != Phase::kClosed) return {};

@@ -86,6 +86,34 @@ std::string_view name(ErrorCode code) {
   return "E_INTERNAL";
 }
 
+namespace {
+
+// Bytes of the character of UTF-8 that `text` begins with; 0 when it is none, or one that only
+// steers a terminal (U+0080 to U+009F).
+std::size_t character(std::string_view text) {
+  const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(text[at]); };
+  const unsigned char first = byte(0);
+  const std::size_t length = first < 0x80   ? 1
+                             : first < 0xc2 ? 0
+                             : first < 0xe0 ? 2
+                             : first < 0xf0 ? 3
+                             : first < 0xf5 ? 4
+                                            : 0;
+  if (length == 0 || length > text.size()) return 0;
+  for (std::size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xc0u) != 0x80u) return 0;
+  }
+  if (length == 1) return first < 0x20 || first == 0x7f ? 0 : 1;
+  const unsigned char second = byte(1);
+  const bool steers = first == 0xc2 && second < 0xa0;
+  const bool overlong = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
+  const bool surrogate = first == 0xed && second >= 0xa0;
+  const bool beyond = first == 0xf4 && second >= 0x90;
+  return steers || overlong || surrogate || beyond ? 0 : length;
+}
+
+}  // namespace
+
 std::string printable(std::string_view text, std::size_t max) {
   // Cut before a character of UTF-8, not inside it.
   const auto continues = [&](std::size_t at) {
@@ -94,14 +122,16 @@ std::string printable(std::string_view text, std::size_t max) {
   std::size_t end = std::min(max, text.size());
   for (int back = 0; back < 3 && end > 0 && continues(end); ++back) --end;
   std::string out;
-  for (const char c : text.substr(0, end)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
+  for (std::size_t at = 0; at < end;) {
+    const std::size_t length = character(text.substr(at, end - at));
+    if (length == 0) {
       char escaped[5];
-      std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
+      std::snprintf(escaped, sizeof escaped, "\\x%02x", static_cast<unsigned char>(text[at]));
       out += escaped;
+      ++at;
     } else {
-      out += c;
+      out += text.substr(at, length);
+      at += length;
     }
   }
   if (end < text.size()) out += "...";

@@ -6,13 +6,16 @@
 #include <tuple>
 
 #include "base/checked.h"
-#include "formats/strict_json.h"
+#include "config/strict_json.h"
+#include "formats/broken.h"
 
 namespace strata::formats {
 namespace {
 
 using nlohmann::json;
 using tensor::DType;
+
+constexpr int kHeaderDepthMax = 8;
 
 Result<std::size_t> whole(const json& value, const std::string& where, std::string_view what) {
   if (!value.is_number_unsigned()) {
@@ -124,12 +127,13 @@ Result<SafetensorsHeader> SafetensorsHeader::parse(ByteSpan bytes, std::uint64_t
   const std::string_view text = text_of(bytes.subspan(sizeof(std::uint64_t)));
   if (text.empty() || text.front() != '{')
     return fail(broken(where, "header does not start with '{'"));
-  auto json = parse_strict(text, where);
-  if (!json) return fail(std::move(json).error());
+  std::string problem;
+  const auto json = config::parse_strict(text, kHeaderDepthMax, problem);
+  if (!problem.empty()) return fail(broken(where, "header " + problem));
   SafetensorsHeader out;
   out.data_begin = bytes.size();
   const std::uint64_t data_bytes = file_bytes - bytes.size();
-  for (const auto& [name, value] : json->items()) {
+  for (const auto& [name, value] : json.items()) {
     if (name == "__metadata__") {
       if (!value.is_object())
         return fail(broken(where, "__metadata__ is not an object of strings"));

@@ -4,9 +4,10 @@
 #include <cstring>
 #include <set>
 
+#include "config/strict_json.h"
+#include "formats/broken.h"
 #include "formats/safetensors.h"
 #include "formats/safetensors_header.h"
-#include "formats/strict_json.h"
 #include "tensor/convert.h"
 
 namespace strata::formats {
@@ -15,6 +16,12 @@ static_assert(std::endian::native == std::endian::little,
               "tensor files are little-endian and are used as they lie");
 
 using tensor::DType;
+
+namespace {
+
+constexpr int kIndexDepthMax = 8;
+
+}  // namespace
 
 struct SafetensorsFile::State {
   std::string where;
@@ -93,10 +100,11 @@ Result<SafetensorsFile> SafetensorsFile::open_checkpoint(const sys::Disk& disk,
   }
   auto text = disk.read_text(index_path);
   if (!text) return fail(std::move(text).error());
-  auto index = parse_strict(*text, index_path.string());
-  if (!index) return fail(std::move(index).error());
-  const auto weight_map = index->find("weight_map");
-  if (weight_map == index->end() || !weight_map->is_object()) {
+  std::string problem;
+  const auto index = config::parse_strict(*text, kIndexDepthMax, problem);
+  if (!problem.empty()) return fail(broken(index_path.string(), problem));
+  const auto weight_map = index.find("weight_map");
+  if (weight_map == index.end() || !weight_map->is_object()) {
     return fail(broken(index_path.string(), "has no weight_map object"));
   }
   auto state = std::make_shared<State>();

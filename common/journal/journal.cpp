@@ -136,11 +136,13 @@ Result<std::vector<Record>> Journal::read(const sys::Disk& disk, const std::file
 }
 
 Result<Journal> Journal::open(sys::Disk& disk, const std::filesystem::path& path,
-                              std::uint16_t kind, std::vector<Record>& records) {
-  auto file = disk.open(path);
+                              std::uint16_t kind, std::vector<Record>& records,
+                              sys::Durability durability) {
+  auto file = disk.open(path, durability);
   if (!file) return fail(std::move(file).error());
   Journal out;
   out.where_ = path.string();
+  out.durability_ = durability;
   out.file_ = std::move(*file);
   auto size = out.file_->size();
   if (!size) return fail(std::move(size).error());
@@ -201,6 +203,7 @@ Result<void> Journal::append(std::uint16_t type, ByteSpan payload) {
 
 Result<void> Journal::sync() {
   if (failed_ || sure_ == next_) return failed_ ? append(0, {}) : Result<void>{};
+  if (durability_ == sys::Durability::kProcess) return {};  // nothing is promised against a fall
   if (auto synced = file_->sync(); !synced) {
     failed_ = true;
     return synced;

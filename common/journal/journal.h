@@ -39,7 +39,8 @@ class Journal {
   /// (`cut_bytes`). kDamaged naming file and byte for anything else that is not as written,
   /// kUnsupported for a newer format.
   [[nodiscard]] static Result<Journal> open(sys::Disk& disk, const std::filesystem::path& path,
-                                            std::uint16_t kind, std::vector<Record>& records);
+                                            std::uint16_t kind, std::vector<Record>& records,
+                                            sys::Durability durability = sys::Durability::kMachine);
   /// The records of a journal that somebody else may be writing, without changing it; a torn end is
   /// left out.
   [[nodiscard]] static Result<std::vector<Record>> read(const sys::Disk& disk,
@@ -49,8 +50,9 @@ class Journal {
   /// Writes a record; it counts only once sync() has succeeded. kDiskFull leaves the journal as it
   /// was, to be tried again.
   [[nodiscard]] Result<void> append(std::uint16_t type, ByteSpan payload);
-  /// Everything appended is on the disk. After a failure the journal takes nothing more (kIo): only
-  /// reading it again tells what is there.
+  /// Everything appended is on the disk (kProcess: with the system, which writes it some time).
+  /// After a failure the journal takes nothing more (kIo): only reading it again tells what is
+  /// there.
   [[nodiscard]] Result<void> sync();
 
   [[nodiscard]] std::uint64_t size() const { return next_; }  // records
@@ -63,6 +65,7 @@ class Journal {
 
   std::string where_;
   std::unique_ptr<sys::RandomFile> file_;
+  sys::Durability durability_ = sys::Durability::kMachine;
   std::uint64_t end_ = 0;
   std::uint64_t next_ = 0;  // sequence of the next record
   std::uint64_t sure_ = 0;  // records known to be on the disk

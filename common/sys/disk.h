@@ -34,24 +34,18 @@ class FileWriter {
   [[nodiscard]] virtual Result<void> write(std::span<const std::byte> bytes) = 0;
 };
 
-/// Memory on the disk for one process: bytes with no name, gone with the object or the process.
-/// Threads: reads of what was written before may run side by side; writes come from one thread.
-class ScratchFile {
+/// A named file that is read and written anywhere: journals, updates that arrive piece by piece.
+/// What was written is sure to outlive a fall of the machine only once sync() has said so. Threads:
+/// reads of what was written before may run side by side; writes come from one thread.
+class RandomFile {
  public:
-  virtual ~ScratchFile() = default;
+  virtual ~RandomFile() = default;
   /// kDiskFull or kIo when the disk refuses.
   [[nodiscard]] virtual Result<void> write(std::uint64_t offset,
                                            std::span<const std::byte> bytes) = 0;
   /// Fills `into` with bytes written before; kIo when they are not there.
   [[nodiscard]] virtual Result<void> read(std::uint64_t offset,
                                           std::span<std::byte> into) const = 0;
-};
-
-/// A named file that is read and written anywhere: journals, updates that arrive piece by piece.
-/// What was written is sure to outlive a fall of the machine only once sync() has said so. Threads:
-/// as ScratchFile.
-class RandomFile : public ScratchFile {
- public:
   [[nodiscard]] virtual Result<std::uint64_t> size() const = 0;
   /// Everything written so far is on the disk. After a failure nothing written since the last
   /// success can be relied on, and another call would not help: the file must be read again.
@@ -98,8 +92,13 @@ class Disk {
     return write_atomic(path, produce, Durability::kMachine);
   }
   [[nodiscard]] Result<void> write_atomic(const Path& path, std::string_view text);
-  /// A file to read and write anywhere, made when it is absent; its name is sure to last.
-  [[nodiscard]] virtual Result<std::unique_ptr<RandomFile>> open(const Path& path) = 0;
+  /// A file to read and write anywhere, made when it is absent; for kMachine its name is sure to
+  /// last.
+  [[nodiscard]] virtual Result<std::unique_ptr<RandomFile>> open(const Path& path,
+                                                                 Durability durability) = 0;
+  [[nodiscard]] Result<std::unique_ptr<RandomFile>> open(const Path& path) {
+    return open(path, Durability::kMachine);
+  }
   /// Takes the lock `path`, a file made when absent, or says who has it (kLocked).
   [[nodiscard]] virtual Result<std::unique_ptr<FileLock>> lock(const Path& path) = 0;
   /// Appends one piece and flushes it to the operating system (metrics, logs).
@@ -108,8 +107,6 @@ class Disk {
   /// The names in a folder are as sure to last as its files: for what an earlier process, killed at
   /// the wrong time, may have left.
   [[nodiscard]] virtual Result<void> sync_folder(const Path& folder) = 0;
-  /// An empty scratch file on the disk of `folder`, which exists.
-  [[nodiscard]] virtual Result<std::unique_ptr<ScratchFile>> scratch(const Path& folder) = 0;
   /// Removes a file or a whole folder; absent is success.
   [[nodiscard]] virtual Result<void> remove_all(const Path& path) = 0;
 };

@@ -101,11 +101,10 @@ class PosixWriter final : public FileWriter {
   int number_;
 };
 
-// Reading and writing anywhere in an open file; `Base` says what else is asked of it.
-template <class Base>
-class PosixFile : public Base {
+class PosixRandomFile final : public RandomFile {
  public:
-  PosixFile(std::filesystem::path place, int number) : place_(std::move(place)), fd_(number) {}
+  PosixRandomFile(std::filesystem::path place, int number)
+      : place_(std::move(place)), fd_(number) {}
   Result<void> write(std::uint64_t offset, std::span<const std::byte> bytes) override {
     while (!bytes.empty()) {
       const ssize_t n = ::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
@@ -132,16 +131,6 @@ class PosixFile : public Base {
     return {};
   }
 
- protected:
-  std::filesystem::path place_;
-  FileDescriptor fd_;
-};
-
-using PosixScratch = PosixFile<ScratchFile>;
-
-class PosixRandomFile final : public PosixFile<RandomFile> {
- public:
-  using PosixFile::PosixFile;
   Result<std::uint64_t> size() const override {
     struct stat info {};
     if (::fstat(fd_.get(), &info) != 0) return fail(os_error(place_, "reading the size", errno));
@@ -156,6 +145,10 @@ class PosixRandomFile final : public PosixFile<RandomFile> {
       return fail(os_error(place_, "changing the size", errno));
     return {};
   }
+
+ private:
+  std::filesystem::path place_;
+  FileDescriptor fd_;
 };
 
 class PosixLock final : public FileLock {
@@ -267,24 +260,16 @@ class PosixDisk final : public Disk {
     return sync_folder_of(to);
   }
 
-  Result<std::unique_ptr<ScratchFile>> scratch(const Path& folder) override {
-    int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {  // not every file system can
-      std::string name = (folder / "scratch.XXXXXX").string();
-      fd = ::mkostemp(name.data(), O_CLOEXEC);
-      if (fd >= 0) ::unlink(name.c_str());
-    }
-    if (fd < 0) return fail(os_error(folder, "making a scratch file", errno));
-    return std::make_unique<PosixScratch>(folder, fd);
-  }
-
-  Result<std::unique_ptr<RandomFile>> open(const Path& path) override {
+  using Disk::open;
+  Result<std::unique_ptr<RandomFile>> open(const Path& path, Durability durability) override {
     constexpr int kFlags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
     const int fd = ::open(path.c_str(), kFlags | O_CREAT, 0600);
     if (fd < 0) return fail(os_error(path, "opening", errno));
     auto file = std::make_unique<PosixRandomFile>(path, fd);
     // Also of a file that was there: whoever made it may have been killed before this.
-    if (auto synced = sync_folder_of(path); !synced) return fail(std::move(synced).error());
+    if (durability == Durability::kMachine) {
+      if (auto synced = sync_folder_of(path); !synced) return fail(std::move(synced).error());
+    }
     return file;
   }
 

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/json_depth.h"
+#include "config/strict_json.h"
 #include "text/added_tokens.h"
 #include "text/text_stage.h"
 #include "text/unicode.h"
@@ -201,8 +202,9 @@ Result<void> read_stages(const json& root, const std::string& where, Stages& sta
 
 Result<Tokenizer> Tokenizer::parse(std::string_view text, const std::string& where) {
   if (json_depth(text) > kJsonDepthMax) return fail(damaged(where, "is nested too deeply"));
-  const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!root.is_object()) return fail(damaged(where, "is not a JSON object"));
+  std::string wrong;
+  const json root = config::parse_strict(text, kJsonDepthMax, wrong);
+  if (!wrong.empty()) return fail(damaged(where, wrong));
   try {
     auto model = read_model(root, where);
     if (!model) return fail(std::move(model).error());

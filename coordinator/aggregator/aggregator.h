@@ -26,7 +26,7 @@
 
 #include "adapter/packet.h"
 #include "base/result.h"
-#include "coordinator/updates/update_store.h"
+#include "coordinator/updates/kept_update.h"
 #include "protocol/messages.h"
 #include "protocol/round_change.h"
 #include "tensor/team.h"

@@ -49,7 +49,7 @@ class InRegion final : public KeptUpdate {
 
 Result<void> RoundFile::ensure_open() {
   if (file_) return {};
-  auto opened = disk_.open(path_);
+  auto opened = disk_.open(path_, durability_);
   if (!opened) return fail(std::move(opened).error());
   file_ = std::move(*opened);
   return {};
@@ -77,7 +77,8 @@ Result<void> RoundFile::sync() {
   return file_->sync();
 }
 
-Result<Sha256> RoundFile::hash(std::uint64_t offset, std::uint64_t size) const {
+Result<Sha256> RoundFile::hash(std::uint64_t offset, std::uint64_t size) {
+  if (auto open = ensure_open(); !open) return fail(std::move(open).error());
   Hasher hasher;
   Bytes piece(std::min<std::uint64_t>(size, kHashPiece));
   while (size > 0) {

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "coordinator/updates/update_store.h"
+#include "coordinator/updates/kept_update.h"
 #include "sys/disk.h"
 
 namespace strata::coordinator {
@@ -27,7 +27,7 @@ class RoundFile {
   /// is final.
   [[nodiscard]] Result<void> sync();
   /// SHA-256 of a region.
-  [[nodiscard]] Result<Sha256> hash(std::uint64_t offset, std::uint64_t size) const;
+  [[nodiscard]] Result<Sha256> hash(std::uint64_t offset, std::uint64_t size);
 
   /// The update in a region: header and every value checked. kIncompatibleUpdate naming tensor and
   /// rule for what may not be used.

@@ -183,6 +183,19 @@ std::vector<Command> commands() {
        [](const auto&) -> Args {
          return {"bench", "gemm", "--dtype", "f32"};
        }},
+      {"replay",
+       {},
+       [](const auto& f) -> Args {
+         return {"replay", f.folder};
+       }},
+      {"bench round",
+       [](const auto& f) -> Args {
+         return {"bench", "round",    "--transport", "in-process", "--clients",
+                 "2",     "--rounds", "2",           "--state",    f.folder};
+       },
+       [](const auto&) -> Args {
+         return {"bench", "round", "--transport", "mpi"};
+       }},
   };
 }
 

@@ -32,7 +32,6 @@ class Writer final : public sys::FileWriter {
   std::string text;
 };
 
-// Base: RandomFile, or ScratchFile whose flushes nobody asks for.
 class Handle final : public sys::RandomFile {
  public:
   Handle(Disk& disk, std::filesystem::path path, std::shared_ptr<Disk::File> file)
@@ -215,12 +214,14 @@ Result<void> Disk::write_atomic(const Path& path,
   return {};
 }
 
-Result<std::unique_ptr<sys::RandomFile>> Disk::open(const Path& path) {
+Result<std::unique_ptr<sys::RandomFile>> Disk::open(const Path& path, sys::Durability durability) {
   if (auto may = change("open", path); !may) return fail(std::move(may).error());
   auto& file = names_[path.string()];
   if (!file) file = std::make_shared<File>();
-  if (auto may = change("sync folder of", path); !may) return fail(std::move(may).error());
-  if (!lies) synced_[path.string()] = file;
+  if (durability == sys::Durability::kMachine) {
+    if (auto may = change("sync folder of", path); !may) return fail(std::move(may).error());
+    if (!lies) synced_[path.string()] = file;
+  }
   return std::make_unique<Handle>(*this, path, file);
 }
 
@@ -258,10 +259,6 @@ Result<void> Disk::sync_folder(const Path& folder) {
     if (inside(entry)) synced_.insert(entry);
   }
   return {};
-}
-
-Result<std::unique_ptr<sys::ScratchFile>> Disk::scratch(const Path& folder) {
-  return std::make_unique<Handle>(*this, folder, std::make_shared<File>());
 }
 
 // Gone for processes at once; for good only some time later.

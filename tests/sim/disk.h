@@ -43,12 +43,13 @@ class Disk final : public sys::Disk {
   Result<void> write_atomic(const Path& path,
                             const std::function<Result<void>(sys::FileWriter&)>& produce,
                             sys::Durability durability) override;
-  Result<std::unique_ptr<sys::RandomFile>> open(const Path& path) override;
+  using sys::Disk::open;
+  Result<std::unique_ptr<sys::RandomFile>> open(const Path& path,
+                                                sys::Durability durability) override;
   Result<std::unique_ptr<sys::FileLock>> lock(const Path& path) override;
   Result<void> append(const Path& path, std::string_view text) override;
   Result<void> rename(const Path& from, const Path& to) override;
   Result<void> sync_folder(const Path& folder) override;
-  Result<std::unique_ptr<sys::ScratchFile>> scratch(const Path& folder) override;
   Result<void> remove_all(const Path& path) override;
 
   struct File {

@@ -31,7 +31,7 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
       {"wire", {"base"}},
       {"journal", {"base", "sys"}},
       {"tensor", {"base", "sys"}},
-      {"formats", {"base", "sys", "tensor"}},
+      {"formats", {"base", "sys", "config", "tensor"}},
       {"text", {"base", "sys", "config"}},
       {"privacy", {"base", "sys", "config", "tensor"}},
       {"adapter", {"base", "sys", "config", "tensor"}},

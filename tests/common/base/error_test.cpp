@@ -35,7 +35,12 @@ TEST(Error, LongTextsAreCutBetweenCharacters) {
   EXPECT_EQ(printable("ab\u00e9f", 3), "ab...");
   EXPECT_EQ(printable("ab\u00e9f", 4), "ab\u00e9...");
   EXPECT_EQ(printable("\U0001f600", 3), "...");
-  EXPECT_EQ(printable("\x80\x80\x80\x80\x80\x80", 5), "\x80\x80...");  // no text at all
+  EXPECT_EQ(printable("\x80\x80\x80\x80\x80\x80", 5), "\\x80\\x80...");  // no text at all
+  EXPECT_EQ(printable("a\xff\xfe"), "a\\xff\\xfe");
+  EXPECT_EQ(printable("\xc2\x9b"), "\\xc2\\x9b");           // one byte for ESC [
+  EXPECT_EQ(printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");  // half a surrogate pair
+  EXPECT_EQ(printable("\xc0\xaf"), "\\xc0\\xaf");           // an overlong slash
+  EXPECT_EQ(printable("\u20ac\U0001f600\u00e9"), "\u20ac\U0001f600\u00e9");
 }
 
 TEST(Error, ExitStatusesAreTheDocumentedOnes) {

@@ -223,32 +223,6 @@ TEST_F(PosixDisk, AReleasedMappingCanBeReadAgain) {
   EXPECT_TRUE(same());
 }
 
-TEST(Scratch, GivesBackWhatWasWrittenAndHasNoName) {
-  const ScratchFolder folder;
-  const auto disk = make_posix_disk();
-  auto made = disk->scratch(folder.path());
-  ASSERT_TRUE(made) << made.error().line();
-  ASSERT_TRUE((*made)->write(3, bytes_of("abcdef")));
-  ASSERT_TRUE((*made)->write(5, bytes_of("XY")));
-  std::string back(6, ' ');
-  ASSERT_TRUE((*made)->read(3, std::as_writable_bytes(std::span(back.data(), back.size()))));
-  EXPECT_EQ(back, "abXYef");
-  EXPECT_THAT(names_in(folder.path()), IsEmpty());
-}
-
-TEST(Scratch, SaysWhenBytesAreMissingOrTheDiskRefuses) {
-  const ScratchFolder folder;
-  const auto disk = make_posix_disk();
-  auto made = disk->scratch(folder.path());
-  ASSERT_TRUE(made);
-  std::string back(6, ' ');
-  const auto missing =
-      (*made)->read(0, std::as_writable_bytes(std::span(back.data(), back.size())));
-  EXPECT_EQ(code_of(missing), ErrorCode::kIo);
-  const auto nowhere = disk->scratch(folder.path() / "gone");
-  EXPECT_EQ(code_of(nowhere), ErrorCode::kFileMissing);
-}
-
 TEST_F(PosixDisk, ARandomFileKeepsWhatWasWrittenAnywhere) {
   {
     auto file = disk_->open(at("journal"));
@@ -266,6 +240,14 @@ TEST_F(PosixDisk, ARandomFileKeepsWhatWasWrittenAnywhere) {
   ASSERT_TRUE((*again)->read(2, std::as_writable_bytes(std::span(two))));
   EXPECT_EQ(two, "cd");
   EXPECT_EQ(code_of((*again)->read(3, std::as_writable_bytes(std::span(two)))), ErrorCode::kIo);
+}
+
+TEST_F(PosixDisk, ARandomFileSaysThatTheDiskRefuses) {
+  auto file = disk_->open(at("journal"));
+  ASSERT_TRUE(file);
+  const FileSizeLimit limit(16);
+  EXPECT_TRUE((*file)->write(0, bytes_of("0123456789abcdef")));
+  EXPECT_EQ(code_of((*file)->write(16, bytes_of("g"))), ErrorCode::kIo);
 }
 
 TEST_F(PosixDisk, ARandomFileIsNotReachedThroughALink) {

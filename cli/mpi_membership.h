@@ -1,0 +1,31 @@
+#pragma once
+// A process's membership of an MPI job: joined when it is first needed, left at the end.
+#include <memory>
+
+#include "cli/mpi_run.h"
+#include "cli/verb.h"
+#include "sys/executor.h"
+#include "transport/mpi.h"
+
+namespace strata::cli {
+
+class MpiMembership {
+ public:
+  /// Both outlive it.
+  MpiMembership(const MpiPlace& place, Context& context) : place_(place), context_(context) {}
+  /// Rank 0 goes last; the others stay until it does, as long as that takes: a process that ends
+  /// outside MPI may end the job.
+  ~MpiMembership();
+  MpiMembership(const MpiMembership&) = delete;
+  MpiMembership& operator=(const MpiMembership&) = delete;
+
+  /// kConfig when the ranks do not find each other.
+  [[nodiscard]] Result<transport::MpiCluster*> join(sys::Executor& executor);
+
+ private:
+  const MpiPlace& place_;
+  Context& context_;
+  std::unique_ptr<transport::MpiCluster> cluster_;
+};
+
+}  // namespace strata::cli

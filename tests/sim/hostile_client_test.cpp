@@ -1,0 +1,352 @@
+// A client that is let in and means harm, frame by frame, against the real coordinator: it gets an
+// answer or is cut off, and the model is what it would be without it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <optional>
+
+#include "coordinator/server.h"
+#include "protocol/update_codec.h"
+#include "sim/disk.h"
+#include "sim/network.h"
+#include "support/updates.h"
+
+namespace strata::sim {
+namespace {
+
+using protocol::Ack;
+using protocol::Message;
+using protocol::Outcome;
+using testing::HasSubstr;
+
+constexpr std::string_view kConfig =
+    R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+  "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+  "num_key_value_heads": 2, "vocab_size": 16, "max_position_embeddings": 32, "rms_norm_eps": 1e-5,
+  "rope_theta": 10000.0, "tie_word_embeddings": true, "hidden_act": "silu", "initializer_range": 0.1})";
+constexpr const char* kTensor = "model.layers.0.mlp.down_proj.weight";
+
+// One end of a conversation, driven by the test.
+class Party final : public transport::Handler {
+ public:
+  void on_open(const std::shared_ptr<transport::Connection>& c) override {
+    connection = c;
+    c->trust();
+  }
+  void on_frame(transport::Connection&, wire::Frame frame) override {
+    auto message = protocol::from_frame(frame);
+    if (!message) throw std::logic_error(message.error().line());
+    if (const auto* welcome = std::get_if<protocol::Welcome>(&*message)) run = welcome->run;
+    heard.push_back(std::move(*message));
+  }
+  void on_end(transport::Connection&, const Error& why) override {
+    ended = why.line();
+    connection.reset();
+  }
+  void say(const Message& message) { connection->send(protocol::to_frame(message, run)); }
+
+  std::shared_ptr<transport::Connection> connection;
+  protocol::RunId run{};
+  std::deque<Message> heard;
+  std::optional<std::string> ended;
+};
+
+class HostileClient : public testing::Test {
+ protected:
+  struct Observer final : coordinator::ServerObserver {
+    void left_out(const coordinator::ClientOut& o) override { out[o.client] = o.reason; }
+    void left(const protocol::ClientId& c, const Error& why) override { gone[c] = why.line(); }
+    Result<void> committed(const coordinator::RoundCommitted& r) override {
+      rounds.push_back(r);
+      return {};
+    }
+    std::map<std::string, std::string> out, gone;
+    std::vector<coordinator::RoundCommitted> rounds;
+  };
+
+  void SetUp() override {
+    auto base = model::Model::create(kConfig, "simulated", tensor::DType::kF32,
+                                     sys::Stream(std::uint64_t{1}));
+    auto core = coordinator::Coordinator::make(
+        {.method = "flora", .restart = "fresh", .rounds = 3, .measure = false}, std::move(*base));
+    ASSERT_TRUE(core) << core.error().line();
+    base_ = core->chain();
+    coordinator::ServerConfig config{
+        .machine = {.clients = {"anna", "mallory"}, .rounds = 3, .quorum = 1},
+        .folder = "/run/state",
+        .plan_of = [](const protocol::ClientId&) { return std::string("{}"); }};
+    config.run[0] = std::byte{7};
+    for (const char* name : {"anna", "mallory"}) {
+      config.expected[name] = std::make_shared<coordinator::Outline>(
+          coordinator::Outline{{kTensor, protocol::TensorOutline{8, 16, {2}}}});
+    }
+    auto server = coordinator::Server::open(std::move(config), std::move(*core),
+                                            {executor_, time_, disk_, observer_});
+    ASSERT_TRUE(server) << server.error().line();
+    server_ = std::move(*server);
+    listener_ = network_.listener(executor_);
+    ASSERT_TRUE(listener_->listen(*server_));
+    server_->start();
+    settle();
+  }
+  /// Ten seconds of what has been set going.
+  void settle() {
+    const double until = time_.seconds() + 10.0;
+    bool woken = false;
+    time_.at(until, [&] { woken = true; });
+    while (!woken && time_.step()) {
+    }
+  }
+  void call(Party& party, const std::string& id) {
+    dialers_.push_back(network_.dialer(elsewhere_, id));
+    dialers_.back()->dial(party, [&party](const Error& why) { party.ended = why.line(); });
+    settle();
+  }
+  [[nodiscard]] protocol::Hello hello() const { return {.program = "test", .head = {0, base_}}; }
+  /// Through the greetings, to its first ROUND_OPEN.
+  void join(Party& party, const std::string& id) {
+    call(party, id);
+    party.say(hello());
+    settle();
+    ASSERT_FALSE(party.ended) << *party.ended;
+    party.say(protocol::Ready{});
+    settle();
+    ASSERT_FALSE(party.heard.empty());
+    ASSERT_TRUE(std::holds_alternative<protocol::RoundOpen>(party.heard.back()));
+    party.heard.clear();
+  }
+  [[nodiscard]] Bytes update(const std::string& id, unsigned seed, std::size_t rank = 2) const {
+    protocol::Update out{.client = id, .round = 1, .base = base_};
+    out.delta[kTensor] = {8, 16, {support::random_pair(8, 16, rank, seed)}};
+    return protocol::encode(out, protocol::Encoding::kF32).bytes;
+  }
+  [[nodiscard]] protocol::Offer offer(const Bytes& bytes) const {
+    return {.round = 1,
+            .base = base_,
+            .update = {.hash = sha256(bytes), .size = bytes.size(), .data = bytes}};
+  }
+  template <class M>
+  static const M& last(const Party& party) {
+    for (auto it = party.heard.rbegin(); it != party.heard.rend(); ++it) {
+      if (const auto* m = std::get_if<M>(&*it)) return *m;
+    }
+    throw std::logic_error("no such message came");
+  }
+  /// What the coordinator said before it hung up.
+  std::string problem_after(Party& party, const Message& message) {
+    party.say(message);
+    settle();
+    EXPECT_FALSE(party.connection && !party.ended) << "the connection is still there";
+    return last<protocol::Problem>(party).message;
+  }
+  /// The chain of round 1 when anna alone contributes.
+  void anna_alone_makes_the_round() {
+    Party anna;
+    join(anna, "anna");
+    anna.say(offer(update("anna", 1)));
+    settle();
+    EXPECT_EQ(last<Ack>(anna).outcome, Outcome::kAccepted);
+    ASSERT_EQ(observer_.rounds.size(), 1u);
+    protocol::Update alone{.client = "anna", .round = 1, .base = base_};
+    alone.delta[kTensor] = {8, 16, {support::random_pair(8, 16, 2, 1)}};
+    auto base = model::Model::create(kConfig, "simulated", tensor::DType::kF32,
+                                     sys::Stream(std::uint64_t{1}));
+    auto apart = coordinator::Coordinator::make(
+        {.method = "flora", .restart = "fresh", .rounds = 3, .measure = false}, std::move(*base));
+    ASSERT_TRUE(apart->accept(alone));
+    EXPECT_EQ(hex(observer_.rounds[0].chain), hex(apart->close().value().chain));
+  }
+
+  Timeline time_{1};
+  Network network_{time_, sys::Stream(std::uint64_t{1})};
+  Disk disk_{sys::Stream(std::uint64_t{1})};
+  ProcessExecutor executor_{time_, [](const auto& task) { task(); }};
+  ProcessExecutor elsewhere_{time_, [](const auto& task) { task(); }};
+  Observer observer_;
+  Sha256 base_{};
+  std::unique_ptr<coordinator::Server> server_;
+  std::unique_ptr<transport::Listener> listener_;
+  std::vector<std::unique_ptr<transport::Dialer>> dialers_;
+};
+
+TEST_F(HostileClient, IsNotAClientOfTheRun) {
+  Party eve;
+  call(eve, "eve");
+  EXPECT_THAT(problem_after(eve, hello()), HasSubstr("eve is not a client of this run"));
+}
+
+TEST_F(HostileClient, GreetsWithAnotherModelRunOrVersion) {
+  Party other_model;
+  call(other_model, "mallory");
+  auto m = hello();
+  m.head.chain[0] ^= std::byte{1};
+  EXPECT_THAT(problem_after(other_model, m), HasSubstr("use the same base model"));
+  Party further;
+  call(further, "mallory");
+  m = hello();
+  m.head.round = 4000000000;
+  EXPECT_THAT(problem_after(further, m), HasSubstr("the coordinator is not that far"));
+  Party other_run;
+  call(other_run, "mallory");
+  m = hello();
+  m.run[3] = std::byte{1};
+  EXPECT_THAT(problem_after(other_run, m), HasSubstr("work of another run"));
+  Party future;
+  call(future, "mallory");
+  m = hello();
+  m.min_version = 2, m.max_version = 9;
+  EXPECT_THAT(problem_after(future, m), HasSubstr("speaks protocol 2 to 9"));
+}
+
+TEST_F(HostileClient, SpeaksOutOfTurn) {
+  Party early;
+  call(early, "mallory");
+  EXPECT_THAT(problem_after(early, protocol::Ready{}), HasSubstr("HELLO comes first"));
+  Party twice;
+  join(twice, "mallory");
+  EXPECT_THAT(problem_after(twice, hello()), HasSubstr("HELLO comes once"));
+  Party pretender;
+  join(pretender, "mallory");
+  EXPECT_THAT(problem_after(pretender, protocol::Finished{}),
+              HasSubstr("a client sends no such message"));
+  Party elsewhere;
+  join(elsewhere, "mallory");
+  elsewhere.run[5] ^= std::byte{1};
+  EXPECT_THAT(problem_after(elsewhere, protocol::CatchUp{{0, base_}}),
+              HasSubstr("is of another run"));
+}
+
+TEST_F(HostileClient, SendsTwoUpdatesAndTheFirstCounts) {
+  Party mallory;
+  join(mallory, "mallory");
+  const Bytes first = update("mallory", 5), second = update("mallory", 6);
+  mallory.say(offer(first));
+  settle();
+  EXPECT_EQ(last<Ack>(mallory).outcome, Outcome::kAccepted);
+  mallory.say(offer(second));
+  settle();
+  EXPECT_EQ(last<Ack>(mallory).outcome, Outcome::kRejected);
+  EXPECT_THAT(last<Ack>(mallory).reason, HasSubstr("came first for round 1"));
+  mallory.say(offer(first));
+  settle();
+  EXPECT_EQ(last<Ack>(mallory).outcome, Outcome::kDuplicate);
+  ASSERT_EQ(server_->machine().accepted().size(), 1u);
+  EXPECT_EQ(server_->machine().accepted().at("mallory").update, sha256(first));
+}
+
+TEST_F(HostileClient, AnnouncesMoreThanPlannedAndIsNotEvenAskedForIt) {
+  Party mallory;
+  join(mallory, "mallory");
+  auto huge = offer({});
+  huge.update.size = std::uint64_t{1} << 62;
+  mallory.say(huge);
+  settle();
+  ASSERT_EQ(mallory.heard.size(), 1u);
+  EXPECT_EQ(last<Ack>(mallory).outcome, Outcome::kRejected);
+  EXPECT_THAT(last<Ack>(mallory).reason, HasSubstr("what the plan says takes"));
+  EXPECT_THAT(observer_.out["mallory"], HasSubstr("what the plan says takes"));
+  anna_alone_makes_the_round();
+}
+
+TEST_F(HostileClient, SendsChunksNobodyAskedFor) {
+  Party mallory;
+  join(mallory, "mallory");
+  const Bytes bytes = update("mallory", 5);
+  auto announced = offer(bytes);
+  announced.update.data.clear();
+  mallory.say(announced);
+  settle();
+  EXPECT_EQ(last<protocol::Fetch>(mallory).length, bytes.size());
+  protocol::Chunk chunk{sha256(bytes), 16, Bytes(100)};
+  EXPECT_THAT(problem_after(mallory, chunk), HasSubstr("were asked for"));
+  Party again;
+  join(again, "mallory");  // cut off, not banned: it may have been a fault
+  again.say(announced);
+  settle();
+  chunk = {sha256(bytes), 0, Bytes(bytes.size() + 1)};
+  EXPECT_THAT(problem_after(again, chunk), HasSubstr("were asked for"));
+}
+
+TEST_F(HostileClient, SendsOtherBytesThanItAnnounced) {
+  Party mallory;
+  join(mallory, "mallory");
+  auto lie = offer(update("mallory", 5));
+  lie.update.hash = sha256(update("mallory", 6));
+  mallory.say(lie);
+  settle();
+  EXPECT_EQ(last<Ack>(mallory).outcome, Outcome::kRejected);
+  EXPECT_THAT(last<Ack>(mallory).reason, HasSubstr("not those that its hash names"));
+  anna_alone_makes_the_round();
+}
+
+TEST_F(HostileClient, SendsPoisonAndIsLeftOut) {
+  Party mallory;
+  join(mallory, "mallory");
+  Bytes bytes = update("mallory", 5);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(bytes.data() + bytes.size() - sizeof nan, &nan, sizeof nan);
+  mallory.say(offer(bytes));
+  settle();
+  EXPECT_EQ(last<Ack>(mallory).outcome, Outcome::kRejected);
+  EXPECT_THAT(last<Ack>(mallory).reason, HasSubstr("finite"));
+  anna_alone_makes_the_round();
+}
+
+TEST_F(HostileClient, SendsAnotherRankThanPlanned) {
+  Party mallory;
+  join(mallory, "mallory");
+  mallory.say(offer(update("mallory", 5, 1)));
+  settle();
+  EXPECT_EQ(last<Ack>(mallory).outcome, Outcome::kRejected);
+  EXPECT_THAT(last<Ack>(mallory).reason, HasSubstr("has rank 1; the plan says rank 2"));
+  anna_alone_makes_the_round();
+}
+
+TEST_F(HostileClient, OffersForRoundsThatAreNot) {
+  Party mallory;
+  join(mallory, "mallory");
+  auto future = offer(update("mallory", 5));
+  future.round = 2;
+  EXPECT_THAT(problem_after(mallory, future), HasSubstr("round 1 is the latest"));
+}
+
+// However often an upload is begun anew, its client has one place in the round's file.
+TEST_F(HostileClient, BeginsUploadsWithoutEndAndFillsNoDisk) {
+  Party mallory;
+  join(mallory, "mallory");
+  for (unsigned i = 0; i < 200; ++i) {
+    auto announced = offer(update("mallory", i));
+    announced.update.data.clear();
+    mallory.say(announced);
+    settle();
+    mallory.say(protocol::Chunk{announced.update.hash, 0, Bytes(200)});
+    settle();
+  }
+  const auto file = disk_.map("/run/state/updates/0001");
+  ASSERT_TRUE(file);
+  EXPECT_LT((*file)->bytes().size(), 4096u);
+}
+
+// The newest connection of a client is the true one; an upload on the older one goes with it.
+TEST_F(HostileClient, ConnectsTwiceWithOneName) {
+  Party first, second;
+  join(first, "mallory");
+  join(second, "mallory");
+  EXPECT_TRUE(first.ended);
+  EXPECT_THAT(last<protocol::Problem>(first).message, HasSubstr("took over"));
+  second.say(offer(update("mallory", 5)));
+  settle();
+  EXPECT_EQ(last<Ack>(second).outcome, Outcome::kAccepted);
+}
+
+TEST_F(HostileClient, FetchesWhatIsNotThere) {
+  Party mallory;
+  join(mallory, "mallory");
+  const std::string said =
+      problem_after(mallory, protocol::Fetch{sha256(bytes_of("/etc/passwd")), 0, 100});
+  EXPECT_THAT(said, HasSubstr("asked for"));
+}
+
+}  // namespace
+}  // namespace strata::sim
