@@ -59,7 +59,7 @@ class Federation : public testing::Test {
   }
 
   [[nodiscard]] Path at(const std::string& name) const { return scratch_.path() / name; }
-  [[nodiscard]] Finished strata(std::vector<std::string> args) const {
+  [[nodiscard]] static Finished strata(std::vector<std::string> args) {
     args.insert(args.begin(), STRATA_BINARY);
     return support::run_program(args);
   }
@@ -97,8 +97,9 @@ class Federation : public testing::Test {
   }
 
   /// The coordinator and every client have come to the model with that hash.
-  void expect_model(Running& server, std::map<std::string, std::unique_ptr<Running>>& clients,
-                    const std::string& expected) {
+  static void expect_model(Running& server,
+                           std::map<std::string, std::unique_ptr<Running>>& clients,
+                           const std::string& expected) {
     EXPECT_EQ(hash_in(server.wait()), expected);
     for (auto& [name, one] : clients) EXPECT_EQ(hash_in(one->wait()), expected) << name;
   }

@@ -4,7 +4,6 @@
 //   hub 10.77.0.1 ─┐
 //   anna 10.77.0.2 ┼─ switch (a bridge in a namespace of its own)
 //   berta ...     ─┘
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cerrno>
@@ -23,7 +22,6 @@ namespace strata {
 namespace {
 
 using support::Finished;
-using testing::HasSubstr;
 
 constexpr const char* kPrefix = "strata-test-";
 
@@ -76,13 +74,13 @@ class Hosts {
     expect_done({"ip", "-n", own, "link", "set", "eth0", "up"});
     expect_done({"ip", "-n", space("switch"), "link", "set", name, "master", "switch", "up"});
   }
-  void unplug(const std::string& name) {
+  static void unplug(const std::string& name) {
     expect_done({"ip", "-n", space("switch"), "link", "set", name, "down"});
   }
-  void plug_in(const std::string& name) {
+  static void plug_in(const std::string& name) {
     expect_done({"ip", "-n", space("switch"), "link", "set", name, "up"});
   }
-  [[nodiscard]] std::vector<std::string> inside(const std::string& name) const {
+  [[nodiscard]] static std::vector<std::string> inside(const std::string& name) {
     return {"ip", "netns", "exec", space(name)};
   }
 
@@ -99,15 +97,18 @@ class Hosts {
     for (pid_t process = 0; inside >> process;) ::kill(process, SIGKILL);
     (void)run({"ip", "netns", "delete", name});
   }
-  // A test that was killed could not clean up; the number in the name is its process.
+  // A test that was killed could not clean up; the number in the name is its process, or was until
+  // this one got it.
   static void remove_those_of_the_dead() {
     std::istringstream spaces(run({"ip", "netns", "list"}).out);
-    const std::regex ours(std::string(kPrefix) + "([0-9]+)-[a-z]+");
+    const std::regex ours(std::string(kPrefix) + "([0-9]{1,9})-[a-z]+");
     for (std::string line; std::getline(spaces, line);) {
       const std::string name = line.substr(0, line.find(' '));
       std::smatch match;
       if (!std::regex_match(name, match, ours)) continue;
-      if (::kill(std::stoi(match[1]), 0) != 0 && errno == ESRCH) remove(name);
+      const pid_t process = std::stoi(match[1]);
+      const bool dead = ::kill(process, 0) != 0 && errno == ESRCH;
+      if (dead || process == ::getpid()) remove(name);
     }
   }
 
@@ -121,10 +122,10 @@ class HostsTest : public Federation {
     host_ = "10.77.0.1";
     port_ = "7700";
     hosts_.add_host("coordinator", host_);
-    inside_["coordinator"] = hosts_.inside("coordinator");
+    inside_["coordinator"] = Hosts::inside("coordinator");
     for (std::size_t i = 0; i < names_.size(); ++i) {
       hosts_.add_host(names_[i], "10.77.0." + std::to_string(i + 2));
-      inside_[names_[i]] = hosts_.inside(names_[i]);
+      inside_[names_[i]] = Hosts::inside(names_[i]);
     }
     Federation::SetUp();
   }
@@ -144,12 +145,12 @@ TEST_F(HostsTest, ACableThatIsPulledAndPluggedInAgainChangesNothing) {
   const std::string expected = plain_hash();
   start_all();
   ASSERT_TRUE(await_round(2));
-  hosts_.unplug("berta");
+  Hosts::unplug("berta");
   // What was sent before may still count: one round more, and none after it.
   const std::uint32_t done = rounds_done();
   std::this_thread::sleep_for(std::chrono::milliseconds(1000));
   EXPECT_LE(rounds_done(), done + 1);
-  hosts_.plug_in("berta");
+  Hosts::plug_in("berta");
   expect_model(*server_, clients_, expected);
   expect_every_contribution_once(12);
 }
@@ -160,9 +161,9 @@ TEST_F(HostsTest, ACoordinatorWithoutACableIsWaitedFor) {
   const std::string expected = plain_hash();
   start_all();
   ASSERT_TRUE(await_round(2));
-  hosts_.unplug("coordinator");
+  Hosts::unplug("coordinator");
   std::this_thread::sleep_for(std::chrono::milliseconds(1000));
-  hosts_.plug_in("coordinator");
+  Hosts::plug_in("coordinator");
   expect_model(*server_, clients_, expected);
   expect_every_contribution_once(12);
 }
@@ -174,12 +175,12 @@ TEST_F(HostsTest, AClientKilledAndStartedWhileItsCableIsPulledGoesOn) {
   const std::string expected = plain_hash();
   start_all();
   ASSERT_TRUE(await_round(2));
-  hosts_.unplug("berta");
+  Hosts::unplug("berta");
   clients_["berta"]->signal(SIGKILL);
   (void)clients_["berta"]->wait();
   clients_["berta"] = client("berta");
   std::this_thread::sleep_for(std::chrono::milliseconds(1000));
-  hosts_.plug_in("berta");
+  Hosts::plug_in("berta");
   expect_model(*server_, clients_, expected);
   expect_every_contribution_once(12);
 }

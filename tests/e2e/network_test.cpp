@@ -21,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-using support::Finished;
 using support::read_file;
 using support::Running;
 using support::write_file;
