@@ -120,14 +120,18 @@ class Federation : public testing::Test {
   }
   [[nodiscard]] bool is_over() const { return std::filesystem::exists(at("run/manifest.json")); }
 
-  /// By the run's own account: how often each client's contribution to each round counted.
+  /// By the run's own account: how often each client's contribution to each round counted. Each
+  /// round's aggregate is told of once.
   [[nodiscard]] std::map<std::pair<int, std::string>, int> contributions() const {
     std::map<std::pair<int, std::string>, int> out;
+    std::map<int, int> aggregates;
     std::istringstream lines(support::read_file(at("run/metrics.jsonl")));
     for (std::string line; std::getline(lines, line);) {
       const json event = json::parse(line);
       if (event.at("event") == "client_round") ++out[{event.at("round"), event.at("client")}];
+      if (event.at("event") == "aggregate") ++aggregates[event.at("round")];
     }
+    for (const auto& [round, times] : aggregates) EXPECT_EQ(times, 1) << "round " << round;
     return out;
   }
   /// Each contribution once.
