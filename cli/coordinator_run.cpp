@@ -121,10 +121,13 @@ void CoordinatorRun::left_out(const coordinator::ClientOut& r) {
 Result<void> CoordinatorRun::closed(const coordinator::RoundReport& report,
                                     const coordinator::Coordinator& core, double seconds) {
   core_ = &core;
+  const ToldRound told =
+      report.round == closed_before_ ? folder_.told_of(report.round) : ToldRound{};
   for (const auto& client : report.clients) {
     const auto& update = accepted_.at(client);
     const auto& t = update.training;
     use(update);
+    if (told.clients.contains(client)) continue;
     observe::Event event{.name = "client_round",
                          .fields = {{"round", whole(report.round)},
                                     {"client", client},
@@ -139,7 +142,7 @@ Result<void> CoordinatorRun::closed(const coordinator::RoundReport& report,
       event.fields.emplace_back("encoding_error", t.encoding_error);
     tools_.observer.on(event);
   }
-  tell_aggregate(report, seconds);
+  if (!told.aggregate) tell_aggregate(report, seconds);
   if (auto written = folder_.write_round(report, core); !written) return written;
   // Without the change itself, which is large.
   coordinator::RoundReport kept{.round = report.round,
@@ -200,6 +203,8 @@ void CoordinatorRun::replayed(const coordinator::RoundRecord& record) {
     accepted_.erase(lost->client);
   } else if (const auto* out = std::get_if<coordinator::ClientOut>(&record)) {
     refuse(*out);
+  } else if (const auto* closing = std::get_if<coordinator::RoundClosed>(&record)) {
+    closed_before_ = closing->round;
   } else if (const auto* done = std::get_if<coordinator::RoundCommitted>(&record)) {
     coordinator::RoundReport report;
     report.round = done->round;

@@ -65,6 +65,7 @@ class CoordinatorRun final : public coordinator::ServerObserver {
   std::map<std::string, coordinator::UpdateAccepted> accepted_;  // of the open round
   const coordinator::Coordinator* core_ = nullptr;
   double round_began_ = 0.0;
+  std::uint32_t closed_before_ = 0;  // by an earlier process, which may have told of it already
 };
 
 }  // namespace strata::cli

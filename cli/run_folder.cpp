@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "cli/federation.h"
 #include "cli/version.h"
@@ -164,6 +165,19 @@ Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
         return disk_.write_atomic(place / "strata.json",
                                   facts.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
       });
+}
+
+ToldRound RunFolder::told_of(std::uint32_t round) const {
+  ToldRound out;
+  std::istringstream lines(disk_.read_text(folder_ / "metrics.jsonl").value_or(""));
+  for (std::string line; std::getline(lines, line);) {
+    const json event = json::parse(line, nullptr, false);  // the last line may be cut off
+    if (!event.is_object() || event.value("round", std::uint32_t{0}) != round) continue;
+    const std::string name = event.value("event", "");
+    if (name == "client_round") out.clients.insert(event.value("client", ""));
+    if (name == "aggregate") out.aggregate = true;
+  }
+  return out;
 }
 
 Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summary) {

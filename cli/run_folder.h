@@ -4,6 +4,7 @@
 // against the original base), model/ when asked for, manifest.json with the hash of every file. The
 // manifest is written last: a run with one is complete.
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,12 @@ struct RunSummary;
 /// Below a run folder: what an unfinished run goes on from.
 inline constexpr const char* kStateFolder = "state";
 
+/// What metrics.jsonl says of a round.
+struct ToldRound {
+  std::set<std::string> clients;  // with a client_round
+  bool aggregate = false;
+};
+
 class RunFolder {
  public:
   RunFolder(sys::Disk& disk, std::filesystem::path folder, const Job& job)
@@ -26,6 +33,8 @@ class RunFolder {
                                          const coordinator::Coordinator& coordinator);
   /// A round that an earlier process wrote.
   [[nodiscard]] Result<void> resume_round(const protocol::RoundChange& change);
+  /// What an earlier process told of a round before it ended; nothing without metrics.
+  [[nodiscard]] ToldRound told_of(std::uint32_t round) const;
   [[nodiscard]] Result<void> finish(const model::Model& model, const RunSummary& summary);
 
  private:

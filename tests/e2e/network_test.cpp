@@ -12,7 +12,7 @@
 #include <string>
 #include <thread>
 
-#include "support/letters_tokenizer.h"
+#include "e2e/federation_fixture.h"
 #include "support/process.h"
 #include "sys/random.h"
 
@@ -21,89 +21,12 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-using support::Finished;
 using support::read_file;
 using support::Running;
 using support::write_file;
 using testing::HasSubstr;
 
-class Network : public testing::Test {
- protected:
-  void SetUp() override {
-    const fs::path golden = fs::path(STRATA_SOURCE_DIR) / "tests" / "golden" / "model" / "llama";
-    fs::create_directories(at("model"));
-    for (const char* name : {"config.json", "model.safetensors"})
-      fs::copy_file(golden / name, at("model") / name);
-    write_file(at("model/tokenizer.json"), support::letters_tokenizer().dump());
-    for (const auto& name : names_) {
-      std::string lines;
-      for (int i = 0; i < 6; ++i)
-        lines +=
-            json{{"text", name + " word " + std::string(1, static_cast<char>('a' + i))}}.dump() +
-            "\n";
-      write_file(at(name + ".jsonl"), lines);
-    }
-    job_ = {{"version", 1},
-            {"model", {{"path", "model"}}},
-            {"adapter", {{"rank", 2}, {"alpha", 4}, {"targets", {"q_proj", "v_proj"}}}},
-            {"clients", json::array()},
-            {"training", {{"local_steps", 2}, {"batch_size", 2}, {"learning_rate", 0.01}}},
-            {"aggregation", {{"method", "flora"}, {"restart", "keep"}, {"rounds", 3}}}};
-    for (const auto& name : names_)
-      job_["clients"].push_back({{"name", name}, {"data", name + ".jsonl"}});
-    job_["clients"][1]["adapter"]["rank"] = 3;
-    std::string all;
-    for (const auto& name : names_) all += (all.empty() ? "" : ",") + name;
-    ASSERT_EQ(strata({"certs", "demo", "--names", all, "-o", at("certs")}).status, 0);
-  }
-
-  [[nodiscard]] fs::path at(const std::string& name) const { return scratch_.path() / name; }
-  [[nodiscard]] Finished strata(std::vector<std::string> args) const {
-    args.insert(args.begin(), STRATA_BINARY);
-    return support::run_program(args);
-  }
-  [[nodiscard]] std::unique_ptr<Running> start(std::vector<std::string> args,
-                                               int kill_at = 0) const {
-    args.insert(args.begin(), STRATA_BINARY);
-    if (kill_at > 0) {
-      args.insert(args.begin(), {"/usr/bin/env", "LD_PRELOAD=" STRATA_KILL_AT_STEP,
-                                 "STRATA_TEST_KILL_AT=" + std::to_string(kill_at)});
-    }
-    return std::make_unique<Running>(args);
-  }
-  void write_job() { write_file(at("job.json"), job_.dump(1)); }
-
-  /// Of the job in one process.
-  std::string plain_hash() {
-    const Finished done = strata({"run", at("job.json"), "-o", at("plain"), "--format", "json"});
-    EXPECT_EQ(done.status, 0) << done.err;
-    return json::parse(done.out).at("data").at("final_model_hash");
-  }
-
-  /// `kill_at`: killed at that one of its durable steps (kill_at_step.cpp); 0: at none.
-  std::unique_ptr<Running> coordinator(int kill_at = 0) {
-    return start({"coordinator", at("job.json"), "--listen", "127.0.0.1:" + port_, "--certs",
-                  at("certs/coordinator"), "-o", at("run"), "--format", "json"},
-                 kill_at);
-  }
-  std::unique_ptr<Running> client(const std::string& name, int kill_at = 0) {
-    return start(
-        {"client", at("job.json"), "--coordinator", "127.0.0.1:" + port_, "--certs",
-         at("certs/" + name), "--state", at("state"), "--threads", "1", "--format", "json"},
-        kill_at);
-  }
-  static std::string hash_in(const Finished& done) {
-    EXPECT_EQ(done.status, 0) << done.out << done.err;
-    return json::parse(done.out).at("data").at("final_model_hash");
-  }
-
-  support::ScratchFolder scratch_;
-  std::vector<std::string> names_{"anna", "berta", "carla"};
-  json job_;
-  // One of its own for each process of tests that runs beside others, below what the system deals
-  // out by itself.
-  std::string port_ = std::to_string(12000 + ::getpid() % 20000);
-};
+class Network : public Federation {};
 
 TEST_F(Network, GivesTheModelOfOneProcess) {
   write_job();
@@ -150,19 +73,6 @@ TEST_F(Network, WhoeverIsKilledTheModelIsTheSame) {
   }
 }
 
-// Each contribution once, by the run's own account.
-void expect_every_contribution_once(const fs::path& run, std::size_t rounds, std::size_t clients) {
-  std::map<std::pair<int, std::string>, int> seen;
-  std::istringstream lines(read_file(run / "metrics.jsonl"));
-  for (std::string line; std::getline(lines, line);) {
-    const json event = json::parse(line);
-    if (event.at("event") == "client_round") ++seen[{event.at("round"), event.at("client")}];
-  }
-  EXPECT_EQ(seen.size(), rounds * clients);
-  for (const auto& [which, times] : seen)
-    EXPECT_EQ(times, 1) << which.second << " in round " << which.first;
-}
-
 TEST_F(Network, ACoordinatorKilledAtAnyOfItsDurableStepsGoesOn) {
   job_["aggregation"]["rounds"] = 2;
   write_job();
@@ -187,7 +97,7 @@ TEST_F(Network, ACoordinatorKilledAtAnyOfItsDurableStepsGoesOn) {
     while (!fs::exists(at("run/manifest.json")))
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     ASSERT_EQ(json::parse(read_file(at("run/manifest.json"))).at("final_model_hash"), expected);
-    expect_every_contribution_once(at("run"), 2, names_.size());
+    expect_every_contribution_once(2);
     if (killed) server->signal(SIGKILL);
     for (auto& one : clients) one->signal(SIGKILL);
   }
@@ -214,7 +124,7 @@ TEST_F(Network, AClientKilledAtAnyOfItsDurableStepsGoesOn) {
     if (killed) ended = client("anna")->wait();
     ASSERT_EQ(hash_in(ended), expected);
     ASSERT_EQ(hash_in(server->wait()), expected);
-    expect_every_contribution_once(at("run"), 2, names_.size());
+    expect_every_contribution_once(2);
   }
   EXPECT_GT(step, 10);
 }
