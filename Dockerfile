@@ -16,11 +16,10 @@ RUN --mount=type=cache,target=/root/.cache/ccache \
     cmake --preset release -DSTRATA_BUILD_TESTS=OFF && ninja -C build/release strata
 RUN configs/compose/collect build/release/strata /image && configs/quickstart/prepare /records
 
-FROM debian:bookworm-slim AS setup
-COPY --from=build /image /
-COPY --from=build /records /records
+FROM build AS setup
+RUN ln -s /source/build/release/strata /usr/bin/strata \
+    && mkdir /volumes && cd /volumes && mkdir coordinator unix irc glossary verse stage surreal && chown 65532:65532 *
 COPY configs/compose/setup /usr/bin/
-RUN mkdir /volumes && cd /volumes && mkdir coordinator unix irc glossary verse stage surreal && chown 65532:65532 *
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/setup"]
 

@@ -72,6 +72,18 @@ class Federation : public testing::Test {
     return json::parse(done.out).at("data").at("final_model_hash");
   }
 
+  std::unique_ptr<Running> start(const std::string& party, std::vector<std::string> args,
+                                 int kill_at) const {
+    args.insert(args.begin(), STRATA_BINARY);
+    if (kill_at > 0) {
+      args.insert(args.begin(), {"/usr/bin/env", "LD_PRELOAD=" STRATA_KILL_AT_STEP,
+                                 "STRATA_TEST_KILL_AT=" + std::to_string(kill_at)});
+    }
+    if (const auto words = inside_.find(party); words != inside_.end())
+      args.insert(args.begin(), words->second.begin(), words->second.end());
+    return std::make_unique<Running>(args);
+  }
+
   /// `kill_at`: killed at that one of its durable steps (kill_at_step.cpp); 0: at none.
   std::unique_ptr<Running> coordinator(int kill_at = 0) {
     return start("coordinator",
@@ -122,10 +134,10 @@ class Federation : public testing::Test {
 
   /// By the run's own account: how often each client's contribution to each round counted. Each
   /// round's aggregate is told of once.
-  [[nodiscard]] std::map<std::pair<int, std::string>, int> contributions() const {
+  [[nodiscard]] static std::map<std::pair<int, std::string>, int> contributions(const Path& run) {
     std::map<std::pair<int, std::string>, int> out;
     std::map<int, int> aggregates;
-    std::istringstream lines(support::read_file(at("run/metrics.jsonl")));
+    std::istringstream lines(support::read_file(run / "metrics.jsonl"));
     for (std::string line; std::getline(lines, line);) {
       const json event = json::parse(line);
       if (event.at("event") == "client_round") ++out[{event.at("round"), event.at("client")}];
@@ -136,7 +148,10 @@ class Federation : public testing::Test {
   }
   /// Each contribution once.
   void expect_every_contribution_once(std::size_t rounds) const {
-    const auto seen = contributions();
+    expect_every_contribution_once(at("run"), rounds);
+  }
+  void expect_every_contribution_once(const Path& run, std::size_t rounds) const {
+    const auto seen = contributions(run);
     EXPECT_EQ(seen.size(), rounds * names_.size());
     for (const auto& [which, times] : seen)
       EXPECT_EQ(times, 1) << which.second << " in round " << which.first;
@@ -156,17 +171,6 @@ class Federation : public testing::Test {
   [[nodiscard]] static std::string padded(std::uint32_t round) {
     const std::string digits = std::to_string(round);
     return std::string(4 - std::min<std::size_t>(4, digits.size()), '0') + digits;
-  }
-  std::unique_ptr<Running> start(const std::string& party, std::vector<std::string> args,
-                                 int kill_at) const {
-    args.insert(args.begin(), STRATA_BINARY);
-    if (kill_at > 0) {
-      args.insert(args.begin(), {"/usr/bin/env", "LD_PRELOAD=" STRATA_KILL_AT_STEP,
-                                 "STRATA_TEST_KILL_AT=" + std::to_string(kill_at)});
-    }
-    if (const auto words = inside_.find(party); words != inside_.end())
-      args.insert(args.begin(), words->second.begin(), words->second.end());
-    return std::make_unique<Running>(args);
   }
 };
 

@@ -73,62 +73,6 @@ TEST_F(Network, WhoeverIsKilledTheModelIsTheSame) {
   }
 }
 
-TEST_F(Network, ACoordinatorKilledAtAnyOfItsDurableStepsGoesOn) {
-  job_["aggregation"]["rounds"] = 2;
-  write_job();
-  const std::string expected = plain_hash();
-  bool killed = true;
-  int step = 0;
-  while (killed) {
-    ++step;
-    SCOPED_TRACE("killed at step " + std::to_string(step));
-    fs::remove_all(at("run"));
-    fs::remove_all(at("state"));
-    auto server = coordinator(step);
-    std::vector<std::unique_ptr<Running>> clients;
-    for (const auto& name : names_) clients.push_back(client(name));
-    const Finished ended = server->wait();
-    killed = ended.status == 128 + SIGKILL;
-    if (!killed) {
-      EXPECT_EQ(hash_in(ended), expected);
-    }
-    // Killed at the very end it has no client left to wait for, and would wait for half a minute.
-    if (killed) server = coordinator();
-    while (!fs::exists(at("run/manifest.json")))
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    ASSERT_EQ(json::parse(read_file(at("run/manifest.json"))).at("final_model_hash"), expected);
-    expect_every_contribution_once(2);
-    if (killed) server->signal(SIGKILL);
-    for (auto& one : clients) one->signal(SIGKILL);
-  }
-  EXPECT_GT(step, 30);
-}
-
-TEST_F(Network, AClientKilledAtAnyOfItsDurableStepsGoesOn) {
-  job_["aggregation"]["rounds"] = 2;
-  write_job();
-  const std::string expected = plain_hash();
-  bool killed = true;
-  int step = 0;
-  while (killed) {
-    ++step;
-    SCOPED_TRACE("killed at step " + std::to_string(step));
-    fs::remove_all(at("run"));
-    fs::remove_all(at("state"));
-    auto server = coordinator();
-    auto anna = client("anna", step);
-    const auto berta = client("berta");
-    const auto carla = client("carla");
-    Finished ended = anna->wait();
-    killed = ended.status == 128 + SIGKILL;
-    if (killed) ended = client("anna")->wait();
-    ASSERT_EQ(hash_in(ended), expected);
-    ASSERT_EQ(hash_in(server->wait()), expected);
-    expect_every_contribution_once(2);
-  }
-  EXPECT_GT(step, 10);
-}
-
 TEST_F(Network, ASignalEndsBothSidesAndTheSameCommandsGoOn) {
   job_["aggregation"]["rounds"] = 8;
   write_job();

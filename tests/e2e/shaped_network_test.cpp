@@ -145,7 +145,7 @@ TEST_F(ShapedNetwork, APartitionedClientMissesRoundsIsNamedAndComesBack) {
   EXPECT_THAT(ended.out, HasSubstr("client berta: nothing came before the deadline"));
   for (auto& [name, one] : clients_) EXPECT_EQ(hash_in(one->wait()), model) << name;
   int after = 0;
-  for (const auto& [which, times] : contributions()) {
+  for (const auto& [which, times] : contributions(at("run"))) {
     const auto& [round, who] = which;
     EXPECT_EQ(times, 1) << who << " in round " << round;
     EXPECT_FALSE(who == "berta" && round == done + 2);
