@@ -4,6 +4,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 namespace strata::observe {
 
@@ -14,9 +15,15 @@ struct JsonlObserver::State {
   std::mutex lock;
   std::string pending;
   std::optional<Error> error;
+  bool begun = false;
 
   void flush() {
     if (error || pending.empty()) return;
+    // What a killed process left of its last line stays a line of its own.
+    if (!std::exchange(begun, true) && disk.exists(path)) {
+      const auto before = disk.read_text(path);
+      if (before && !before->empty() && before->back() != '\n') pending.insert(0, "\n");
+    }
     if (auto written = disk.append(path, pending); !written) error = written.error();
     pending.clear();
   }

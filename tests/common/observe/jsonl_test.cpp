@@ -56,6 +56,20 @@ TEST_F(Jsonl, AnEventIsOneFlatObjectWithNameTimeAndFields) {
   EXPECT_TRUE(line["last"].is_boolean());
 }
 
+// A process that is killed may leave half a line; the next one begins a line of its own.
+TEST_F(Jsonl, WhatIsWrittenBehindHalfALineIsWhole) {
+  support::write_file(path(), "{\"event\": \"rou");
+  JsonlObserver(*disk_, clock_, path()).on({.name = "round", .fields = {}});
+  std::istringstream text(support::read_file(path()));
+  std::string half, whole;
+  std::getline(text, half);
+  std::getline(text, whole);
+  EXPECT_EQ(half, "{\"event\": \"rou");
+  EXPECT_EQ(json::parse(whole).at("event"), "round");
+  JsonlObserver(*disk_, clock_, path()).on({.name = "round", .fields = {}});
+  EXPECT_EQ(support::read_file(path()).find("\n\n"), std::string::npos);
+}
+
 TEST_F(Jsonl, EachEventIsALineAndTheirOrderIsKept) {
   {
     JsonlObserver observer(*disk_, clock_, path());
