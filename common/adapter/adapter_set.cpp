@@ -165,8 +165,9 @@ Result<AdapterSet> AdapterSet::from_factors(std::span<const LinearShape> linears
   }
   if (used == factors.size()) return set;
   for (const auto& [module, pair] : factors) {
-    const bool known = std::any_of(linears.begin(), linears.end(),
-                                   [&](const LinearShape& l) { return l.module == module; });
+    const bool known =
+        std::any_of(linears.begin(), linears.end(),
+                    [&, &wanted = module](const LinearShape& l) { return l.module == wanted; });
     if (known) continue;
     return fail({.code = ErrorCode::kIncompatibleUpdate,
                  .what = "is no linear layer of this model",

@@ -418,8 +418,8 @@ Result<Record> parse_record(std::string_view text, const RecordLayout& layout, s
   if (auto read = read_content(record, reading, layout.kind); !read)
     return fail(std::move(read).error());
   for (const auto& [key, value] : object->items()) {
-    const bool used =
-        std::ranges::any_of(layout.key_of, [&](const auto& pair) { return pair.second == key; });
+    const bool used = std::ranges::any_of(
+        layout.key_of, [&, &name = key](const auto& pair) { return pair.second == name; });
     if (used || value.is_structured() || value.is_null()) continue;
     record.fields.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
   }
