@@ -198,7 +198,7 @@ class Server final : public transport::Handler {
   std::unique_ptr<journal::Journal> journal_;
   std::unique_ptr<RoundFile> updates_;
   std::map<protocol::ClientId, std::uint64_t> regions_;  // of updates_, for what is uploaded now
-  std::map<protocol::ClientId, SharedUpdate> kept_;  // of accepted()
+  std::map<protocol::ClientId, SharedUpdate> kept_;      // of accepted()
   std::vector<Waiting> waiting_;
   std::map<protocol::ClientId, std::string> leaving_;  // left out, not journaled yet
   std::map<Sha256, Stored> objects_;                   // that clients may fetch

@@ -53,8 +53,8 @@ struct Error {
   [[nodiscard]] std::string line() const;
 };
 
-/// `text` with control characters and what is no UTF-8 escaped, cut to `max` bytes: file and peer contents never reach a
-/// log raw.
+/// `text` with control characters and what is no UTF-8 escaped, cut to `max` bytes: file and peer
+/// contents never reach a log raw.
 [[nodiscard]] std::string printable(std::string_view text, std::size_t max = 256);
 
 }  // namespace strata

@@ -78,7 +78,8 @@ inline RawContext raw_context(const SSL_METHOD* method, const RawTls& how) {
   return out;
 }
 
-/// Not in the test's own thread. What became of it: "" when `then` was reached and done, else OpenSSL's reason.
+/// Not in the test's own thread. What became of it: "" when `then` was reached and done, else
+/// OpenSSL's reason.
 inline std::string raw_client(const std::string& address, const RawTls& how,
                               const std::function<void(SSL&)>& then = {}) {
   sigset_t pipe;  // of a write to a peer that is gone; in this thread only
