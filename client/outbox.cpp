@@ -7,6 +7,7 @@ namespace strata::client {
 namespace {
 
 constexpr std::string_view kMagic = "STRAOUT2";
+constexpr std::size_t kJoinedBytes = 64u << 10;
 
 struct Head {
   std::uint32_t before = 0;
@@ -109,12 +110,25 @@ Result<void> Outbox::write(OutboxEntry entry, ByteSpan update) {
   const int slot = again ? slot_ : 1 - slot_;
   auto file = disk_->open(path_of(slot), sys::Durability::kProcess);  // its name lasts already
   if (!file) return fail(std::move(file).error());
+  Bytes joined;  // small parts go out in one call
   std::uint64_t at = 0;
+  const auto flush = [&]() -> Result<void> {
+    auto written = (*file)->write(at, joined);
+    at += joined.size();
+    joined.clear();
+    return written;
+  };
   for (const ByteSpan part :
        {ByteSpan(front), update, ByteSpan(state), std::as_bytes(std::span(&sum, 1))}) {
+    if (joined.size() + part.size() <= kJoinedBytes) {
+      joined.insert(joined.end(), part.begin(), part.end());
+      continue;
+    }
+    if (auto written = flush(); !written) return written;
     if (auto written = (*file)->write(at, part); !written) return written;
     at += part.size();
   }
+  if (auto written = flush(); !written) return written;
   if (durability_ == sys::Durability::kMachine) {
     if (auto synced = (*file)->sync(); !synced) return synced;
   }
