@@ -69,9 +69,11 @@ Result<Outbox> Outbox::open(sys::Disk& disk, std::filesystem::path folder,
 Result<void> Outbox::load() {
   last_.reset();
   slot_ = 1;
+  written_to_ = false;
   for (int slot = 0; slot < 2; ++slot) {
     auto file = disk_->map(path_of(slot));
     if (!file) return fail(std::move(file).error());
+    written_to_ = written_to_ || !(*file)->bytes().empty();
     std::uint64_t front = 0;
     auto head = entry_of((*file)->bytes(), front);
     if (!head || (last_ && last_->round > head->entry.round)) continue;
@@ -95,9 +97,11 @@ Result<void> Outbox::put_state(OutboxEntry entry, ByteSpan update) {
 }
 
 Result<void> Outbox::write(OutboxEntry entry, ByteSpan update) {
-  // A round that is trained for once more takes its own place, and has the same one before it.
-  const bool again = last_ && last_->round == entry.round;
-  const std::uint32_t before = again ? place_.before : (last_ ? last_->round : 0);
+  // A round that is trained for once more takes its own place: the one before it stays.
+  if (last_ && last_->round == entry.round) {
+    if (auto dropped = drop_last(); !dropped) return dropped;
+  }
+  const std::uint32_t before = last_ ? last_->round : 0;
   Head head{.before = before, .state_bytes = entry.state.size(), .entry = std::move(entry)};
   ByteWriter out;
   out.reserve(512);
@@ -107,7 +111,7 @@ Result<void> Outbox::write(OutboxEntry entry, ByteSpan update) {
   const Bytes front = std::move(out).take();
   const Bytes& state = head.entry.state;
   const std::uint32_t sum = crc32c(state, crc32c(update, crc32c(front)));
-  const int slot = again ? slot_ : 1 - slot_;
+  const int slot = 1 - slot_;
   auto file = disk_->open(path_of(slot), sys::Durability::kProcess);  // its name lasts already
   if (!file) return fail(std::move(file).error());
   Bytes joined;  // small parts go out in one call

@@ -39,11 +39,14 @@ class Outbox {
 
   /// The last trained round, if any; its `state` is empty here, see state().
   [[nodiscard]] const std::optional<OutboxEntry>& last() const { return last_; }
+  /// Whether an entry was ever begun here: one that is not there now was lost, or never finished.
+  [[nodiscard]] bool was_used() const { return written_to_ || last_; }
   /// The client's state after the last trained round; empty before the first. Read from the disk:
   /// a thousand idle clients keep none in memory.
   [[nodiscard]] Result<Bytes> state() const;
   /// Keeps an entry (`state` is given; `update` and `update_bytes` are set from the bytes);
-  /// from its return on the update may be shown. kDiskFull, kIo: the last entry is what it was.
+  /// from its return on the update may be shown. kDiskFull, kIo: the last entry is what it was; of
+  /// a round that is put once more, the one before.
   [[nodiscard]] Result<void> put(OutboxEntry entry, ByteSpan update);
   /// The same without the update: for a client whose coordinator lives and dies with it.
   [[nodiscard]] Result<void> put_state(OutboxEntry entry, ByteSpan update);
@@ -74,8 +77,9 @@ class Outbox {
   sys::Durability durability_;
   std::unique_ptr<sys::FileLock> lock_;
   std::optional<OutboxEntry> last_;
-  Place place_;   // of the last entry
-  int slot_ = 1;  // that holds it; the other one is written next
+  Place place_;              // of the last entry
+  int slot_ = 1;             // that holds it; the other one is written next
+  bool written_to_ = false;  // as load() found it
 };
 
 }  // namespace strata::client

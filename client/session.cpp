@@ -168,11 +168,13 @@ void Session::handle(const protocol::Welcome& m) {
               .remedy = "give it another state folder, or remove the old one"}));
     return;
   }
-  if (config_.keep_updates && last && m.last_round > last->round) {
+  // A folder that was removed is one thing, one that has lost something another.
+  const std::uint32_t held = last ? last->round : 0;
+  if (config_.keep_updates && tools_.outbox.was_used() && m.last_round > held) {
     end(fail({.code = ErrorCode::kDamaged,
-              .what = fmt::format("the coordinator has this client's update of round {}; its state "
-                                  "folder holds that of round {}",
-                                  m.last_round, last->round),
+              .what = fmt::format("the coordinator has this client's update of round {}; the last "
+                                  "whole one in its state folder is of round {}",
+                                  m.last_round, held),
               .rule = "a client goes on from the state it had then",
               .remedy = "restore the folder from a copy, or remove it: the client then takes part "
                         "as one that has not trained yet"}));

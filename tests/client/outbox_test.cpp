@@ -47,6 +47,7 @@ class OutboxTest : public testing::Test {
 
 TEST_F(OutboxTest, HoldsTheLastRoundAcrossProcesses) {
   EXPECT_FALSE(open().last());
+  EXPECT_FALSE(open().was_used());
   EXPECT_TRUE(open().state().value().empty());
   for (const std::uint32_t round : {1u, 2u, 3u, 7u}) {
     {
@@ -68,6 +69,7 @@ TEST_F(OutboxTest, GoesBackToTheRoundBefore) {
   expect_holds(outbox, 3);
   ASSERT_TRUE(outbox.drop_last());
   expect_holds(outbox, 2);
+  EXPECT_TRUE(outbox.was_used());
   // The one before that was written over: saying nothing would be to begin anew.
   const auto gone = outbox.drop_last();
   ASSERT_FALSE(gone);

@@ -92,6 +92,27 @@ TEST_F(Network, ASignalEndsBothSidesAndTheSameCommandsGoOn) {
   for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
 }
 
+// A folder that lost what the coordinator has is not taken for a new one.
+TEST_F(Network, AClientWhoseStateWasDamagedSaysSo) {
+  job_["aggregation"]["rounds"] = 60;  // more than can be done before the kill
+  write_job();
+  auto server = coordinator();
+  std::map<std::string, std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients[name] = client(name);
+  ASSERT_TRUE(await_round(2));
+  clients["anna"]->signal(SIGKILL);
+  (void)clients["anna"]->wait();
+  for (const char* slot : {"state/anna/a", "state/anna/b"}) {
+    std::string bytes = read_file(at(slot));
+    bytes[bytes.size() / 2] ^= 1;
+    write_file(at(slot), bytes);
+  }
+  const Finished ended = client("anna")->wait();
+  EXPECT_EQ(ended.status, 8) << ended.out;
+  EXPECT_THAT(ended.out, HasSubstr("the coordinator has this client's update of round"));
+  EXPECT_THAT(ended.out, HasSubstr("restore the folder from a copy, or remove it"));
+}
+
 // What the clients sent gives the same bytes again; one changed bit of it does not go unnoticed.
 TEST_F(Network, RoundsAreRecomputedFromTheJournal) {
   job_["output"]["keep_updates"] = true;
