@@ -11,6 +11,7 @@
 #include "cli/coordinator_run.h"
 #include "cli/plan.h"
 #include "cli/run_folder.h"
+#include "cli/run_journal.h"
 #include "cli/version.h"
 #include "client/session.h"
 #include "client/trainer_worker.h"
@@ -302,15 +303,10 @@ coordinator::ServerConfig server_config(const Job& job,
                                         const model::Model& base) {
   coordinator::ServerConfig out;
   const auto& a = job.aggregation;
-  out.machine = {.clients = {},
-                 .rounds = static_cast<std::uint32_t>(a.rounds),
-                 .quorum = static_cast<std::uint32_t>(a.min_clients),
-                 .per_round = static_cast<std::uint32_t>(a.clients_per_round),
-                 .seed = static_cast<std::uint64_t>(job.training.seed)};
+  out.machine = machine_config(job);
   // Clients that keep their factors take back what was folded: a second term.
   const std::size_t terms = a.restart == "keep" ? 2 : 1;
   for (const auto& client : planned) {
-    out.machine.clients.push_back(client.client);
     auto outline = std::make_shared<coordinator::Outline>();
     for (const auto& [name, rank] : client.ranks) {
       const auto& parameter = base.parameters()[base.find(name)];

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <iostream>
 
 #include "certs/demo.h"
@@ -116,6 +117,7 @@ Result<BenchRoundReport> over_tls(const BenchRoundOptions& bench, Context& conte
     report = bench_rounds(bench, *loop, **listener, context.clock, context.disk);
   }
   ::close(port[1]);
+  if (!report) ::kill(child, SIGKILL);  // it would try to connect for ever
   int status = 0;
   ::waitpid(child, &status, 0);
   return report;

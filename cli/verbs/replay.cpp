@@ -4,9 +4,9 @@
 #include "cli/assemble.h"
 #include "cli/federation.h"
 #include "cli/run_folder.h"
+#include "cli/run_journal.h"
 #include "cli/table.h"
 #include "cli/verbs/verbs.h"
-#include "coordinator/round_records.h"
 #include "coordinator/updates/round_file.h"
 #include "model/fold.h"
 
@@ -33,29 +33,21 @@ struct History {
   std::vector<Committed> rounds;
 };
 
-Result<History> history_of(const sys::Disk& disk, const fs::path& state) {
-  auto records =
-      journal::Journal::read(disk, state / "journal" / "000001.log", coordinator::kRoundJournal);
-  if (!records) return fail(std::move(records).error());
+Result<History> history_of(const sys::Disk& disk, const fs::path& folder, const Job& job) {
   History out;
-  Committed open;
-  for (const auto& record : *records) {
-    auto round = coordinator::round_record(record);
-    if (!round) return fail(std::move(round).error());
-    if (const auto* r = std::get_if<coordinator::RunOpened>(&*round)) out.opened = *r;
-    if (std::holds_alternative<coordinator::RoundOpened>(*round)) open = {};
-    if (const auto* r = std::get_if<coordinator::UpdateAccepted>(&*round))
-      open.accepted[r->client] = *r;
-    if (const auto* r = std::get_if<coordinator::UpdateLost>(&*round))
-      open.accepted.erase(r->client);
-    if (const auto* r = std::get_if<coordinator::RoundClosed>(&*round))
-      open.contributors = r->contributors;
-    if (const auto* r = std::get_if<coordinator::RoundCommitted>(&*round)) {
-      open.result = *r;
-      out.rounds.push_back(std::move(open));
-      open = {};
+  Committed closed;
+  auto machine = read_run_journal(disk, folder, job, [&](const auto& record, const auto& m) {
+    if (std::holds_alternative<coordinator::RoundClosed>(record)) {
+      closed.contributors = m.contributors();
+      closed.accepted = m.accepted();
+    } else if (const auto* r = std::get_if<coordinator::RoundCommitted>(&record)) {
+      closed.result = *r;
+      out.rounds.push_back(std::move(closed));
+      closed = {};
     }
-  }
+  });
+  if (!machine) return fail(std::move(machine).error());
+  out.opened = machine->opened();
   return out;
 }
 
@@ -135,7 +127,7 @@ Result<VerbOutput> replay(const Options& options, Context& context) {
          .where = state.string(),
          .rule = "a run that is complete keeps its journal with output.keep_updates: true"});
   }
-  auto history = history_of(context.disk, state);
+  auto history = history_of(context.disk, folder, *job);
   if (!history) return fail(std::move(history).error());
   if (options.round > history->rounds.size()) {
     return fail({.code = ErrorCode::kUsage,

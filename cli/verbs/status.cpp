@@ -2,36 +2,14 @@
 #include <fmt/format.h>
 
 #include "cli/run_folder.h"
+#include "cli/run_journal.h"
 #include "cli/verbs/verbs.h"
-#include "coordinator/round_machine.h"
 
 namespace strata::cli {
 namespace {
 
 namespace fs = std::filesystem;
 using coordinator::Phase;
-
-Result<coordinator::RoundMachine> machine_of(const sys::Disk& disk, const fs::path& folder) {
-  auto job = read_job(disk, folder / "config.json", {});
-  if (!job) return fail(std::move(job).error());
-  coordinator::MachineConfig config{
-      .clients = {},
-      .rounds = static_cast<std::uint32_t>(job->aggregation.rounds),
-      .quorum = static_cast<std::uint32_t>(job->aggregation.min_clients),
-      .per_round = static_cast<std::uint32_t>(job->aggregation.clients_per_round),
-      .seed = static_cast<std::uint64_t>(job->training.seed)};
-  for (const auto& client : job->clients) config.clients.push_back(client.name);
-  coordinator::RoundMachine machine(std::move(config));
-  auto records = journal::Journal::read(disk, folder / kStateFolder / "journal" / "000001.log",
-                                        coordinator::kRoundJournal);
-  if (!records) return fail(std::move(records).error());
-  for (const auto& record : *records) {
-    auto round = coordinator::round_record(record);
-    if (!round) return fail(std::move(round).error());
-    if (auto applied = machine.apply(*round); !applied) return fail(std::move(applied).error());
-  }
-  return machine;
-}
 
 std::string phase_text(const coordinator::RoundMachine& m) {
   switch (m.phase()) {
@@ -61,7 +39,9 @@ Result<VerbOutput> run(const std::string& folder, Context& context) {
     out.text = "done; see " + folder + "/manifest.json\n";
     return out;
   }
-  auto machine = machine_of(context.disk, folder);
+  auto job = read_job(context.disk, fs::path(folder) / "config.json", {});
+  if (!job) return fail(std::move(job).error());
+  auto machine = read_run_journal(context.disk, folder, *job);
   if (!machine) return fail(std::move(machine).error());
   static constexpr std::string_view kPhases[] = {"not_begun", "between", "open", "closed", "done"};
   std::vector<std::string> accepted, out_names;
