@@ -10,6 +10,7 @@
 #include "protocol/update_codec.h"
 #include "sim/disk.h"
 #include "sim/network.h"
+#include "sim/tiny_model.h"
 #include "support/updates.h"
 
 namespace strata::sim {
@@ -20,11 +21,6 @@ using protocol::Message;
 using protocol::Outcome;
 using testing::HasSubstr;
 
-constexpr std::string_view kConfig =
-    R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
-  "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-  "num_key_value_heads": 2, "vocab_size": 16, "max_position_embeddings": 32, "rms_norm_eps": 1e-5,
-  "rope_theta": 10000.0, "tie_word_embeddings": true, "hidden_act": "silu", "initializer_range": 0.1})";
 constexpr const char* kTensor = "model.layers.0.mlp.down_proj.weight";
 
 // One end of a conversation, driven by the test.
@@ -66,10 +62,8 @@ class HostileClient : public testing::Test {
   };
 
   void SetUp() override {
-    auto base = model::Model::create(kConfig, "simulated", tensor::DType::kF32,
-                                     sys::Stream(std::uint64_t{1}));
     auto core = coordinator::Coordinator::make(
-        {.method = "flora", .restart = "fresh", .rounds = 3, .measure = false}, std::move(*base));
+        {.method = "flora", .restart = "fresh", .rounds = 3, .measure = false}, tiny_model(1));
     ASSERT_TRUE(core) << core.error().line();
     base_ = core->chain();
     coordinator::ServerConfig config{
@@ -150,10 +144,8 @@ class HostileClient : public testing::Test {
     ASSERT_EQ(observer_.rounds.size(), 1u);
     protocol::Update alone{.client = "anna", .round = 1, .base = base_};
     alone.delta[kTensor] = {8, 16, {support::random_pair(8, 16, 2, 1)}};
-    auto base = model::Model::create(kConfig, "simulated", tensor::DType::kF32,
-                                     sys::Stream(std::uint64_t{1}));
     auto apart = coordinator::Coordinator::make(
-        {.method = "flora", .restart = "fresh", .rounds = 3, .measure = false}, std::move(*base));
+        {.method = "flora", .restart = "fresh", .rounds = 3, .measure = false}, tiny_model(1));
     ASSERT_TRUE(apart->accept(alone));
     EXPECT_EQ(hex(observer_.rounds[0].chain), hex(apart->close().value().chain));
   }

@@ -7,28 +7,17 @@
 #include <cstdlib>
 
 #include "model/fold.h"
+#include "sim/tiny_model.h"
 
 namespace strata::sim {
 namespace {
 
 using protocol::ClientId;
 
-constexpr std::string_view kConfig =
-    R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
-  "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-  "num_key_value_heads": 2, "vocab_size": 16, "max_position_embeddings": 32, "rms_norm_eps": 1e-5,
-  "rope_theta": 10000.0, "tie_word_embeddings": true, "hidden_act": "silu", "initializer_range": 0.1})";
-
 const std::vector<LayerShape>& layers() {
   static const std::vector<LayerShape> all{{"model.layers.0.mlp.down_proj.weight", 8, 16},
                                            {"model.layers.0.self_attn.q_proj.weight", 8, 8}};
   return all;
-}
-
-model::Model tiny_model(std::uint64_t seed) {
-  auto made = model::Model::create(kConfig, "simulated", tensor::DType::kF32, sys::Stream(seed));
-  if (!made) throw std::runtime_error(made.error().line());
-  return std::move(*made);
 }
 
 std::size_t rank_of(std::size_t client, const std::string& method) {
