@@ -103,8 +103,8 @@ class Timing final : public coordinator::ServerObserver {
     ended = fail({.code = ErrorCode::kInternal, .what = out.client + ": " + out.reason});
     loop_.stop();
   }
-  void done(Result<void> how) override {
-    if (!ended) ended = std::move(how);
+  void done(const Result<void>& how) override {
+    if (!ended) ended = how;
     loop_.stop();
   }
 

@@ -244,8 +244,8 @@ void CoordinatorRun::noticed(const std::string& what) {
   tools_.observer.on({.name = "message", .fields = {{"text", what}}});
 }
 
-void CoordinatorRun::done(Result<void> how) {
-  if (on_done) on_done(std::move(how));
+void CoordinatorRun::done(const Result<void>& how) {
+  if (on_done) on_done(how);
 }
 
 }  // namespace strata::cli

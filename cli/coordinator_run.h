@@ -46,7 +46,7 @@ class CoordinatorRun final : public coordinator::ServerObserver {
   void joined(const protocol::ClientId& client, const transport::Peer& peer) override;
   void left(const protocol::ClientId& client, const Error& why) override;
   void noticed(const std::string& what) override;
-  void done(Result<void> how) override;
+  void done(const Result<void>& how) override;
 
  private:
   void use(const coordinator::UpdateAccepted& update);

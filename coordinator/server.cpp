@@ -34,7 +34,7 @@ Server::~Server() {
 }
 
 std::filesystem::path Server::updates_path(std::uint32_t round) const {
-  return config_.folder / "updates" / fmt::format("{:04}", round);
+  return config_.folder / "updates" / (config_.keep_updates ? fmt::format("{:04}", round) : "open");
 }
 
 std::filesystem::path Server::result_path(std::uint32_t round) const {
@@ -245,8 +245,10 @@ bool Server::fold_round() {
     return false;
   }
   announce(committed);
-  // Gone for good or not: a restart looks at the journal, not at this file.
-  if (!config_.keep_updates) (void)tools_.disk.remove_all(updates_path(committed.round));
+  // Gone for good or not: a restart looks at the journal, not at this file. Until the last round
+  // the next one writes over it, which is cheaper than a new file.
+  if (!config_.keep_updates && !machine_.rounds_left())
+    (void)tools_.disk.remove_all(updates_path(committed.round));
   return true;
 }
 

@@ -3,8 +3,8 @@
 // every promise in the journal before it is made, and folds closed rounds into the model. Stopped
 // and started again in the same folder, however suddenly, it ends at the same bytes.
 //
-//   folder/  lock  journal/000001.log  updates/0001 (of the open round)  results/0001 ...
-//   snapshot-0007
+//   folder/  lock  journal/000001.log  updates/open (of the round at hand; 0001 ... when they are
+//   kept)  results/0001 ...  snapshot-0007
 //
 // Order for an update: region flushed, UPDATE_ACCEPTED flushed, then acknowledged. For a round:
 // ROUND_CLOSED flushed, aggregated, result flushed, ROUND_COMMITTED flushed, then announced.
@@ -68,7 +68,7 @@ class ServerObserver {
     return {};
   }
   /// The run is over, or cannot go on in this process. Called once.
-  virtual void done(Result<void>) {}
+  virtual void done(const Result<void>&) {}
 };
 
 struct ServerTools {
@@ -150,8 +150,10 @@ class Server final : public transport::Handler {
   void begin_upload(Session& session, protocol::Offer& offer);
   void ask_for_more(Session& session);
   void take_bytes(Session& session, ByteSpan bytes);
-  void finish_upload(Session& session);
-  [[nodiscard]] Result<void> check_uploaded(const Session& session, SharedUpdate& update);
+  /// `whole`: the update, if it came in one piece.
+  void finish_upload(Session& session, ByteSpan whole);
+  [[nodiscard]] Result<void> check_uploaded(const Session& session, ByteSpan whole,
+                                            SharedUpdate& update);
   void acknowledge(Session& session, const protocol::Offer& offer, protocol::Outcome outcome,
                    std::string reason = {});
   void reject(Session& session, const protocol::Offer& offer, const std::string& reason);

@@ -332,13 +332,14 @@ void Server::take_bytes(Session& session, ByteSpan bytes) {
   if (up.received < up.offer.update.size) {
     ask_for_more(session);
   } else {
-    finish_upload(session);
+    finish_upload(session, bytes.size() == up.offer.update.size ? bytes : ByteSpan());
   }
 }
 
-Result<void> Server::check_uploaded(const Session& session, SharedUpdate& update) {
+Result<void> Server::check_uploaded(const Session& session, ByteSpan whole,
+                                    SharedUpdate& update) {
   const Upload& up = *session.upload;
-  auto opened = updates_->open(session.client, up.region, up.offer.update.size, config_.encoding);
+  auto opened = updates_->open(session.client, up.region, up.offer.update.size, config_.encoding, whole);
   if (!opened) return fail(std::move(opened).error());
   const auto& header = updates_->last_header();
   const Outline& outline = (*opened)->outline();
@@ -351,7 +352,7 @@ Result<void> Server::check_uploaded(const Session& session, SharedUpdate& update
   return {};
 }
 
-void Server::finish_upload(Session& session) {
+void Server::finish_upload(Session& session, ByteSpan whole) {
   Upload& up = *session.upload;
   if (up.hasher.finish() != up.offer.update.hash) {
     reject(session, up.offer, "the update's bytes are not those that its hash names");
@@ -365,7 +366,7 @@ void Server::finish_upload(Session& session) {
     return;
   }
   SharedUpdate update;
-  if (auto good = check_uploaded(session, update); !good) {
+  if (auto good = check_uploaded(session, whole, update); !good) {
     if (good.error().code == ErrorCode::kIo) {
       end(fail(std::move(good).error()));
     } else {

@@ -102,7 +102,8 @@ Result<void> Server::reopen_updates() {
   if (!names) return fail(std::move(names).error());
   for (const auto& name : *names) {  // of rounds that are over
     const auto path = config_.folder / "updates" / name;
-    if (config_.keep_updates || path == updates_path(machine_.round())) continue;
+    const bool needed = phase == Phase::kOpen || phase == Phase::kClosed || machine_.rounds_left();
+    if (config_.keep_updates || (needed && path == updates_path(machine_.round()))) continue;
     if (auto gone = tools_.disk.remove_all(path); !gone) return gone;
   }
   if (phase != Phase::kOpen && phase != Phase::kClosed) return {};

@@ -1,7 +1,6 @@
 #include "coordinator/updates/round_file.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "formats/safetensors_header.h"
@@ -10,28 +9,24 @@ namespace strata::coordinator {
 namespace {
 
 constexpr std::uint64_t kHeaderMax = 16u << 20;
+constexpr std::uint64_t kHeaderUsual = 4096;  // most headers are read in one call
 constexpr std::size_t kHashPiece = 1u << 20;
 
 class InRegion final : public KeptUpdate {
  public:
   InRegion(protocol::ClientId client, double weight,
            std::shared_ptr<const protocol::UpdateLayout> layout,
-           std::shared_ptr<const Outline> shape, std::shared_ptr<const sys::RandomFile> file,
-           std::uint64_t offset)
+           std::shared_ptr<const Outline> shape, protocol::ReadAt bytes)
       : client_(std::move(client)),
         weight_(weight),
         layout_(std::move(layout)),
         outline_(std::move(shape)),
-        file_(std::move(file)),
-        offset_(offset) {}
+        bytes_(std::move(bytes)) {}
   const protocol::ClientId& client() const override { return client_; }
   double weight() const override { return weight_; }
   const Outline& outline() const override { return *outline_; }
   Result<std::shared_ptr<const adapter::TensorDelta>> read(std::string_view name) const override {
-    auto delta = protocol::read_tensor(layout_->find(name)->second,
-                                       [this](std::uint64_t at, std::span<std::byte> into) {
-                                         return file_->read(offset_ + at, into);
-                                       });
+    auto delta = protocol::read_tensor(layout_->find(name)->second, bytes_);
     if (!delta) return fail(std::move(delta).error());
     return std::make_shared<const adapter::TensorDelta>(std::move(*delta));
   }
@@ -41,9 +36,43 @@ class InRegion final : public KeptUpdate {
   double weight_;
   std::shared_ptr<const protocol::UpdateLayout> layout_;
   std::shared_ptr<const Outline> outline_;
-  std::shared_ptr<const sys::RandomFile> file_;
-  std::uint64_t offset_;
+  protocol::ReadAt bytes_;
 };
+
+protocol::ReadAt region_of(std::shared_ptr<const sys::RandomFile> file, std::uint64_t offset) {
+  return [file = std::move(file), offset](std::uint64_t at, std::span<std::byte> into) {
+    return file->read(offset + at, into);
+  };
+}
+
+protocol::ReadAt memory_of(ByteSpan bytes) {
+  return [bytes](std::uint64_t at, std::span<std::byte> into) -> Result<void> {
+    const auto part = bytes.subspan(at, into.size());
+    std::copy(part.begin(), part.end(), into.begin());
+    return {};
+  };
+}
+
+Result<protocol::UpdateHeader> header_of(const protocol::ReadAt& bytes, std::uint64_t size,
+                                         const std::string& where) {
+  Bytes header(std::min<std::uint64_t>(size, kHeaderUsual));
+  if (auto got = bytes(0, header); !got) return fail(std::move(got).error());
+  auto length = formats::SafetensorsHeader::length(
+      ByteSpan(header).first(std::min<std::size_t>(header.size(), 8)), size, where, kHeaderMax);
+  if (!length) {
+    Error error = std::move(length).error();
+    error.code = ErrorCode::kIncompatibleUpdate;
+    error.remedy.clear();
+    return fail(std::move(error));
+  }
+  const std::size_t have = header.size();
+  header.resize(*length);
+  if (have < *length) {
+    if (auto got = bytes(have, std::span(header).subspan(have)); !got)
+      return fail(std::move(got).error());
+  }
+  return protocol::UpdateHeader::parse(header, size, where);
+}
 
 }  // namespace
 
@@ -91,28 +120,13 @@ Result<Sha256> RoundFile::hash(std::uint64_t offset, std::uint64_t size) {
   return hasher.finish();
 }
 
-Result<protocol::UpdateHeader> RoundFile::header_at(std::uint64_t offset, std::uint64_t size,
-                                                    const std::string& where) const {
-  std::array<std::byte, 8> first{};
-  const auto head = std::span(first).first(std::min<std::uint64_t>(size, first.size()));
-  if (auto got = file_->read(offset, head); !got) return fail(std::move(got).error());
-  auto length = formats::SafetensorsHeader::length(head, size, where, kHeaderMax);
-  if (!length) {
-    Error error = std::move(length).error();
-    error.code = ErrorCode::kIncompatibleUpdate;
-    error.remedy.clear();
-    return fail(std::move(error));
-  }
-  Bytes header(*length);
-  if (auto got = file_->read(offset, header); !got) return fail(std::move(got).error());
-  return protocol::UpdateHeader::parse(header, size, where);
-}
-
 Result<SharedUpdate> RoundFile::open(const protocol::ClientId& client, std::uint64_t offset,
-                                     std::uint64_t size, const std::string& encoding) {
+                                     std::uint64_t size, const std::string& encoding,
+                                     ByteSpan whole) {
   if (auto open = ensure_open(); !open) return fail(std::move(open).error());
   const std::string where = "update of " + client;
-  auto header = header_at(offset, size, where);
+  const auto bytes = whole.empty() ? region_of(file_, offset) : memory_of(whole);
+  auto header = header_of(bytes, size, where);
   if (!header) return fail(std::move(header).error());
   if (header->encoding != encoding) {
     return fail({.code = ErrorCode::kIncompatibleUpdate,
@@ -127,11 +141,12 @@ Result<SharedUpdate> RoundFile::open(const protocol::ClientId& client, std::uint
                          {std::make_shared<const protocol::UpdateLayout>(header->layout),
                           std::make_shared<const Outline>(protocol::outline_of(header->layout))});
   }
+  const InRegion seen(client, header->weight, kind->layout, kind->outline, bytes);
   auto kept = std::make_shared<const InRegion>(client, header->weight, kind->layout, kind->outline,
-                                               file_, offset);
+                                               region_of(file_, offset));
   last_ = std::move(*header);
   last_.layout.clear();
-  if (auto good = check_update(*kept); !good) return fail(std::move(good).error());
+  if (auto good = check_update(seen); !good) return fail(std::move(good).error());
   return SharedUpdate(std::move(kept));
 }
 

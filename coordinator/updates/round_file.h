@@ -1,7 +1,7 @@
 #pragma once
 // A round's updates as they arrive, encoded, piece by piece and several at a time, in one file. An
 // update gets a region of it; what the region holds counts once the journal says so. Whatever the
-// journal does not name is dead space that goes with the file.
+// journal does not name is dead space, such as what an earlier round has left there.
 // Threads: one; kept updates may be read from several.
 #include <filesystem>
 #include <memory>
@@ -30,17 +30,15 @@ class RoundFile {
   [[nodiscard]] Result<Sha256> hash(std::uint64_t offset, std::uint64_t size);
 
   /// The update in a region: header and every value checked. kIncompatibleUpdate naming tensor and
-  /// rule for what may not be used.
+  /// rule for what may not be used. With `whole`, what was just written there, nothing is read.
   [[nodiscard]] Result<SharedUpdate> open(const protocol::ClientId& client, std::uint64_t offset,
-                                          std::uint64_t size, const std::string& encoding);
+                                          std::uint64_t size, const std::string& encoding,
+                                          ByteSpan whole = {});
   /// Round and base that the update just opened says it is of.
   [[nodiscard]] const protocol::UpdateHeader& last_header() const { return last_; }
 
  private:
   [[nodiscard]] Result<void> ensure_open();
-  [[nodiscard]] Result<protocol::UpdateHeader> header_at(std::uint64_t offset, std::uint64_t size,
-                                                         const std::string& where) const;
-
   sys::Disk& disk_;
   std::filesystem::path path_;
   sys::Durability durability_;

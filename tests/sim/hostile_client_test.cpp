@@ -315,7 +315,7 @@ TEST_F(HostileClient, BeginsUploadsWithoutEndAndFillsNoDisk) {
     mallory.say(protocol::Chunk{announced.update.hash, 0, Bytes(200)});
     settle();
   }
-  const auto file = disk_.map("/run/state/updates/0001");
+  const auto file = disk_.map("/run/state/updates/open");
   ASSERT_TRUE(file);
   EXPECT_LT((*file)->bytes().size(), 4096u);
 }

@@ -124,7 +124,7 @@ struct World::CoordinatorProcess final : coordinator::ServerObserver {
     world.note(fmt::format("left out {} {} {}", o.round, o.client, o.reason));
   }
   void noticed(const std::string& what) override { world.note(what); }
-  void done(Result<void> how) override {
+  void done(const Result<void>& how) override {
     world.note(how ? "coordinator done" : "coordinator: " + how.error().line());
     if (how) {
       world.finished_[kCoordinator] = true;
