@@ -336,10 +336,10 @@ void Server::take_bytes(Session& session, ByteSpan bytes) {
   }
 }
 
-Result<void> Server::check_uploaded(const Session& session, ByteSpan whole,
-                                    SharedUpdate& update) {
+Result<void> Server::check_uploaded(const Session& session, ByteSpan whole, SharedUpdate& update) {
   const Upload& up = *session.upload;
-  auto opened = updates_->open(session.client, up.region, up.offer.update.size, config_.encoding, whole);
+  auto opened =
+      updates_->open(session.client, up.region, up.offer.update.size, config_.encoding, whole);
   if (!opened) return fail(std::move(opened).error());
   const auto& header = updates_->last_header();
   const Outline& outline = (*opened)->outline();

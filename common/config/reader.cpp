@@ -65,6 +65,22 @@ class Reader final : public Fields {
     if (read_number(*found, range, at(key), read)) value = read;
   }
 
+  void number_or(std::string_view key, std::optional<double>& value, std::string_view word,
+                 Range range, std::string_view) override {
+    const json* found = take(key);
+    if (found == nullptr) return;
+    if (!word.empty() && found->is_string() && found->get<std::string>() == word) {
+      value.reset();
+      return;
+    }
+    if (found->is_number() && inside(range, found->get<double>())) {
+      value = found->get<double>();
+      return;
+    }
+    refuse(key, *found,
+           rule_of(range, "a number") + (word.empty() ? "" : ", or \"" + std::string(word) + "\""));
+  }
+
   void boolean(std::string_view key, bool& value, std::string_view) override {
     const json* found = take(key);
     if (found == nullptr) return;

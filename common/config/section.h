@@ -42,6 +42,9 @@ class Fields {
   virtual void integer(std::string_view key, std::int64_t& value, Range range,
                        std::string_view help) = 0;
   virtual void number(std::string_view key, double& value, Range range, std::string_view help) = 0;
+  /// A number that may be left out, or given as `word` instead (empty: there is no such word).
+  virtual void number_or(std::string_view key, std::optional<double>& value, std::string_view word,
+                         Range range, std::string_view help) = 0;
   virtual void boolean(std::string_view key, bool& value, std::string_view help) = 0;
   virtual void text(std::string_view key, std::string& value, std::string_view help) = 0;
   /// A path: relative ones are resolved against the folder of the job file; those given by an

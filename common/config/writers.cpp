@@ -20,6 +20,14 @@ class Resolver final : public Fields {
   void number(std::string_view key, double& value, Range, std::string_view) override {
     set(key, value);
   }
+  void number_or(std::string_view key, std::optional<double>& value, std::string_view word, Range,
+                 std::string_view) override {
+    if (value) {
+      set(key, *value);
+    } else if (!word.empty()) {
+      set(key, std::string(word));
+    }
+  }
   void boolean(std::string_view key, bool& value, std::string_view) override { set(key, value); }
   void text(std::string_view key, std::string& value, std::string_view) override {
     set(key, value);
@@ -87,6 +95,19 @@ class SchemaWriter final : public Fields {
   }
   void number(std::string_view key, double& value, Range range, std::string_view help) override {
     bounds(field(key, "number", help, value), range);
+  }
+  void number_or(std::string_view key, std::optional<double>&, std::string_view word, Range range,
+                 std::string_view help) override {
+    json& entry = property(key, help);
+    if (word.empty()) {
+      entry["type"] = "number";
+      bounds(entry, range);
+      return;
+    }
+    json number{{"type", "number"}};
+    bounds(number, range);
+    entry["oneOf"] = {number, {{"const", std::string(word)}}};
+    entry["default"] = std::string(word);
   }
   void boolean(std::string_view key, bool& value, std::string_view help) override {
     field(key, "boolean", help, value);

@@ -19,6 +19,8 @@ struct Cook {
 struct Kitchen {
   std::int64_t ovens = 2;
   double heat = 0.5;
+  std::optional<double> salt;
+  std::optional<double> timer;
   bool open = true;
   std::string motto = "salt";
   std::string recipes;
@@ -35,6 +37,8 @@ inline void describe(Fields& f, Kitchen& k) {
   static constexpr std::array<std::string_view, 3> kFuels{"gas", "wood", "induction"};
   f.integer("ovens", k.ovens, {.min = 1, .max = 9}, "how many ovens");
   f.number("heat", k.heat, {.max = 1.0, .above = 0.0}, "share of full heat");
+  f.number_or("salt", k.salt, "", {.max = 1.0, .above = 0.0}, "spoons of it");
+  f.number_or("timer", k.timer, "never", {.min = 0.0}, "minutes until it rings");
   f.boolean("open", k.open, "whether guests may come");
   f.text("motto", k.motto, "over the door");
   f.path("recipes", k.recipes, "where the recipes lie");

@@ -56,6 +56,21 @@ TEST(Reader, ReadsEveryKindOfField) {
   EXPECT_EQ(kitchen->cooks[1].name, "Bo");
 }
 
+TEST(Reader, TakesANumberOrTheWordForNone) {
+  const auto given = read_kitchen(R"({"salt": 0.5, "timer": 3})");
+  ASSERT_TRUE(given) << given.error().line();
+  EXPECT_EQ(given->salt, 0.5);
+  EXPECT_EQ(given->timer, 3.0);
+  EXPECT_EQ(read_kitchen(R"({"timer": "never"})")->timer, std::nullopt);
+  EXPECT_EQ(read_kitchen("{}")->salt, std::nullopt);
+  EXPECT_EQ(refusal(R"({"salt": 2})"),
+            "jobs/kitchen.json: salt: is 2; must be a number above 0 and at most 1");
+  EXPECT_EQ(refusal(R"({"salt": "never"})"),
+            "jobs/kitchen.json: salt: is \"never\"; must be a number above 0 and at most 1");
+  EXPECT_EQ(refusal(R"({"timer": "often"})"),
+            "jobs/kitchen.json: timer: is \"often\"; must be a number at least 0, or \"never\"");
+}
+
 TEST(Reader, AllowsComments) {
   EXPECT_TRUE(read_kitchen("{ // two\n \"ovens\": 2 /* really */ }"));
 }

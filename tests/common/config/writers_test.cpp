@@ -25,6 +25,8 @@ TEST(ResolvedCopy, ReadsBackAsTheSameValues) {
   Kitchen kitchen;
   kitchen.ovens = 7;
   kitchen.heat = 0.1;
+  kitchen.salt = 0.25;
+  kitchen.timer = 12.0;
   kitchen.recipes = "/abs/soups";
   kitchen.spoons = {{"top", 3}};
   kitchen.cellar_wine = "red";
@@ -34,13 +36,20 @@ TEST(ResolvedCopy, ReadsBackAsTheSameValues) {
   ASSERT_TRUE(again) << again.error().line();
   EXPECT_EQ(resolved(*again), text);
   EXPECT_EQ(again->cooks[1].name, "Bo");
+  EXPECT_EQ(again->salt, 0.25);
+}
+
+TEST(ResolvedCopy, LeavesOutNumbersThatWereLeftOut) {
+  const json written = json::parse(resolved({}));
+  EXPECT_FALSE(written.contains("salt"));
+  EXPECT_EQ(written["timer"], "never");
 }
 
 TEST(ResolvedCopy, HoldsEveryKeyAndDefault) {
   const json written = json::parse(resolved({}));
   std::vector<std::string> keys;
   for (const auto& [key, value] : written.items()) keys.push_back(key);
-  EXPECT_THAT(keys, UnorderedElementsAre("ovens", "heat", "open", "motto", "recipes", "fuel",
+  EXPECT_THAT(keys, UnorderedElementsAre("ovens", "heat", "timer", "open", "motto", "recipes", "fuel",
                                          "tools", "spoons", "weights", "cellar", "cooks"));
   EXPECT_EQ(written["cellar"]["shelves"], 4);
 }
@@ -56,6 +65,12 @@ TEST(Schema, StatesTypesBoundsDefaultsAndHelp) {
   EXPECT_EQ(fields["fuel"]["enum"], json::parse(R"(["gas", "wood", "induction"])"));
   EXPECT_EQ(fields["spoons"]["additionalProperties"]["type"], "integer");
   EXPECT_FALSE(fields["ovens"].contains("exclusiveMinimum"));
+  EXPECT_EQ(
+      fields["salt"],
+      json::parse(
+          R"({"type": "number", "description": "spoons of it", "exclusiveMinimum": 0.0, "maximum": 1.0})"));
+  EXPECT_EQ(fields["timer"]["oneOf"],
+            json::parse(R"([{"type": "number", "minimum": 0.0}, {"const": "never"}])"));
 }
 
 TEST(Schema, RefusesUnknownKeysAndNamesRequiredOnesAtEachLevel) {
