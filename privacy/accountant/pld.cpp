@@ -1,0 +1,161 @@
+#include "privacy/accountant/pld.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "privacy/accountant/analytic_gaussian.h"
+#include "privacy/accountant/loss_sum.h"
+
+namespace strata::privacy {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kLargestMesh = 1e-3;
+constexpr double kMostPoints = 1 << 22;
+
+// ln(1 + q^2 (e^{1/z^2} - 1)), the divergence of order 2, is about the variance of one loss where
+// it is small, and more where it is not.
+double variance_of(const Composition& c) {
+  double out = c.mu * c.mu;
+  for (const Phase& phase : c.sampled) {
+    const double moved = (c.swapped ? 2.0 : 1.0) / phase.noise;
+    out += phase.releases *
+           std::log1p(phase.rate * phase.rate * std::expm1(std::min(moved * moved, 600.0)));
+  }
+  for (const Phase& phase : c.laplace) out += phase.releases / (phase.noise * phase.noise);
+  return out;
+}
+
+// Connecting the dots adds a variance of up to h^2/4 to each of T losses. That moves epsilon by
+// about T h^2 / 8 through the mean and by 4.5 (T h^2 / 8) / deviation through the spread.
+double mesh_for(const Composition& c, const PldOptions& options) {
+  if (options.mesh > 0.0) return options.mesh;
+  double releases = c.mu > 0.0 ? 1.0 : 0.0;
+  for (const Phase& phase : c.sampled) releases += phase.releases;
+  for (const Phase& phase : c.laplace) releases += phase.releases;
+  const double spread = std::min(0.5, 1.5 * std::sqrt(variance_of(c)));
+  return std::min(kLargestMesh, std::sqrt(options.tolerance * spread / releases));
+}
+
+// How far the losses of one release may reach, for a grid that fits into memory.
+double reach_of(const Composition& c) {
+  double out = 0.0;
+  const auto gaussian = [&](double z) {
+    out = std::max(out, std::min(600.0, (0.5 + 10.0 * z) / (z * z)) + std::min(600.0, 50.0));
+  };
+  for (const Phase& phase : c.sampled) gaussian(phase.noise / (c.swapped ? 2.0 : 1.0));
+  if (c.mu > 0.0) out = std::max(out, 2.0 * std::min(600.0, (0.5 * c.mu + 10.0) * c.mu));
+  for (const Phase& phase : c.laplace)
+    out = std::max(out, 2.0 * std::min(600.0, 1.0 / phase.noise));
+  return out;
+}
+
+std::vector<LossPart> parts_of(const Composition& c, Direction direction, double mesh) {
+  std::vector<LossPart> out;
+  if (c.mu > 0.0)
+    out.push_back({sampled_gaussian_losses(1.0, 1.0 / c.mu, Direction::kRemove, mesh), 1.0});
+  for (const Phase& phase : c.sampled) {
+    out.push_back({c.swapped ? swapped_gaussian_losses(phase.rate, phase.noise, mesh)
+                             : sampled_gaussian_losses(phase.rate, phase.noise, direction, mesh),
+                   phase.releases});
+  }
+  for (const Phase& phase : c.laplace)
+    out.push_back({laplace_losses(phase.noise, mesh), phase.releases});
+  return out;
+}
+
+// Only sampled releases without a swap tell the directions apart.
+std::vector<Direction> directions_of(const Composition& c) {
+  if (c.swapped || c.sampled.empty()) return {Direction::kRemove};
+  return {Direction::kRemove, Direction::kAdd};
+}
+
+struct Sum {
+  std::vector<LossPart> parts;
+  double tilt = 0.0;
+  Window window;
+};
+
+// Half of the best tilt already makes the rounding small beside delta, and keeps the tilted masses
+// away from the far end of the losses, where the sum would spread.
+template <class Tilt>
+Sum prepare(const Composition& c, Direction direction, double& mesh, const Tilt& tilt) {
+  for (;;) {
+    Sum out;
+    out.parts = parts_of(c, direction, mesh);
+    out.tilt = 0.5 * tilt(out.parts);
+    out.window = window_of(out.parts, out.tilt);
+    const double points = (out.window.high - out.window.low) / mesh;
+    if (points <= kMostPoints) return out;
+    mesh *= 1.05 * points / kMostPoints;  // coarser: still an upper bound, less tight
+  }
+}
+
+double start_mesh(const Composition& c, const PldOptions& options) {
+  return std::max(mesh_for(c, options), reach_of(c) / kMostPoints);
+}
+
+}  // namespace
+
+Result<PldBound> pld_epsilon(const Composition& c, Delta delta, const PldOptions& options) {
+  if (auto valid = check_delta(delta); !valid) return fail(std::move(valid).error());
+  if (delta.value < kSmallestPldDelta) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = fmt::format("delta is {}", delta.value),
+                 .rule = fmt::format("the pld accountant works from {} on", kSmallestPldDelta),
+                 .remedy = "take a larger delta, or the rdp accountant"});
+  }
+  PldBound out{.epsilon = {0.0}, .delta = delta};
+  if (c.unbounded) out.epsilon = {kInfinity};
+  if (c.unbounded || c.empty()) return out;
+  if (c.sampled.empty() && c.laplace.empty()) {
+    out.epsilon = gaussian_epsilon(c.mu, delta);
+    return out;
+  }
+  out.mesh = start_mesh(c, options);
+  for (const Direction direction : directions_of(c)) {
+    const Sum sum = prepare(c, direction, out.mesh, [&](const auto& parts) {
+      return tilt_for_delta(parts, std::log(1.0 / delta.value));
+    });
+    const LossSum tilted(sum.parts, sum.tilt, sum.window);
+    double epsilon = tilted.epsilon(delta.value);
+    out.points = std::max(out.points, tilted.points());
+    if (epsilon < tilted.lowest() && tilted.lowest() > 0.0 && sum.tilt > 0.0) {
+      // The answer lies below the tilted window: once more with all of the mass in view.
+      epsilon = LossSum(sum.parts, 0.0, window_of(sum.parts, 0.0)).epsilon(delta.value);
+    }
+    out.epsilon.value = std::max(out.epsilon.value, epsilon);
+  }
+  return out;
+}
+
+Result<PldBound> pld_delta(const Composition& c, Epsilon epsilon, const PldOptions& options) {
+  if (auto valid = check_epsilon(epsilon); !valid) return fail(std::move(valid).error());
+  PldBound out{.epsilon = epsilon, .delta = {0.0}};
+  if (c.unbounded) out.delta = {1.0};
+  if (c.unbounded || c.empty() || std::isinf(epsilon.value)) return out;
+  if (c.sampled.empty() && c.laplace.empty()) {
+    out.delta = gaussian_delta(c.mu, epsilon);
+    return out;
+  }
+  out.mesh = start_mesh(c, options);
+  for (const Direction direction : directions_of(c)) {
+    const Sum sum = prepare(c, direction, out.mesh, [&](const auto& parts) {
+      return tilt_for_epsilon(parts, epsilon.value);
+    });
+    const LossSum tilted(sum.parts, sum.tilt, sum.window);
+    out.points = std::max(out.points, tilted.points());
+    double delta = 0.0;
+    if (epsilon.value < tilted.lowest() && sum.tilt > 0.0)
+      delta = LossSum(sum.parts, 0.0, window_of(sum.parts, 0.0)).delta(epsilon.value);
+    else
+      delta = tilted.delta(epsilon.value);
+    out.delta.value = std::max(out.delta.value, delta);
+  }
+  return out;
+}
+
+}  // namespace strata::privacy
