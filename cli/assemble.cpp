@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cli/private_run.h"
 #include "evaluation/exact_match.h"
 #include "export/peft.h"
 #include "text/record_reader.h"
@@ -213,6 +214,56 @@ Result<coordinator::PlannedUpdate> planned(const std::string& client,
   return out;
 }
 
+// The person of each example: the value of privacy.unit.key in its record.
+Result<std::vector<std::string>> people_of(const Job& job, std::span<const text::Record> records,
+                                           std::span<const text::Example> examples) {
+  const std::string& key = job.privacy.unit.key;
+  std::map<std::string_view, std::string_view> by_source;
+  for (const auto& record : records) {
+    const auto person = record.field(key);
+    if (!person || person->empty()) {
+      return fail({.code = ErrorCode::kData,
+                   .what = "has no \"" + printable(key, 80) + "\"",
+                   .where = record.source,
+                   .rule = "privacy.unit.key names the person of every record"});
+    }
+    by_source.emplace(record.source, *person);
+  }
+  std::vector<std::string> out;
+  for (const auto& example : examples) out.emplace_back(by_source.at(example.source));
+  return out;
+}
+
+Result<void> make_private(const Job& job, const std::optional<privacy::Promise>& promise,
+                          std::span<const text::Record> records, client::ClientSpec& spec) {
+  if (!promise) return {};
+  spec.privacy = dp_sgd_of(job, *promise);
+  if (job.privacy.unit.kind != "user") return {};
+  auto people = people_of(job, records, spec.examples);
+  if (!people) return fail(std::move(people).error(), "client " + spec.name);
+  spec.people = std::move(*people);
+  return {};
+}
+
+// What depends on how much a client has and trains; what is said stays with the client.
+Result<void> check_private(const Job& job, const std::optional<privacy::Promise>& promise,
+                           const client::LocalTrainer& trainer) {
+  if (!promise) return {};
+  const std::string who = "client " + trainer.name();
+  if (promise->delta * static_cast<double>(trainer.units()) >= 1.0) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is too large for the records of this client",
+                 .where = "privacy.budget.delta",
+                 .rule = "delta is below 1 / (number of units): one unit's data could be published",
+                 .remedy = "lower it",
+                 .doing = {who}});
+  }
+  auto fits = privacy::discrete_gaussian_fits(*promise, job.privacy.noise.grid_bits,
+                                              trainer.trained_values(), "privacy");
+  if (!fits) return fail(std::move(fits).error(), who);
+  return {};
+}
+
 }  // namespace
 
 bool Parts::holds(const std::string& client) const {
@@ -220,6 +271,8 @@ bool Parts::holds(const std::string& client) const {
 }
 
 Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, const Parts& parts) {
+  auto promise = promise_of(job, "the job");
+  if (!promise) return fail(std::move(promise).error());
   auto text = load_text(disk, job.model.path, job.data, base.config().vocab);
   if (!text) return fail(std::move(text).error());
   std::map<std::string, adapter::Factors> initial, initial_scaled;
@@ -260,14 +313,18 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
     auto examples = text->examples(own.records, "client " + client.name, own.source);
     if (!examples) return fail(std::move(examples).error());
     data.push_back({client.name, own.source, examples->report});
-    auto trainer = client::LocalTrainer::make({.name = client.name,
-                                               .adapter = config,
-                                               .initial = initial,
-                                               .examples = std::move(examples->examples),
-                                               .weight = client.weight},
-                                              job.training, base,
+    client::ClientSpec spec{.name = client.name,
+                            .adapter = config,
+                            .initial = initial,
+                            .examples = std::move(examples->examples),
+                            .weight = client.weight};
+    if (auto ready = make_private(job, *promise, own.records, spec); !ready)
+      return fail(std::move(ready).error());
+    auto trainer = client::LocalTrainer::make(std::move(spec), job.training, base,
                                               static_cast<std::uint32_t>(job.aggregation.rounds));
     if (!trainer) return fail(std::move(trainer).error());
+    if (auto sound = check_private(job, *promise, *trainer); !sound)
+      return fail(std::move(sound).error());
     trainers.push_back(std::move(*trainer));
   }
 
@@ -296,7 +353,8 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
               .planned = std::move(updates),
               .held_out = std::move(held_out),
               .held_out_records = std::move(held_out_records),
-              .initial = std::move(initial_scaled)};
+              .initial = std::move(initial_scaled),
+              .promise = std::move(*promise)};
 }
 
 Result<Site> assemble_site(sys::Disk& disk, const Job& job, const Parts& parts) {
@@ -327,7 +385,8 @@ Result<Federation> with_coordinator(Result<Site> site, const Job& job, int threa
                     .data = std::move(site->data),
                     .held_out = std::move(site->held_out),
                     .held_out_records = std::move(site->held_out_records),
-                    .initial = std::move(site->initial)};
+                    .initial = std::move(site->initial),
+                    .promise = std::move(site->promise)};
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "cli/job.h"
 #include "client/local_trainer.h"
 #include "coordinator/coordinator.h"
+#include "privacy/promise.h"
 #include "sys/disk.h"
 #include "text/example_builder.h"
 #include "text/model_text.h"
@@ -57,6 +58,7 @@ struct Site {
   std::vector<text::Record> held_out_records;  // for exact match
   std::map<std::string, adapter::Factors>
       initial;  // adapter.init with its scale in B, beside the base before round 1
+  std::optional<privacy::Promise> promise;  // of a private run
 };
 
 /// Loads and checks what the parts need; reads no other client's data.
@@ -75,6 +77,7 @@ struct Federation {
   std::vector<text::Record> held_out_records;  // for exact match
   std::map<std::string, adapter::Factors>
       initial;  // adapter.init with its scale in B, beside the base before round 1
+  std::optional<privacy::Promise> promise;  // of a private run
 };
 
 /// Loads and checks everything before anything is computed or written.

@@ -10,6 +10,7 @@
 
 #include "cli/coordinator_run.h"
 #include "cli/plan.h"
+#include "cli/private_run.h"
 #include "cli/run_folder.h"
 #include "cli/run_journal.h"
 #include "cli/version.h"
@@ -115,12 +116,13 @@ Result<void> Run::open_server() {
                        .loss_before = kNotMeasured,
                        .loss_after = kNotMeasured});
   }
-  for (std::size_t i = 0; i < federation_.trainers.size(); ++i)
+  for (std::size_t i = 0; i < federation_.trainers.size() && tells_of_records(job_); ++i)
     clients[i].records = federation_.trainers[i].examples().size();
   observer_.set_clients(std::move(clients));
   observer_.tell_peers = remote();
   observer_.idle_bytes = [this] {
     std::size_t idle = 0;
+    if (!tells_of_records(job_)) return idle;
     for (const auto& trainer : federation_.trainers) idle += trainer.idle_bytes();
     return idle;
   };
@@ -147,7 +149,8 @@ Result<void> Run::open_server() {
 }
 
 Result<void> Run::client_losses(bool before) {
-  const auto limit = static_cast<std::size_t>(job_.evaluation.client_records);
+  const auto limit =
+      tells_of_records(job_) ? static_cast<std::size_t>(job_.evaluation.client_records) : 0;
   const model::Model& model = server_->core().model();
   auto beside = before ? CoordinatorRun::beside(model, federation_.initial, {})
                        : CoordinatorRun::beside(model, {}, server_->core().mean_factors());
@@ -184,7 +187,9 @@ Result<void> Run::before_rounds() {
     observer_.noticed("going on after round " + std::to_string(server_->machine().head().round));
     return {};
   }
-  if (auto ok = folder_.begin(federation_.text, federation_.data); !ok) return ok;
+  const auto data = tells_of_records(job_) ? federation_.data : std::vector<ClientData>{};
+  const auto statement = statement_of(job_, federation_.promise);
+  if (auto ok = folder_.begin(federation_.text, data, statement); !ok) return ok;
   auto beside = CoordinatorRun::beside(server_->core().model(), federation_.initial, {});
   if (!beside) return fail(std::move(beside).error());
   if (auto ok = observer_.evaluate(0, server_->core().model(), beside->get()); !ok) return ok;
@@ -265,6 +270,7 @@ Result<RunSummary> Run::all() {
   if (ok) ok = rounds();
   if (ok) ok = client_losses(false);
   RunSummary& summary = observer_.summary();
+  summary.promise = federation_.promise;
   if (!ok) {
     for (auto& client : clients_) client->session->interrupt("the run has ended");
     pool_.reset();

@@ -52,6 +52,7 @@ struct RunSummary {
   std::vector<coordinator::RoundReport> rounds;  // packets emptied
   std::vector<std::string> refused;              // "round 2: client b: ..."
   Sha256 final_model{};
+  std::optional<privacy::Promise> promise;  // of a private run
   std::size_t tokens = 0;
   double train_seconds = 0.0;  // sum over clients
   double seconds = 0.0;

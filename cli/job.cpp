@@ -4,6 +4,7 @@
 #include <array>
 #include <set>
 
+#include "cli/private_run.h"
 #include "text/record_reader.h"
 
 namespace strata::cli {
@@ -201,6 +202,9 @@ void describe(Fields& f, Job& job) {
       "aggregation", [&](Fields& inner) { describe_aggregation(inner, job.aggregation); },
       "how updates become one model");
   f.object(
+      "privacy", [&](Fields& inner) { privacy::describe(inner, job.privacy); },
+      "what is promised about the clients' records");
+  f.object(
       "evaluation", [&](Fields& inner) { describe_evaluation(inner, job.evaluation); },
       "what is measured");
   f.object(
@@ -224,6 +228,7 @@ Result<Job> parse_job(const std::string& text, const std::string& path,
   }
   std::erase_if(job.data.fields, [](const auto& entry) { return entry.second.empty(); });
   if (auto ok = check_job(job, path); !ok) return fail(std::move(ok).error());
+  if (auto ok = settle_privacy(job, path); !ok) return fail(std::move(ok).error());
   return job;
 }
 

@@ -10,6 +10,7 @@
 #include "client/training_config.h"
 #include "config/section.h"
 #include "coordinator/coordinator.h"
+#include "privacy/privacy_config.h"
 #include "sys/disk.h"
 
 namespace strata::cli {
@@ -71,6 +72,7 @@ struct Job {
   std::vector<ClientSection> clients;
   client::TrainingConfig training;
   coordinator::AggregationConfig aggregation;
+  privacy::PrivacyConfig privacy;
   EvaluationSection evaluation;
   OutputSection output;
 };

@@ -18,6 +18,7 @@ json shared(const Job& job) {
   plan.erase("evaluation");
   plan["model"].erase("path");
   plan["adapter"].erase("init");
+  plan["privacy"].erase("ledger");  // the data owner's own
   auto& data = plan["data"];
   for (const char* own : {"path", "split", "split_field", "dirichlet_alpha", "fields"})
     data.erase(own);
@@ -53,7 +54,8 @@ Result<json> parse_plan(const std::string& text) {
   if (json_depth(text) > kPlanDepthMax) return fail(not_a_plan());
   json plan = json::parse(text, nullptr, false);
   if (!plan.is_object()) return fail(not_a_plan());
-  for (const char* part : {"model", "data", "adapter", "training", "aggregation", "client"}) {
+  for (const char* part :
+       {"model", "data", "adapter", "training", "aggregation", "privacy", "client"}) {
     if (!plan.contains(part) || !plan[part].is_object()) return fail(not_a_plan());
   }
   return plan;

@@ -81,8 +81,12 @@ Result<json> file_hashes(const sys::Disk& disk, const std::filesystem::path& fol
 
 }  // namespace
 
-Result<void> RunFolder::begin(const TextSide& text, const std::vector<ClientData>& data) {
+Result<void> RunFolder::begin(const TextSide& text, const std::vector<ClientData>& data,
+                              const nlohmann::ordered_json& statement) {
   if (auto written = disk_.write_atomic(folder_ / "config.json", resolved(job_)); !written)
+    return written;
+  if (auto written = disk_.write_atomic(folder_ / "privacy.json", statement.dump(2) + "\n");
+      !written)
     return written;
   json clients = json::array();
   for (const auto& client : data) {

@@ -4,6 +4,7 @@
 // against the original base), model/ when asked for, manifest.json with the hash of every file. The
 // manifest is written last: a run with one is complete.
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
@@ -28,7 +29,9 @@ class RunFolder {
   RunFolder(sys::Disk& disk, std::filesystem::path folder, const Job& job)
       : disk_(disk), folder_(std::move(folder)), job_(job) {}
 
-  [[nodiscard]] Result<void> begin(const TextSide& text, const std::vector<ClientData>& data);
+  /// `statement`: of what the run promises.
+  [[nodiscard]] Result<void> begin(const TextSide& text, const std::vector<ClientData>& data,
+                                   const nlohmann::ordered_json& statement);
   [[nodiscard]] Result<void> write_round(const coordinator::RoundReport& report,
                                          const coordinator::Coordinator& coordinator);
   /// A round that an earlier process wrote.

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "cli/private_run.h"
 #include "cli/table.h"
 
 namespace strata::cli {
@@ -55,10 +56,10 @@ VerbOutput run_report(const RunSummary& summary, const Job& job, const std::stri
       summary.train_seconds > 0 ? static_cast<double>(summary.tokens) / summary.train_seconds : 0.0;
   out.text += fmt::format(
       "\n{} tokens in {} ({:.0f} tokens/s per client thread team), {} at peak\nfinal model {}\nrun "
-      "folder  {}\n",
+      "folder  {}\nprivacy     {}\n",
       summary.tokens, duration_text(summary.seconds), rate,
       bytes_text(static_cast<double>(summary.peak_memory_bytes)),
-      hex(summary.final_model).substr(0, 16), directory);
+      hex(summary.final_model).substr(0, 16), directory, privacy_line(summary.promise));
 
   json clients = json::array();
   for (const auto& c : summary.clients) {
@@ -92,11 +93,17 @@ VerbOutput run_report(const RunSummary& summary, const Job& job, const std::stri
     }
     rounds.push_back(std::move(entry));
   }
-  out.data = {{"directory", directory},     {"final_model_hash", hex(summary.final_model)},
-              {"clients", clients},         {"evaluations", evaluations},
-              {"rounds", rounds},           {"refused", summary.refused},
-              {"tokens", summary.tokens},   {"train_seconds", summary.train_seconds},
-              {"seconds", summary.seconds}, {"peak_memory_bytes", summary.peak_memory_bytes}};
+  out.data = {{"directory", directory},
+              {"final_model_hash", hex(summary.final_model)},
+              {"clients", clients},
+              {"evaluations", evaluations},
+              {"rounds", rounds},
+              {"refused", summary.refused},
+              {"tokens", summary.tokens},
+              {"train_seconds", summary.train_seconds},
+              {"seconds", summary.seconds},
+              {"peak_memory_bytes", summary.peak_memory_bytes},
+              {"privacy", statement_of(job, summary.promise)}};
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "cli/federation.h"
+#include "cli/private_run.h"
 #include "cli/run_folder.h"
 #include "cli/run_memory.h"
 #include "cli/run_report.h"
@@ -83,6 +84,7 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
       return fail(std::move(fits).error());
   }
   for (const auto& client : federation->data) {
+    if (!tells_of_records(job)) break;
     context.progress.on({.name = "message",
                          .fields = {{"text", "client " + client.name + ": " +
                                                  client.report.line(static_cast<std::size_t>(

@@ -4,13 +4,14 @@
 #include <cmath>
 #include <numeric>
 
+#include "client/private_step.h"
 #include "client/training_step.h"
 #include "evaluation/evaluator.h"
 
 namespace strata::client {
 
 namespace {
-constexpr std::uint32_t kStateFormat = 1;
+constexpr std::uint32_t kStateFormat = 2;
 }  // namespace
 
 struct LocalTrainer::Impl {
@@ -30,6 +31,9 @@ struct LocalTrainer::Impl {
   std::vector<std::size_t> order;  // of the running epoch
   std::size_t cursor = 0;
   std::uint32_t epoch = 0;
+  Units units;             // of a private client
+  double clip_norm = 0.0;  // of adaptive clipping, after the last step; 0: as configured
+  std::size_t values = 0;
 
   Impl(ClientSpec s, const TrainingConfig& t, std::unique_ptr<Optimizer> o, const Schedule& sch)
       : spec(std::move(s)),
@@ -67,7 +71,10 @@ struct LocalTrainer::Impl {
   }
 
   Result<void> ensure_trainable(const model::Model& base);
+  Result<void> check_private();
   Result<void> run_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
+  Result<void> run_private_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
+  [[nodiscard]] Result<std::unique_ptr<noise::NoiseSupply>> noise_supply(std::uint32_t round) const;
 };
 
 namespace {
@@ -79,6 +86,21 @@ std::int64_t steps_of(const TrainingConfig& t, std::size_t examples, std::uint32
            rounds;  // says how long to train, as elsewhere; epochs follow
   const std::int64_t per_step = t.batch_size * t.gradient_accumulation;
   return t.local_epochs * ((static_cast<std::int64_t>(examples) + per_step - 1) / per_step);
+}
+
+Units units_of(const ClientSpec& spec) {
+  Units out;
+  std::map<std::string, std::size_t> known;
+  for (std::size_t i = 0; i < spec.examples.size(); ++i) {
+    if (spec.people.empty()) {
+      out.push_back({i});
+      continue;
+    }
+    const auto [at, is_new] = known.emplace(spec.people[i], out.size());
+    if (is_new) out.emplace_back();
+    out[at->second].push_back(i);
+  }
+  return out;
 }
 
 // Mean over the first or last quarter of a round's steps: single steps are noisy.
@@ -113,11 +135,16 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   if (training.max_steps > 0) total = std::min(total, training.max_steps);
   auto schedule = Schedule::make(training.schedule, total);
   if (!schedule) return fail(std::move(schedule).error());
-  if (spec.weight <= 0.0) spec.weight = static_cast<double>(trained);
+  // A private client's number of tokens is nobody's business.
+  if (spec.weight <= 0.0) spec.weight = spec.privacy ? 1.0 : static_cast<double>(trained);
   auto impl = std::make_unique<Impl>(std::move(spec), training, std::move(*optimizer), *schedule);
   // Made once to see that it fits the model; made again when the client's first round comes.
   if (auto made = impl->ensure_trainable(base); !made) return fail(std::move(made).error(), doing);
   impl->rank = impl->trainable->rank();
+  if (impl->spec.privacy) {
+    if (auto fits = impl->check_private(); !fits) return fail(std::move(fits).error(), doing);
+    impl->units = units_of(impl->spec);
+  }
   if (const auto* adapters = impl->trainable->adapters()) {
     for (std::size_t i = 0; i < base.linears().size(); ++i) {
       if (const auto* own = adapters->at(i))
@@ -140,6 +167,9 @@ std::size_t LocalTrainer::rank() const { return impl_->rank; }
 const std::map<std::string, std::size_t>& LocalTrainer::ranks() const { return impl_->ranks; }
 std::span<const text::Example> LocalTrainer::examples() const { return impl_->spec.examples; }
 std::int64_t LocalTrainer::steps_per_round() const { return impl_->steps_per_round; }
+
+std::size_t LocalTrainer::units() const { return impl_->units.size(); }
+std::size_t LocalTrainer::trained_values() const { return impl_->values; }
 
 const adapter::AdapterConfig& LocalTrainer::adapter_config() const { return impl_->spec.adapter; }
 
@@ -214,6 +244,61 @@ Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& to
   return {};
 }
 
+Result<std::unique_ptr<noise::NoiseSupply>> LocalTrainer::Impl::noise_supply(
+    std::uint32_t round) const {
+  const auto threads = static_cast<int>(training.threads);
+  if (!spec.privacy->seeded) return noise::make_secure_supply(threads);
+  auto seed = stream.at({.round = round, .purpose = "test noise"});
+  const std::uint64_t high = seed.next();
+  return noise::make_seeded_test_supply(high << 32 | seed.next(), threads);
+}
+
+// What can be known before the first round. The gradient's numbers are set up as a step does it.
+Result<void> LocalTrainer::Impl::check_private() {
+  if (trainable->adapters() == nullptr) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is set for full training",
+                 .where = "privacy.mode",
+                 .rule = "each record's own gradient is clipped, which needs an adapter method"});
+  }
+  values = trainable->adapters()->trainable_count();
+  std::vector<float> memory;
+  auto made = PrivateGradient::make(*spec.privacy, 0.0, *trainable->adapters(), memory);
+  return made ? Result<void>{} : fail(std::move(made).error());
+}
+
+Result<void> LocalTrainer::Impl::run_private_steps(const RoundTask& task, RoundTools& tools,
+                                                   RoundStats& stats) {
+  model::Decoder decoder(trainable->model(), tools.workspace, {.recompute = training.recompute});
+  StepMemory memory;
+  auto supply = noise_supply(task.round);
+  if (!supply) return fail(std::move(supply).error());
+  auto gradient = PrivateGradient::make(*spec.privacy, clip_norm, *trainable->adapters(),
+                                        memory.record_gradients);
+  if (!gradient) return fail(std::move(gradient).error());
+  const std::int64_t planned = std::min(steps_per_round, steps_total - step);
+  for (std::int64_t i = 0; i < planned; ++i, ++step) {
+    if (tools.stopped())
+      return fail({.code = ErrorCode::kInterrupted, .what = "stopped by a signal"});
+    const double rate = training.optimizer.learning_rate * schedule.factor(step, restarted_at);
+    const auto dropout = stream.at(
+        {.round = task.round, .step = static_cast<std::uint32_t>(step), .purpose = "dropout"});
+    auto done = private_step(decoder, memory, *trainable, *optimizer, spec.examples, units,
+                             *spec.privacy, *gradient, **supply, training, rate, dropout);
+    if (!done) return fail(std::move(done).error(), "client " + spec.name);
+    ++stats.steps;
+    tools.observer.on({.name = "step",
+                       .fields = {{"round", static_cast<std::int64_t>(task.round)},
+                                  {"client", spec.name},
+                                  {"step", step + 1},
+                                  {"steps", steps_total},
+                                  {"learning_rate", rate}}});
+  }
+  clip_norm = gradient->clip_norm();
+  stats.first_loss = stats.last_loss = std::numeric_limits<double>::quiet_NaN();
+  return {};
+}
+
 Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const RoundTask& task,
                                             RoundTools& tools) {
   Impl& c = *impl_;
@@ -222,7 +307,9 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
   if (auto made = c.ensure_trainable(base); !made)
     return fail(std::move(made).error(), "client " + c.spec.name);
   c.trainable->begin_round(base);
-  if (auto done = c.run_steps(task, tools, out.stats); !done) return fail(std::move(done).error());
+  auto done = c.spec.privacy ? c.run_private_steps(task, tools, out.stats)
+                             : c.run_steps(task, tools, out.stats);
+  if (!done) return fail(std::move(done).error());
   c.trainable->prepare();
   out.update = {.client = c.spec.name,
                 .round = task.round,
@@ -233,7 +320,8 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
     c.trainable.reset();
     c.optimizer->reset();
   }
-  out.stats.seconds = tools.clock.seconds() - start;
+  // How long a step took tells how many records it drew.
+  if (!c.spec.privacy) out.stats.seconds = tools.clock.seconds() - start;
   return out;
 }
 
@@ -267,6 +355,7 @@ Bytes LocalTrainer::save() const {
   for (const std::int64_t value : {c.step, c.restarted_at}) out.number(value);
   out.number(c.fresh_since);
   out.number(c.epoch);
+  out.number(c.clip_norm);
   out.number(static_cast<std::uint64_t>(c.order.size() - c.cursor));  // records left of the epoch
   const auto params = c.trainable ? c.trainable->params() : std::vector<adapter::ParamRef>{};
   out.number(static_cast<std::uint32_t>(params.size()));
@@ -318,6 +407,7 @@ Result<void> LocalTrainer::load(ByteSpan state, const model::Model& base) {
   c.optimizer->reset();
   c.step = c.restarted_at = 0;
   c.fresh_since = c.epoch = 0;
+  c.clip_norm = 0.0;
   c.order.clear();
   c.cursor = 0;
   if (state.empty()) return {};
@@ -327,6 +417,7 @@ Result<void> LocalTrainer::load(ByteSpan state, const model::Model& base) {
   const auto restarted = in.number<std::int64_t>();
   const auto fresh_since = in.number<std::uint32_t>();
   const auto epoch = in.number<std::uint32_t>();
+  const auto clip_norm = in.number<double>();
   const auto left = in.number<std::uint64_t>();
   auto params = left ? named_values(in) : std::nullopt;
   auto moments = params ? named_values(in) : std::nullopt;
@@ -337,6 +428,7 @@ Result<void> LocalTrainer::load(ByteSpan state, const model::Model& base) {
   c.step = *step;
   c.restarted_at = *restarted;
   c.fresh_since = *fresh_since;
+  c.clip_norm = *clip_norm;
   if (*left > 0) {  // the running epoch's order is drawn again
     c.epoch = *epoch - 1;
     c.draw_order();

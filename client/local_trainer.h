@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "client/private_gradient.h"
 #include "client/trainable.h"
 #include "client/training_config.h"
 #include "observe/observer.h"
@@ -27,7 +28,11 @@ struct ClientSpec {
   adapter::AdapterConfig adapter;
   std::map<std::string, adapter::Factors> initial;  // adapter.init, by module; empty: fresh factors
   std::vector<text::Example> examples;
-  double weight = 0.0;  // relative weight; 0: number of trained tokens
+  double weight = 0.0;  // relative weight; 0: number of trained tokens, or 1 of a private client
+  /// Private training: noisy steps, and nothing told that depends on the records.
+  std::optional<DpSgdConfig> privacy = {};
+  /// Whom each example is of, for units larger than an example; empty: each stands for itself.
+  std::vector<std::string> people = {};
 };
 
 /// What a round asks of a client.
@@ -98,6 +103,10 @@ class LocalTrainer {
   /// no state of such a client.
   [[nodiscard]] Result<void> load(ByteSpan state, const model::Model& base);
   [[nodiscard]] const adapter::AdapterConfig& adapter_config() const;
+  /// Units that a private client draws from; examples, unless `people` were given.
+  [[nodiscard]] std::size_t units() const;
+  /// Values that it trains, all tensors together; 0 for full training.
+  [[nodiscard]] std::size_t trained_values() const;
   /// Bytes this client keeps between rounds, apart from names and bookkeeping.
   [[nodiscard]] std::size_t idle_bytes() const;
 

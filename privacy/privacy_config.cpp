@@ -42,8 +42,9 @@ void describe_steps(Fields& f, PrivacyConfig& p) {
                         "poisson: probability of a unit to be in a step");
       },
       "what a step looks at");
-  f.number_or("batch_divisor", p.batch_divisor, "", {.max = 1e12, .above = 0.0},
-              "public constant that noisy sums are divided by, such as the expected units of a step");
+  f.number_or(
+      "batch_divisor", p.batch_divisor, "", {.max = 1e12, .above = 0.0},
+      "public constant that noisy sums are divided by, such as the expected units of a step");
   f.object(
       "steps",
       [&](Fields& inner) {
@@ -83,9 +84,11 @@ void describe_told(Fields& f, PrivacyConfig& p) {
 
 void describe_ledger(Fields& f, LedgerConfig& l) {
   static constexpr std::array<std::string_view, 1> kAcross{"sum"};
-  f.path("path", l.path, "folder of the data owner's ledgers; empty: strata/privacy below the "
-                         "user's state folder");
-  f.text("dataset_id", l.dataset_id, "name of the data set over all runs; empty: the client's name");
+  f.path("path", l.path,
+         "folder of the data owner's ledgers; empty: strata/privacy below the "
+         "user's state folder");
+  f.text("dataset_id", l.dataset_id,
+         "name of the data set over all runs; empty: the client's name");
   f.number_or("lifetime_epsilon", l.lifetime_epsilon, "", {.max = 50.0, .above = 0.0},
               "cap on the data set's epsilon over all runs");
   f.number_or("lifetime_delta", l.lifetime_delta, "", {.min = 1e-11, .max = 1e-3},
@@ -120,9 +123,9 @@ Result<void> check_clip(const ClipConfig& c, const std::string& where) {
   };
   for (const auto& field : owned) {
     if (field.given && field.kind != c.kind)
-      return refuse(where, fmt::format("clip.{}", field.key), "is given",
-                    fmt::format("it belongs to clip.kind \"{}\"; this is \"{}\"", field.kind,
-                                c.kind));
+      return refuse(
+          where, fmt::format("clip.{}", field.key), "is given",
+          fmt::format("it belongs to clip.kind \"{}\"; this is \"{}\"", field.kind, c.kind));
   }
   if (c.kind == "per_layer" && c.bounds.empty())
     return refuse(where, "clip.bounds", "is missing", "per_layer needs a norm for every layer",
@@ -166,14 +169,16 @@ Result<void> check_budget(const PrivacyConfig& p, const std::string& where) {
     return refuse(where, "budget.epsilon", "is missing",
                   "noise.multiplier \"calibrate\" needs an epsilon to calibrate to",
                   "give privacy.budget.epsilon, or privacy.noise.multiplier as a number");
-  if (p.adjacency == "replace_one" && p.accountant.kind == "rdp" && p.sampling.scheme == "poisson" &&
-      p.sampling.q.value_or(1.0) < 1.0 && p.mode == "example_dpsgd") {
+  if (p.adjacency == "replace_one" && p.accountant.kind == "rdp" &&
+      p.sampling.scheme == "poisson" && p.sampling.q.value_or(1.0) < 1.0 &&
+      p.mode == "example_dpsgd") {
     return refuse(where, "accountant.kind", "is \"rdp\"",
                   "there is no such bound for replace_one with Poisson sampling",
                   "set privacy.accountant.kind to \"pld\"");
   }
   if (p.ledger.lifetime_epsilon.has_value() != p.ledger.lifetime_delta.has_value())
-    return refuse(where, p.ledger.lifetime_delta ? "ledger.lifetime_epsilon" : "ledger.lifetime_delta",
+    return refuse(where,
+                  p.ledger.lifetime_delta ? "ledger.lifetime_epsilon" : "ledger.lifetime_delta",
                   "is missing", "a cap is an epsilon at a delta");
   if (p.budget.scope == "dataset_lifetime" && !p.budget.epsilon)
     return refuse(where, "budget.epsilon", "is missing",
@@ -184,9 +189,9 @@ Result<void> check_budget(const PrivacyConfig& p, const std::string& where) {
 Result<void> check_sampling(const PrivacyConfig& p, const std::string& where) {
   if (p.mode != "example_dpsgd") {
     if (p.sampling.q)
-      return refuse(where, "sampling.q", fmt::format("is {}", *p.sampling.q),
-                    fmt::format("{} looks at whole clients: there is no sampling of records",
-                                p.mode));
+      return refuse(
+          where, "sampling.q", fmt::format("is {}", *p.sampling.q),
+          fmt::format("{} looks at whole clients: there is no sampling of records", p.mode));
     return {};
   }
   if ((p.sampling.scheme == "full") == p.sampling.q.has_value()) {
@@ -214,7 +219,8 @@ Result<void> check_told(const PrivacyConfig& p, const std::string& where) {
   if ((p.weights.kind == "public") == p.weights.values.empty()) {
     return p.weights.values.empty()
                ? refuse(where, "weights.values", "is missing", "public weights are given by client")
-               : refuse(where, "weights.values", "is given", "only weights.kind \"public\" has them");
+               : refuse(where, "weights.values", "is given",
+                        "only weights.kind \"public\" has them");
   }
   if (p.amplified_by_client_sampling && p.mode != "client_central")
     return refuse(where, "amplification.clients", "is true",
@@ -267,8 +273,9 @@ void describe(Fields& f, PrivacyConfig& p) {
   f.object(
       "noise",
       [&](Fields& inner) {
-        inner.number_or("multiplier", p.noise.multiplier, "calibrate", {.max = 1e6, .above = 0.0},
-                        "deviation of the noise over C; calibrate: the least that keeps the budget");
+        inner.number_or(
+            "multiplier", p.noise.multiplier, "calibrate", {.max = 1e6, .above = 0.0},
+            "deviation of the noise over C; calibrate: the least that keeps the budget");
         inner.integer("grid_bits", p.noise.grid_bits, {.min = 16, .max = 24},
                       "C is 2^bits steps of the grid on which sums and noise are exact");
       },
@@ -292,8 +299,7 @@ void describe(Fields& f, PrivacyConfig& p) {
   f.integer("max_clients_per_person", p.max_clients_per_person, {.min = 1, .max = 1e6},
             "clients that may hold records of one person; the bill is for all of them");
   f.object(
-      "secagg",
-      [&](Fields& inner) { inner.boolean("enabled", p.secagg, "not offered"); },
+      "secagg", [&](Fields& inner) { inner.boolean("enabled", p.secagg, "not offered"); },
       "secure aggregation");
   f.object(
       "ledger", [&](Fields& inner) { describe_ledger(inner, p.ledger); },

@@ -29,8 +29,9 @@ struct SamplingConfig {
 };
 
 struct StepsConfig {
-  std::int64_t local_per_round = 0;  // noisy releases of a client in a round; 0: training.local_steps
-  std::int64_t rounds = 0;           // 0: aggregation.rounds
+  std::int64_t local_per_round =
+      0;                    // noisy releases of a client in a round; 0: training.local_steps
+  std::int64_t rounds = 0;  // 0: aggregation.rounds
 };
 
 struct ClipConfig {
@@ -92,7 +93,7 @@ struct PrivacyConfig {
   std::int64_t max_clients_per_person = 1;
   bool secagg = false;
   LedgerConfig ledger;
-  bool seeded_noise = false;   // tests only: nothing made with it is private
+  bool seeded_noise = false;  // tests only: nothing made with it is private
   bool i_understand = false;
 
   /// Whether anything is promised.
@@ -101,7 +102,8 @@ struct PrivacyConfig {
 
 void describe(config::Fields& fields, PrivacyConfig& privacy);
 
-/// What the section's keys say together. kConfig naming the key below `where` ("job.json: privacy").
+/// What the section's keys say together. kConfig naming the key below `where` ("job.json:
+/// privacy").
 [[nodiscard]] Result<void> check(const PrivacyConfig& privacy, const std::string& where);
 
 [[nodiscard]] Adjacency adjacency_of(const PrivacyConfig& privacy);

@@ -50,7 +50,8 @@ Result<Bill> bill(std::span<const Phase> phases, Adjacency adjacency, double del
     out.accountant = "rdp";
   }
   // Its curve is for continuous noise: what the discrete one differs by is kept back.
-  auto by = epsilon_by("pld", phases, adjacency, delta * (1.0 - kSlackShare), section.eps_tolerance);
+  auto by =
+      epsilon_by("pld", phases, adjacency, delta * (1.0 - kSlackShare), section.eps_tolerance);
   if (!by) return fail(std::move(by).error());
   out.pld = by->epsilon.value;
   if (section.kind == "pld" && !(out.epsilon < out.pld)) {

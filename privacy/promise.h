@@ -22,15 +22,15 @@ struct Schedule {
 
 struct Promise {
   std::string mode, unit, adjacency, adversary;  // what is protected, from whom
-  double noise_multiplier = 0.0;  // z that is charged for
-  double sampling_rate = 1.0;     // q
+  double noise_multiplier = 0.0;                 // z that is charged for
+  double sampling_rate = 1.0;                    // q
   Schedule schedule;
   double epsilon = 0.0;  // the smaller of the valid bounds; infinite with seeded noise
   double delta = 0.0;
-  std::string accountant;      // that gave it
-  double epsilon_pld = 0.0;    // by both, where they apply (NaN otherwise)
+  std::string accountant;    // that gave it
+  double epsilon_pld = 0.0;  // by both, where they apply (NaN otherwise)
   double epsilon_rdp = 0.0;
-  bool calibrated = false;     // the multiplier was found, not given
+  bool calibrated = false;  // the multiplier was found, not given
 
   /// Noise of the gradient sum over C, which is larger than what is charged where clipping is
   /// adaptive.

@@ -55,7 +55,8 @@ struct Federation {
            {"clients",
             {{{"name", "anna"}, {"data", "a.jsonl"}}, {{"name", "berta"}, {"data", "b.jsonl"}}}},
            {"training", {{"max_steps", 2}, {"batch_size", 2}, {"learning_rate", 0.001}}},
-           {"aggregation", {{"method", "flora"}, {"rounds", 1}}}};
+           {"aggregation", {{"method", "flora"}, {"rounds", 1}}},
+           {"privacy", {{"mode", "none"}}}};
   }
 
   [[nodiscard]] fs::path model() const { return folder / "model"; }

@@ -48,7 +48,8 @@ class Federation : public testing::Test {
             {"adapter", {{"rank", 2}, {"alpha", 4}, {"targets", {"q_proj", "v_proj"}}}},
             {"clients", json::array()},
             {"training", {{"local_steps", 2}, {"batch_size", 2}, {"learning_rate", 0.01}}},
-            {"aggregation", {{"method", "flora"}, {"restart", "keep"}, {"rounds", 3}}}};
+            {"aggregation", {{"method", "flora"}, {"restart", "keep"}, {"rounds", 3}}},
+            {"privacy", {{"mode", "none"}}}};
     for (const auto& name : names_)
       job_["clients"].push_back({{"name", name}, {"data", name + ".jsonl"}});
     job_["clients"][1]["adapter"]["rank"] = 3;

@@ -284,7 +284,7 @@ for name, data in {
 # --- job files (docs/manual/job.md) -----------------------------------------------------------------------------------------
 
 def job(changes="", clients='[{"name": "a", "data": "a.jsonl"}]', **sections):
-    parts = ['"version": 1', '"model": {"path": "m"}', f'"clients": {clients}']
+    parts = ['"version": 1', '"model": {"path": "m"}', f'"clients": {clients}', '"privacy": {"mode": "none"}']
     parts += [f'"{k}": {v}' for k, v in sections.items()]
     if changes:
         parts.append(changes)

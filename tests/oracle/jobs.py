@@ -12,6 +12,7 @@ def job(folder, data, *, adapter, training, rounds=1, evaluation=None):
         "training": {"shuffle": False, "optimizer": "adamw", "schedule": "constant", "weight_decay": 0.0,
                      "max_grad_norm": 0.0, **training},
         "aggregation": {"method": "flora", "rounds": rounds},
+        "privacy": {"mode": "none"},
         **({"evaluation": evaluation} if evaluation else {}),
     }
 

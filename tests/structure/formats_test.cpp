@@ -87,6 +87,7 @@ class RunPages : public ::testing::Test {
                      {{"name", "b"},
                       {"data", write_records(scratch.path() / "b.jsonl", 5, 2)},
                       {"adapter", {{"rank", 3}}}}}},
+                   {"privacy", {{"mode", "none"}}},
                    {"training", {{"local_steps", 2}, {"batch_size", 2}}},
                    {"aggregation", {{"rounds", 2}, {"method", method}}},
                    {"evaluation", {{"data", write_records(scratch.path() / "held.jsonl", 3, 3)}}},

@@ -34,7 +34,7 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
       {"tensor", {"base", "sys"}},
       {"formats", {"base", "sys", "config", "tensor"}},
       {"text", {"base", "sys", "config"}},
-      {"privacy", {"base", "sys", "config", "tensor"}},
+      {"privacy", {"base", "sys", "config", "tensor", "accountant", "noise"}},
       {"noise", {"base", "sys", "tensor"}},
       {"ledger", {"base", "sys"}},
       {"adapter", {"base", "sys", "config", "tensor"}},

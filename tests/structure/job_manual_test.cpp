@@ -39,6 +39,8 @@ std::string bounds(const json& entry) {
 
 // What a value must be, in words.
 std::string rule(const json& entry) {
+  if (entry.contains("oneOf"))
+    return rule(entry["oneOf"][0]) + ", or `" + entry["oneOf"][1]["const"].dump() + "`";
   if (entry.contains("const")) return "`" + entry["const"].dump() + "`";
   if (entry.contains("enum")) {
     std::string out;

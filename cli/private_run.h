@@ -1,0 +1,35 @@
+#pragma once
+// The `privacy` section where it meets the rest of a job: rules between sections, the promise of
+// the whole run, and the numbers that a private client trains with.
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "cli/job.h"
+#include "client/private_gradient.h"
+#include "privacy/promise.h"
+
+namespace strata::cli {
+
+/// What the sections say together; fills in what the privacy section takes from others. kConfig
+/// naming file and key.
+[[nodiscard]] Result<void> settle_privacy(Job& job, const std::string& file);
+
+/// What the job promises; nothing when its mode is "none". `file` is named in errors.
+[[nodiscard]] Result<std::optional<privacy::Promise>> promise_of(const Job& job,
+                                                                 const std::string& file);
+
+/// The mechanism of a job whose mode is example_dpsgd.
+[[nodiscard]] client::DpSgdConfig dp_sgd_of(const Job& job, const privacy::Promise& promise);
+
+/// What a run promises, for people and programs: unit, adjacency, adversary, epsilon, delta,
+/// accountant, and what they follow from (docs/formats/run_files.md).
+[[nodiscard]] nlohmann::ordered_json statement_of(const Job& job,
+                                                  const std::optional<privacy::Promise>& promise);
+/// The same in one line.
+[[nodiscard]] std::string privacy_line(const std::optional<privacy::Promise>& promise);
+
+/// What may be told of a private client's records: nothing that depends on them.
+[[nodiscard]] inline bool tells_of_records(const Job& job) { return !job.privacy.on(); }
+
+}  // namespace strata::cli
