@@ -235,9 +235,14 @@ Result<std::vector<std::string>> people_of(const Job& job, std::span<const text:
 }
 
 Result<void> make_private(const Job& job, const std::optional<privacy::Promise>& promise,
-                          std::span<const text::Record> records, client::ClientSpec& spec) {
+                          const model::Model& base, std::span<const text::Record> records,
+                          client::ClientSpec& spec) {
   if (!promise) return {};
-  spec.privacy = dp_sgd_of(job, *promise);
+  auto set = adapter::AdapterSet::make(spec.adapter, client::linear_shapes(base), sys::Stream(0));
+  if (!set) return fail(std::move(set).error(), "client " + spec.name);
+  auto mechanism = dp_sgd_of(job, *promise, set->trainable_count());
+  if (!mechanism) return fail(std::move(mechanism).error(), "client " + spec.name);
+  spec.privacy = std::move(*mechanism);
   if (job.privacy.unit.kind != "user") return {};
   auto people = people_of(job, records, spec.examples);
   if (!people) return fail(std::move(people).error(), "client " + spec.name);
@@ -246,21 +251,17 @@ Result<void> make_private(const Job& job, const std::optional<privacy::Promise>&
 }
 
 // What depends on how much a client has and trains; what is said stays with the client.
-Result<void> check_private(const Job& job, const std::optional<privacy::Promise>& promise,
+Result<void> check_private(const std::optional<privacy::Promise>& promise,
                            const client::LocalTrainer& trainer) {
   if (!promise) return {};
-  const std::string who = "client " + trainer.name();
   if (promise->delta * static_cast<double>(trainer.units()) >= 1.0) {
     return fail({.code = ErrorCode::kConfig,
                  .what = "is too large for the records of this client",
                  .where = "privacy.budget.delta",
                  .rule = "delta is below 1 / (number of units): one unit's data could be published",
                  .remedy = "lower it",
-                 .doing = {who}});
+                 .doing = {"client " + trainer.name()}});
   }
-  auto fits = privacy::discrete_gaussian_fits(*promise, job.privacy.noise.grid_bits,
-                                              trainer.trained_values(), "privacy");
-  if (!fits) return fail(std::move(fits).error(), who);
   return {};
 }
 
@@ -318,12 +319,12 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
                             .initial = initial,
                             .examples = std::move(examples->examples),
                             .weight = client.weight};
-    if (auto ready = make_private(job, *promise, own.records, spec); !ready)
+    if (auto ready = make_private(job, *promise, base, own.records, spec); !ready)
       return fail(std::move(ready).error());
     auto trainer = client::LocalTrainer::make(std::move(spec), job.training, base,
                                               static_cast<std::uint32_t>(job.aggregation.rounds));
     if (!trainer) return fail(std::move(trainer).error());
-    if (auto sound = check_private(job, *promise, *trainer); !sound)
+    if (auto sound = check_private(*promise, *trainer); !sound)
       return fail(std::move(sound).error());
     trainers.push_back(std::move(*trainer));
   }

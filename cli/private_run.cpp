@@ -165,14 +165,17 @@ std::string privacy_line(const std::optional<privacy::Promise>& promise) {
   return promise ? privacy::sentence(*promise) : "none: nothing is promised about the records";
 }
 
-client::DpSgdConfig dp_sgd_of(const Job& job, const privacy::Promise& promise) {
+Result<client::DpSgdConfig> dp_sgd_of(const Job& job, const privacy::Promise& promise,
+                                      std::size_t values) {
   const auto& p = job.privacy;
-  return {.clip = p.clip,
-          .noise_multiplier = promise.gradient_multiplier,
-          .sampling_rate = p.sampling.q,
-          .divisor = *p.batch_divisor,
-          .grid_bits = static_cast<int>(p.noise.grid_bits),
-          .seeded = p.seeded_noise};
+  auto bits = privacy::grid_bits_of(promise, p.noise.grid_bits, values, "privacy");
+  if (!bits) return fail(std::move(bits).error());
+  return client::DpSgdConfig{.clip = p.clip,
+                             .noise_multiplier = promise.gradient_multiplier,
+                             .sampling_rate = p.sampling.q,
+                             .divisor = *p.batch_divisor,
+                             .grid_bits = *bits,
+                             .seeded = p.seeded_noise};
 }
 
 }  // namespace strata::cli

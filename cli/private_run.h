@@ -19,8 +19,10 @@ namespace strata::cli {
 [[nodiscard]] Result<std::optional<privacy::Promise>> promise_of(const Job& job,
                                                                  const std::string& file);
 
-/// The mechanism of a job whose mode is example_dpsgd.
-[[nodiscard]] client::DpSgdConfig dp_sgd_of(const Job& job, const privacy::Promise& promise);
+/// The mechanism of a job whose mode is example_dpsgd, for a client that trains `values` numbers.
+[[nodiscard]] Result<client::DpSgdConfig> dp_sgd_of(const Job& job,
+                                                    const privacy::Promise& promise,
+                                                    std::size_t values);
 
 /// What a run promises, for people and programs: unit, adjacency, adversary, epsilon, delta,
 /// accountant, and what they follow from (docs/formats/run_files.md).

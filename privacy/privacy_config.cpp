@@ -201,6 +201,9 @@ Result<void> check_sampling(const PrivacyConfig& p, const std::string& where) {
                                  "poisson sampling needs the probability of a unit to be in a step",
                                  "take a constant near (wanted batch) / (number of units)");
   }
+  if (p.noise.grid_bits != 0 && p.noise.grid_bits < 16)
+    return refuse(where, "noise.grid_bits", fmt::format("is {}", p.noise.grid_bits),
+                  "it is 0 or from 16 to 24");
   if (!p.batch_divisor)
     return refuse(where, "batch_divisor", "is missing",
                   "sums are divided by a public constant, never by a count of the data",
@@ -276,8 +279,9 @@ void describe(Fields& f, PrivacyConfig& p) {
         inner.number_or(
             "multiplier", p.noise.multiplier, "calibrate", {.max = 1e6, .above = 0.0},
             "deviation of the noise over C; calibrate: the least that keeps the budget");
-        inner.integer("grid_bits", p.noise.grid_bits, {.min = 16, .max = 24},
-                      "C is 2^bits steps of the grid on which sums and noise are exact");
+        inner.integer("grid_bits", p.noise.grid_bits, {.min = 0, .max = 24},
+                      "C is 2^bits steps of the grid on which sums and noise are exact; 0: as "
+                      "many as needed, else from 16");
       },
       "the noise");
   f.object(

@@ -48,7 +48,7 @@ struct ClipConfig {
 
 struct NoiseConfig {
   std::optional<double> multiplier;  // z; absent: calibrated to the budget
-  std::int64_t grid_bits = 20;
+  std::int64_t grid_bits = 0;        // 0: as many as the guarantee needs, from 20
 };
 
 struct AccountantSection {

@@ -9,12 +9,14 @@
 #include "privacy/accountant/adaptive_clip.h"
 #include "privacy/accountant/calibrate.h"
 #include "privacy/accountant/discrete_slack.h"
+#include "privacy/noise/grid.h"
 
 namespace strata::privacy {
 namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-constexpr double kSlackShare = 1e-3;  // of delta, for the discrete noise
+constexpr double kSlackShare = 1e-2;  // of delta, for the discrete noise
+constexpr int kBitsUsual = 20;
 
 std::string unit_of(const PrivacyConfig& p) {
   return p.unit.kind == "user" ? "user by " + p.unit.key : p.unit.kind;
@@ -135,23 +137,30 @@ std::string sentence(const Promise& p) {
                      p.adjacency, p.adversary, p.epsilon, p.delta, p.accountant);
 }
 
-Result<void> discrete_gaussian_fits(const Promise& p, std::int64_t grid_bits, std::size_t values,
-                                    const std::string& where) {
-  if (std::isinf(p.epsilon)) return {};
-  const NoiseGrid grid{.bits = static_cast<int>(grid_bits),
-                       .noise_multiplier = p.gradient_multiplier,
-                       .dimension = static_cast<double>(values)};
-  const double slack =
-      discrete_slack(grid, static_cast<double>(p.schedule.releases()), Epsilon{p.epsilon}).value;
-  if (slack <= p.delta * kSlackShare) return {};
+Result<int> grid_bits_of(const Promise& p, std::int64_t configured, std::size_t values,
+                         const std::string& where) {
+  const double allowed = p.delta * kSlackShare;
+  const auto slack = [&](int bits) {
+    // At whole orders discrete noise has exactly the divergence of the continuous one.
+    if (std::isinf(p.epsilon) || p.accountant == "rdp") return 0.0;
+    const NoiseGrid grid{.bits = bits,
+                         .noise_multiplier = p.gradient_multiplier,
+                         .dimension = static_cast<double>(values)};
+    return discrete_slack(grid, static_cast<double>(p.schedule.releases()), Epsilon{p.epsilon})
+        .value;
+  };
+  int bits = configured == 0 ? kBitsUsual : static_cast<int>(configured);
+  while (configured == 0 && bits < noise::Grid::kBitsMax && slack(bits) > allowed) ++bits;
+  if (slack(bits) <= allowed) return bits;
   return fail({.code = ErrorCode::kConfig,
-               .what = fmt::format("is {}: the noise on that grid differs from a continuous one by "
-                                   "{:.2g}",
-                                   grid_bits, slack),
+               .what = fmt::format("{} bits are too few: the noise differs from a continuous one "
+                                   "by {:.2g}",
+                                   bits, slack(bits)),
                .where = where + ".noise.grid_bits",
-               .rule = fmt::format("{:.2g}, a thousandth of delta, is kept for that",
-                                   p.delta * kSlackShare),
-               .remedy = "raise it, up to 24"});
+               .rule = fmt::format("{:.2g}, a hundredth of delta, is kept for that", allowed),
+               .remedy = bits < noise::Grid::kBitsMax
+                             ? "raise it, or leave it out"
+                             : "set privacy.accountant.kind to \"rdp\", which needs nothing kept"});
 }
 
 }  // namespace strata::privacy

@@ -41,8 +41,8 @@ struct Promise {
 /// noise is no noise.
 [[nodiscard]] std::string sentence(const Promise& promise);
 
-/// What the section, which passed check(), promises for `schedule`. A thousandth of delta is kept
-/// for what the discrete noise differs from a continuous one (discrete_gaussian_fits). kConfig
+/// What the section, which passed check(), promises for `schedule`. A hundredth of delta is kept
+/// for what the discrete noise differs from a continuous one (grid_bits_of). kConfig
 /// naming the key below `where` when the given multiplier breaks the budget, or none keeps it.
 [[nodiscard]] Result<Promise> promise_of(const PrivacyConfig& privacy, const Schedule& schedule,
                                          const std::string& where);
@@ -60,9 +60,10 @@ struct Bill {
 [[nodiscard]] Result<Bill> bill(std::span<const Phase> phases, Adjacency adjacency, double delta,
                                 const AccountantSection& accountant);
 
-/// kConfig when the grid is too coarse for `values` numbers: the discrete noise would differ from a
-/// continuous one by more than a thousandth of delta.
-[[nodiscard]] Result<void> discrete_gaussian_fits(const Promise& promise, std::int64_t grid_bits,
-                                                  std::size_t values, const std::string& where);
+/// How finely C is cut: `configured` bits, or for 0 the fewest of 20 to 24 for which the discrete
+/// noise on `values` numbers differs from the continuous noise that was billed by at most a
+/// hundredth of delta. kConfig naming the key below `where` when it is too coarse.
+[[nodiscard]] Result<int> grid_bits_of(const Promise& promise, std::int64_t configured,
+                                       std::size_t values, const std::string& where);
 
 }  // namespace strata::privacy
