@@ -40,14 +40,15 @@ double mesh_for(const Composition& c, const PldOptions& options) {
   return std::min(kLargestMesh, std::sqrt(options.tolerance * spread / releases));
 }
 
-// How far the losses of one release may reach, for a grid that fits into memory.
+// About how far the losses of one release reach, for a grid that fits into memory.
 double reach_of(const Composition& c) {
   double out = 0.0;
-  const auto gaussian = [&](double z) {
-    out = std::max(out, std::min(600.0, (0.5 + 10.0 * z) / (z * z)) + std::min(600.0, 50.0));
+  const auto gaussian = [&](double q, double z) {
+    const double most = std::min((0.5 + 10.0 * z) / (z * z), 600.0);
+    out = std::max(out, 2.0 * std::log1p(q * std::expm1(most)) - std::log1p(-std::min(q, 0.99)));
   };
-  for (const Phase& phase : c.sampled) gaussian(phase.noise / (c.swapped ? 2.0 : 1.0));
-  if (c.mu > 0.0) out = std::max(out, 2.0 * std::min(600.0, (0.5 * c.mu + 10.0) * c.mu));
+  for (const Phase& phase : c.sampled) gaussian(phase.rate, phase.noise / (c.swapped ? 2.0 : 1.0));
+  if (c.mu > 0.0) gaussian(1.0, 1.0 / c.mu);
   for (const Phase& phase : c.laplace)
     out = std::max(out, 2.0 * std::min(600.0, 1.0 / phase.noise));
   return out;

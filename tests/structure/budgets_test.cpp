@@ -14,7 +14,8 @@ namespace {
 using support::TextFile;
 using Problems = std::vector<std::string>;
 
-constexpr std::array<std::string_view, 4> kSources{"common", "client", "coordinator", "cli"};
+constexpr std::array<std::string_view, 5> kSources{"common", "privacy", "client", "coordinator",
+                                                   "cli"};
 constexpr std::array<std::string_view, 1> kTests{"tests"};
 constexpr std::array<std::string_view, 1> kBench{"bench"};
 constexpr std::array<std::string_view, 2> kCpp{".h", ".cpp"};

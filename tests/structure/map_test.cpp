@@ -66,8 +66,8 @@ bool is_a_file_name(const std::string& span) {
 
 const std::set<std::string>& file_names() {
   static const std::set<std::string> all = [] {
-    constexpr std::array<std::string_view, 6> kFolders{"common", "client", "coordinator",
-                                                       "cli",    "tests",  "bench"};
+    constexpr std::array<std::string_view, 7> kFolders{"common", "privacy", "client", "coordinator",
+                                                       "cli",    "tests",   "bench"};
     constexpr std::array<std::string_view, 3> kCode{".h", ".cpp", ".py"};
     std::set<std::string> out;
     for (const auto& file : support::read_tree(support::source_root(), kFolders, kCode))
@@ -98,8 +98,8 @@ Problems dead_names(const fs::path& root, const std::string& document, const std
 }
 
 std::vector<support::TextFile> documents() {
-  constexpr std::array<std::string_view, 8> kFolders{"common", "client",  "coordinator", "cli",
-                                                     "tests",  "configs", "bench",       "docs"};
+  constexpr std::array<std::string_view, 9> kFolders{
+      "common", "privacy", "client", "coordinator", "cli", "tests", "configs", "bench", "docs"};
   constexpr std::array<std::string_view, 1> kMarkdown{".md"};
   const fs::path root = support::source_root();
   auto out = support::read_tree(root, kFolders, kMarkdown);
@@ -141,7 +141,7 @@ TEST(Map, ThePathOfOneRecordCanBeWalked) {
 // CMakeLists.txt and the layout name this test: a folder without a mirror here is not tested.
 TEST(Map, TestFoldersMirrorSourceFolders) {
   const fs::path root = support::source_root();
-  for (const char* side : {"common", "client", "coordinator"}) {
+  for (const char* side : {"common", "privacy", "client", "coordinator"}) {
     for (const auto& entry : fs::recursive_directory_iterator(root / "tests" / side)) {
       if (!entry.is_directory()) continue;
       const fs::path folder = fs::relative(entry.path(), root / "tests");
