@@ -15,6 +15,8 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kLargestMesh = 1e-3;
 constexpr double kMostPoints = 1 << 22;
+constexpr double kMostMu = 1.0 / kLeastSampledNoise;
+constexpr double kLeastScale = 1.0 / 500.0;
 
 // ln(1 + q^2 (e^{1/z^2} - 1)), the divergence of order 2, is about the variance of one loss where
 // it is small, and more where it is not.
@@ -68,6 +70,11 @@ std::vector<LossPart> parts_of(const Composition& c, Direction direction, double
   return out;
 }
 
+// Losses too large for a grid: epsilon is above several hundred, and infinity is a bound.
+bool beyond_grid(const Composition& c) {
+  return c.mu > kMostMu || (!c.laplace.empty() && c.laplace.front().noise < kLeastScale);
+}
+
 // Only sampled releases without a swap tell the directions apart.
 std::vector<Direction> directions_of(const Composition& c) {
   if (c.swapped || c.sampled.empty()) return {Direction::kRemove};
@@ -116,6 +123,10 @@ Result<PldBound> pld_epsilon(const Composition& c, Delta delta, const PldOptions
     out.epsilon = gaussian_epsilon(c.mu, delta);
     return out;
   }
+  if (beyond_grid(c)) {
+    out.epsilon = {kInfinity};
+    return out;
+  }
   out.mesh = start_mesh(c, options);
   for (const Direction direction : directions_of(c)) {
     const Sum sum = prepare(c, direction, out.mesh, [&](const auto& parts) {
@@ -128,6 +139,7 @@ Result<PldBound> pld_epsilon(const Composition& c, Delta delta, const PldOptions
       // The answer lies below the tilted window: once more with all of the mass in view.
       epsilon = LossSum(sum.parts, 0.0, window_of(sum.parts, 0.0)).epsilon(delta.value);
     }
+    check(!std::isnan(epsilon), "an epsilon is a number");
     out.epsilon.value = std::max(out.epsilon.value, epsilon);
   }
   return out;
@@ -142,6 +154,10 @@ Result<PldBound> pld_delta(const Composition& c, Epsilon epsilon, const PldOptio
     out.delta = gaussian_delta(c.mu, epsilon);
     return out;
   }
+  if (beyond_grid(c)) {
+    out.delta = {1.0};
+    return out;
+  }
   out.mesh = start_mesh(c, options);
   for (const Direction direction : directions_of(c)) {
     const Sum sum = prepare(c, direction, out.mesh, [&](const auto& parts) {
@@ -154,6 +170,7 @@ Result<PldBound> pld_delta(const Composition& c, Epsilon epsilon, const PldOptio
       delta = LossSum(sum.parts, 0.0, window_of(sum.parts, 0.0)).delta(epsilon.value);
     else
       delta = tilted.delta(epsilon.value);
+    check(!std::isnan(delta), "a delta is a number");
     out.delta.value = std::max(out.delta.value, delta);
   }
   return out;

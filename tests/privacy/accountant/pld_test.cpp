@@ -247,6 +247,17 @@ TEST(Pld, ExtremesAnswerWithABoundAndNotWithNonsense) {
   EXPECT_LT(pld_of({Phase::gaussian(50.0, 1e-5, 1e7)}, 1e-6), 0.02);
   EXPECT_GT(pld_of({Phase::gaussian(1.0, 0.01, 1e6)}, 1e-6), 90.0);
   EXPECT_EQ(pld_of({Phase::gaussian(100.0, 1e-4, 1)}, 0.5), 0.0);
+  // Almost no noise at all, alone and beside other releases, ends at once.
+  for (const double z : {1e-3, 1e-5, 1e-200}) {
+    for (const double q : {1e-6, 0.5, 1.0}) {
+      EXPECT_GT(pld_of({Phase::gaussian(z, q, 3)}, 1e-6), 1e6);
+      EXPECT_GT(rdp_of({Phase::gaussian(z, q, 3)}, 1e-6), 1e6);
+      EXPECT_GT(pld_of({Phase::gaussian(z, q, 3), Phase::laplace(5, 1)}, 1e-6), 1e6);
+    }
+  }
+  EXPECT_GT(pld_of({Phase::laplace(1e-5, 1)}, 1e-6), 9e4);
+  EXPECT_LT(pld_of({Phase::gaussian(1e6, 0.01, 1e7)}, 1e-6), 1e-3);
+  EXPECT_LT(pld_of({Phase::laplace(1e9, 1000)}, 1e-6), 1e-3);
 }
 
 }  // namespace
