@@ -7,11 +7,15 @@ namespace {
 
 // One line a verb, in the order of the help text.
 constexpr std::array kVerbs{
-    run_verb,           coordinator_verb,   client_verb,        status_verb,       replay_verb,
-    pretrain_verb,      eval_verb,          generate_verb,      merge_verb,        export_verb,
-    import_verb,        tokenize_verb,      data_preview_verb,  schema_verb,       certs_init_verb,
-    certs_request_verb, certs_approve_verb, certs_install_verb, certs_revoke_verb, certs_list_verb,
-    certs_verify_verb,  certs_demo_verb,    bench_train_verb,   bench_gemm_verb,   bench_round_verb,
+    run_verb,           coordinator_verb,     client_verb,
+    status_verb,        replay_verb,          pretrain_verb,
+    eval_verb,          generate_verb,        merge_verb,
+    export_verb,        import_verb,          tokenize_verb,
+    data_preview_verb,  schema_verb,          certs_init_verb,
+    certs_request_verb, certs_approve_verb,   certs_install_verb,
+    certs_revoke_verb,  certs_list_verb,      certs_verify_verb,
+    certs_demo_verb,    privacy_epsilon_verb, privacy_calibrate_verb,
+    bench_train_verb,   bench_gemm_verb,      bench_round_verb,
 };
 
 }  // namespace

@@ -18,6 +18,8 @@ Verb import_verb();
 Verb bench_train_verb();
 Verb bench_gemm_verb();
 Verb bench_round_verb();
+Verb privacy_epsilon_verb();
+Verb privacy_calibrate_verb();
 Verb tokenize_verb();
 Verb data_preview_verb();
 Verb schema_verb();

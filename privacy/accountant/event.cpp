@@ -74,8 +74,8 @@ Result<Composition> compose(std::span<const Phase> phases, Adjacency adjacency) 
       out.unbounded = true;
     } else if (phase.mechanism == Mechanism::kLaplace) {
       out.laplace.push_back(Phase::laplace(phase.noise / movement, phase.releases));
-    } else if (phase.rate == 1.0) {
-      full.push_back(phase);
+    } else if (phase.rate == 1.0 || phase.noise < kLeastSampledNoise) {
+      full.push_back(Phase::gaussian(phase.noise, 1.0, phase.releases));
     } else {
       out.sampled.push_back(phase);
     }

@@ -46,6 +46,10 @@ struct Phase {
   friend bool operator==(const Phase&, const Phase&) = default;
 };
 
+/// Sampled releases with less noise are billed as if every record were in every batch, which is
+/// never less: epsilon is above a thousand, and the sums of the accountants need not reach there.
+inline constexpr double kLeastSampledNoise = 0.02;
+
 /// Phases put in order for an accountant: what costs nothing (no release, no record, infinite
 /// noise) is gone, equal phases are one, and full-batch Gaussians are a single one. The order of
 /// the given phases leaves no trace, nor does splitting one.
@@ -55,7 +59,8 @@ struct Composition {
   /// Full-batch Gaussians together are one Gaussian whose means lie mu deviations apart:
   /// mu^2 = sum of releases * (movement / std)^2 (Dong, Roth, Su 2022, corollary 3.3).
   double mu = 0.0;
-  std::vector<Phase> sampled;  // Gaussian, 0 < q < 1, 0 < z < infinity, releases >= 1; z as given
+  std::vector<Phase>
+      sampled;  // Gaussian, 0 < q < 1, 0.02 <= z < infinity, releases >= 1; z as given
   std::vector<Phase> laplace;  // 0 < noise < infinity, in units of the movement
 
   [[nodiscard]] bool empty() const { return mu == 0.0 && sampled.empty() && laplace.empty(); }

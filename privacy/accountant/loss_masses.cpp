@@ -59,8 +59,9 @@ struct RemoveCurve {
 
   RemoveCurve(double rate, double noise)
       : q(rate), z(noise), low(-kDeviations * noise), scale(std::min(noise, noise * noise)) {
+    low = std::max(low, at(-kMostLoss));
     high = std::min(1.0 + kDeviations * z, at(kMostLoss));
-    below = normal_tail(-low / z);
+    below = (1.0 - q) * normal_tail(-low / z) + q * normal_tail((1.0 - low) / z);
     above = (1.0 - q) * normal_tail(high / z) + q * normal_tail((high - 1.0) / z);
   }
   [[nodiscard]] double ratio(double u) const { return 1.0 - q + q * std::exp((u - 0.5) / (z * z)); }
@@ -93,8 +94,9 @@ struct SwapCurve {
 
   SwapCurve(double rate, double noise)
       : q(rate), z(noise), low(-kDeviations * noise), scale(std::min(noise, noise * noise)) {
+    low = std::max(low, at(-kMostLoss));
     high = std::min(1.0 + kDeviations * z, at(kMostLoss));
-    below = normal_tail(-low / z);
+    below = (1.0 - q) * normal_tail(-low / z) + q * normal_tail((1.0 - low) / z);
     above = (1.0 - q) * normal_tail(high / z) + q * normal_tail((high - 1.0) / z);
   }
   [[nodiscard]] double side(double u) const { return 1.0 - q + q * std::exp((u - 0.5) / (z * z)); }
@@ -112,12 +114,10 @@ struct SwapCurve {
 
 struct LaplaceCurve {
   double low, high, scale;
-  double most;
 
-  explicit LaplaceCurve(double b)
-      : low(-1.0 / b), high(std::min(1.0 / b, kMostLoss)), scale(1.0), most(1.0 / b) {}
+  explicit LaplaceCurve(double b) : low(-1.0 / b), high(1.0 / b), scale(1.0) {}
   [[nodiscard]] double ratio(double u) const { return std::exp(u); }
-  [[nodiscard]] double density(double u) const { return 0.25 * std::exp(0.5 * (u - most)); }
+  [[nodiscard]] double density(double u) const { return 0.25 * std::exp(0.5 * (u - high)); }
   [[nodiscard]] double at(double loss) const { return loss; }
 };
 
@@ -219,7 +219,6 @@ LossMasses laplace_losses(double scale, double mesh) {
   Grid grid(mesh, curve.low, curve.high);
   integrate(curve, grid);
   grid.add_atom(curve.low, 0.5 * std::exp(-1.0 / scale));
-  if (curve.most > curve.high) return grid.take(0.5);
   grid.add_atom(curve.high, 0.5);
   return grid.take(0.0);
 }

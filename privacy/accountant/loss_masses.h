@@ -32,7 +32,7 @@ struct LossMasses {
 /// The same with the record swapped: (1-q) N(0) + q N(1) against (1-q) N(0) + q N(-1). Both
 /// directions are one by symmetry.
 [[nodiscard]] LossMasses swapped_gaussian_losses(double q, double z, double mesh);
-/// Laplace of scale b against itself moved by 1; both directions are one.
+/// Laplace of scale b >= 1/600 against itself moved by 1; both directions are one.
 [[nodiscard]] LossMasses laplace_losses(double scale, double mesh);
 
 }  // namespace strata::privacy

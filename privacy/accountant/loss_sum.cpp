@@ -16,15 +16,17 @@ constexpr double kSmallestTilt = 1.0 / 65536;
 constexpr double kFloor = 1e-14;  // added to every delta, for all sums of this file
 constexpr double kRounding = 8.0 * 1.1e-16;
 
-// ln sum p e^{t l}. The powers of e^{t h} by multiplication, set right every 256.
+// ln sum p e^{t l}. The powers of e^{t h} by multiplication, set right before they have grown or
+// fallen by e^100 and at least every 256.
 double log_moment_of_one(const LossMasses& losses, double t) {
-  constexpr std::size_t kBlock = 256;
   const double factor = std::exp(t * losses.mesh);
+  const double room = 100.0 / std::max(std::abs(t * losses.mesh), 1e-9);
+  const auto step = static_cast<std::size_t>(std::clamp(room, 1.0, 256.0));
   double sum = 0.0;
-  for (std::size_t begin = 0; begin < losses.mass.size(); begin += kBlock) {
-    double power = std::exp(t * losses.mesh *
-                            static_cast<double>(losses.first + static_cast<std::int64_t>(begin)));
-    const std::size_t end = std::min(begin + kBlock, losses.mass.size());
+  for (std::size_t begin = 0; begin < losses.mass.size(); begin += step) {
+    const auto index = static_cast<double>(losses.first + static_cast<std::int64_t>(begin));
+    double power = std::exp(t * losses.mesh * index);
+    const std::size_t end = std::min(begin + step, losses.mass.size());
     double block = 0.0;
     for (std::size_t k = begin; k < end; ++k) {
       block += losses.mass[k] * power;
@@ -35,40 +37,60 @@ double log_moment_of_one(const LossMasses& losses, double t) {
   return std::log(sum);
 }
 
-double largest_loss(const std::vector<LossPart>& parts) {
-  double out = 0.0;
-  for (const auto& part : parts) out = std::max(out, part.losses.highest());
+// How far the ends of the parts' losses lie from 0: what limits t, since e^{t l} at the end that t
+// weighs most must stay a double, neither too large nor nothing.
+double highest_end(const std::vector<LossPart>& parts) {
+  double out = 1e-6;
+  for (const auto& part : parts) out = std::max(out, std::abs(part.losses.highest()));
   return out;
 }
-double smallest_loss(const std::vector<LossPart>& parts) {
-  double out = 0.0;
-  for (const auto& part : parts) out = std::min(out, part.losses.lowest());
+double lowest_end(const std::vector<LossPart>& parts) {
+  double out = 1e-6;
+  for (const auto& part : parts) out = std::max(out, std::abs(part.losses.lowest()));
   return out;
 }
 
-// The t > 0 with the smallest value(t), a function with one valley, among powers of sqrt 2 whose
-// exponentials stay within doubles. A t that misses the best by a quarter of its size costs 3 %.
+// The t in (0, limit] with the smallest value(t), a function with one valley, among powers of sqrt
+// 2 times `start`. A t that misses the best by a quarter of its size costs 3 %.
 template <class Value>
-double valley(double limit, const Value& value) {
-  double best = 0.0;
-  double least = std::numeric_limits<double>::infinity();
-  int rising = 0;
-  for (double t = kSmallestTilt; t <= limit && rising < 4; t *= kRoot2) {
-    const double here = value(t);
-    if (here < least) {
+double valley(double start, double limit, const Value& value) {
+  double best = std::min(start, limit);
+  double least = value(best);
+  const auto walk = [&](double factor) {
+    int rising = 0;
+    for (double t = best * factor; t <= limit && t > kSmallestTilt && rising < 2; t *= factor) {
+      const double here = value(t);
+      rising = here < least ? 0 : rising + 1;
+      if (here >= least) continue;
       least = here;
       best = t;
-      rising = 0;
-    } else {
-      ++rising;
     }
-  }
+  };
+  const double begin = best;
+  walk(kRoot2);
+  if (best == begin) walk(1.0 / kRoot2);
   return best;
 }
 
-double tilt_limit(const std::vector<LossPart>& parts) {
-  return kMostExponent / std::max(largest_loss(parts), 1e-6);
+// One over the deviation of the sum: a tilt that moves it by about itself.
+double usual_tilt(const std::vector<LossPart>& parts) {
+  double variance = 0.0;
+  for (const auto& part : parts) {
+    const LossMasses& losses = part.losses;
+    double mean = 0.0;
+    double square = 0.0;
+    for (std::size_t k = 0; k < losses.mass.size(); ++k) {
+      const double loss =
+          losses.mesh * static_cast<double>(losses.first + static_cast<std::int64_t>(k));
+      mean += losses.mass[k] * loss;
+      square += losses.mass[k] * loss * loss;
+    }
+    variance += part.count * std::max(square - mean * mean, 0.0);
+  }
+  return 1.0 / std::sqrt(std::max(variance, 1e-12));
 }
+
+double tilt_limit(const std::vector<LossPart>& parts) { return kMostExponent / highest_end(parts); }
 
 // An FFT length of at least `points`: 2, 3 or 5 times a power of two.
 std::size_t fft_length(std::size_t points) {
@@ -88,11 +110,13 @@ double log_moment(const std::vector<LossPart>& parts, double t) {
 }
 
 double tilt_for_delta(const std::vector<LossPart>& parts, double target) {
-  return valley(tilt_limit(parts), [&](double t) { return (log_moment(parts, t) + target) / t; });
+  return valley(usual_tilt(parts), tilt_limit(parts),
+                [&](double t) { return (log_moment(parts, t) + target) / t; });
 }
 
 double tilt_for_epsilon(const std::vector<LossPart>& parts, double epsilon) {
-  return valley(tilt_limit(parts), [&](double t) { return log_moment(parts, t) - t * epsilon; });
+  return valley(usual_tilt(parts), tilt_limit(parts),
+                [&](double t) { return log_moment(parts, t) - t * epsilon; });
 }
 
 Window window_of(const std::vector<LossPart>& parts, double tilt) {
@@ -104,14 +128,13 @@ Window window_of(const std::vector<LossPart>& parts, double tilt) {
     most += part.count * part.losses.highest();
     least += part.count * part.losses.lowest();
   }
-  const double up_limit = kMostExponent / std::max(largest_loss(parts), 1e-6) - tilt;
-  const double down_limit = tilt + kMostExponent / std::max(-smallest_loss(parts), 1e-6);
+  const double up_limit = kMostExponent / highest_end(parts) - tilt;
+  const double down_limit = tilt + kMostExponent / lowest_end(parts);
   const auto above = [&](double t) { return (log_moment(parts, tilt + t) - here + kTail) / t; };
   const auto below = [&](double t) { return (log_moment(parts, tilt - t) - here + kTail) / t; };
-  const double up = valley(up_limit, above);
-  const double down = valley(down_limit, below);
-  out.high = up > 0.0 ? std::min(most, above(up)) : most;
-  out.low = down > 0.0 ? std::max(least, -below(down)) : least;
+  const double usual = 8.0 * usual_tilt(parts);  // e^-36 lies some eight deviations out
+  out.high = std::min(most, above(valley(usual, up_limit, above)));
+  out.low = std::max(least, -below(valley(usual, down_limit, below)));
   return out;
 }
 

@@ -15,6 +15,8 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kLargestMesh = 1e-3;
 constexpr double kMostPoints = 1 << 22;
+constexpr double kMostMu = 1.0 / kLeastSampledNoise;
+constexpr double kLeastScale = 1.0 / 500.0;
 
 // ln(1 + q^2 (e^{1/z^2} - 1)), the divergence of order 2, is about the variance of one loss where
 // it is small, and more where it is not.
@@ -40,14 +42,15 @@ double mesh_for(const Composition& c, const PldOptions& options) {
   return std::min(kLargestMesh, std::sqrt(options.tolerance * spread / releases));
 }
 
-// How far the losses of one release may reach, for a grid that fits into memory.
+// About how far the losses of one release reach, for a grid that fits into memory.
 double reach_of(const Composition& c) {
   double out = 0.0;
-  const auto gaussian = [&](double z) {
-    out = std::max(out, std::min(600.0, (0.5 + 10.0 * z) / (z * z)) + std::min(600.0, 50.0));
+  const auto gaussian = [&](double q, double z) {
+    const double most = std::min((0.5 + 10.0 * z) / (z * z), 600.0);
+    out = std::max(out, 2.0 * std::log1p(q * std::expm1(most)) - std::log1p(-std::min(q, 0.99)));
   };
-  for (const Phase& phase : c.sampled) gaussian(phase.noise / (c.swapped ? 2.0 : 1.0));
-  if (c.mu > 0.0) out = std::max(out, 2.0 * std::min(600.0, (0.5 * c.mu + 10.0) * c.mu));
+  for (const Phase& phase : c.sampled) gaussian(phase.rate, phase.noise / (c.swapped ? 2.0 : 1.0));
+  if (c.mu > 0.0) gaussian(1.0, 1.0 / c.mu);
   for (const Phase& phase : c.laplace)
     out = std::max(out, 2.0 * std::min(600.0, 1.0 / phase.noise));
   return out;
@@ -65,6 +68,11 @@ std::vector<LossPart> parts_of(const Composition& c, Direction direction, double
   for (const Phase& phase : c.laplace)
     out.push_back({laplace_losses(phase.noise, mesh), phase.releases});
   return out;
+}
+
+// Losses too large for a grid: epsilon is above several hundred, and infinity is a bound.
+bool beyond_grid(const Composition& c) {
+  return c.mu > kMostMu || (!c.laplace.empty() && c.laplace.front().noise < kLeastScale);
 }
 
 // Only sampled releases without a swap tell the directions apart.
@@ -115,6 +123,10 @@ Result<PldBound> pld_epsilon(const Composition& c, Delta delta, const PldOptions
     out.epsilon = gaussian_epsilon(c.mu, delta);
     return out;
   }
+  if (beyond_grid(c)) {
+    out.epsilon = {kInfinity};
+    return out;
+  }
   out.mesh = start_mesh(c, options);
   for (const Direction direction : directions_of(c)) {
     const Sum sum = prepare(c, direction, out.mesh, [&](const auto& parts) {
@@ -127,6 +139,7 @@ Result<PldBound> pld_epsilon(const Composition& c, Delta delta, const PldOptions
       // The answer lies below the tilted window: once more with all of the mass in view.
       epsilon = LossSum(sum.parts, 0.0, window_of(sum.parts, 0.0)).epsilon(delta.value);
     }
+    check(!std::isnan(epsilon), "an epsilon is a number");
     out.epsilon.value = std::max(out.epsilon.value, epsilon);
   }
   return out;
@@ -141,6 +154,10 @@ Result<PldBound> pld_delta(const Composition& c, Epsilon epsilon, const PldOptio
     out.delta = gaussian_delta(c.mu, epsilon);
     return out;
   }
+  if (beyond_grid(c)) {
+    out.delta = {1.0};
+    return out;
+  }
   out.mesh = start_mesh(c, options);
   for (const Direction direction : directions_of(c)) {
     const Sum sum = prepare(c, direction, out.mesh, [&](const auto& parts) {
@@ -153,6 +170,7 @@ Result<PldBound> pld_delta(const Composition& c, Epsilon epsilon, const PldOptio
       delta = LossSum(sum.parts, 0.0, window_of(sum.parts, 0.0)).delta(epsilon.value);
     else
       delta = tilted.delta(epsilon.value);
+    check(!std::isnan(delta), "a delta is a number");
     out.delta.value = std::max(out.delta.value, delta);
   }
   return out;

@@ -173,6 +173,40 @@ std::vector<Command> commands() {
       {"certs demo",
        [](const auto& f) -> Args { return {"certs", "demo", "--clients", "1", "-o", f.out()}; },
        [](const auto& f) -> Args { return {"certs", "demo", "--names", "No", "-o", f.out()}; }},
+      {"privacy epsilon",
+       [](const auto&) -> Args {
+         return {"privacy",
+                 "epsilon",
+                 "--noise-multiplier",
+                 "1",
+                 "--sampling-rate",
+                 "0.01",
+                 "--steps",
+                 "1000",
+                 "--delta",
+                 "1e-5"};
+       },
+       [](const auto&) -> Args {
+         return {"privacy",
+                 "epsilon",
+                 "--noise-multiplier",
+                 "1",
+                 "--sampling-rate",
+                 "0.01",
+                 "--steps",
+                 "1000",
+                 "--delta",
+                 "0"};
+       }},
+      {"privacy calibrate",
+       [](const auto&) -> Args {
+         return {"privacy", "calibrate",       "--epsilon", "1",       "--delta",
+                 "1e-5",    "--sampling-rate", "0.01",      "--steps", "100"};
+       },
+       [](const auto&) -> Args {
+         return {"privacy", "calibrate",       "--epsilon", "0",       "--delta",
+                 "1e-5",    "--sampling-rate", "0.01",      "--steps", "100"};
+       }},
       {"bench train",
        {},
        [](const auto& f) -> Args {

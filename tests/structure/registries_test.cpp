@@ -9,6 +9,7 @@
 #include "client/schedule/schedule.h"
 #include "coordinator/aggregator/aggregator.h"
 #include "model/family.h"
+#include "privacy/accountant/accountant.h"
 #include "support/process.h"
 #include "support/source_tree.h"
 #include "text/chat_template.h"
@@ -56,6 +57,12 @@ TEST(Registries, AggregatorsHaveTheirPages) {
 TEST(Registries, OptimizersAndSchedulesAreInTheManual) {
   for (const auto& entry : client::optimizers()) expect_named("docs/manual/job.md", entry.name);
   for (const auto& entry : client::schedules()) expect_named("docs/manual/job.md", entry.name);
+}
+
+TEST(Registries, AccountantsAreInTheManual) {
+  EXPECT_GE(privacy::accountants().size(), 2u);
+  for (const auto& entry : privacy::accountants())
+    expect_named("docs/manual/commands.md", entry.name);
 }
 
 TEST(Registries, ModelFamiliesAreInTheManualAndTheReadme) {
