@@ -50,6 +50,17 @@ Result<void> write_line(sys::RandomFile& file, const Lines& lines, const std::st
   return file.write(lines.end, bytes_of(text));
 }
 
+// Lines of a process that was killed before its flush, or whose flush failed, count, and must last
+// before they are told of. The system may believe that what it failed to write is on the disk
+// (Rebello et al. 2020, "Can Applications Recover from fsync Failures?"): so it is written again.
+// All lines before the last one were flushed with this done to them.
+Result<void> keep_last_line(sys::RandomFile& file, const Lines& lines) {
+  Bytes last(lines.end - lines.last);
+  if (auto got = file.read(lines.last, last); !got) return got;
+  if (auto written = file.write(lines.last, last); !written) return written;
+  return file.sync();
+}
+
 Result<void> check_folder(const Tools& tools, const fs::path& folder) {
   if (!tools.filesystem_of) return {};
   return check_filesystem(folder, tools.filesystem_of);
@@ -182,8 +193,9 @@ Result<void> Ledger::create(const Tools& tools, const fs::path& folder) {
   if (!key) {  // none yet, or one that a crash tore before anything was named with it
     key = RowKey::draw();
     if (!key) return fail(std::move(key).error());
-    if (auto written = key->write(tools.disk, key_in(folder)); !written) return written;
   }
+  // Also one that was there: a process whose flush failed may have left it.
+  if (auto written = key->write(tools.disk, key_in(folder)); !written) return written;
   const std::string line = make_line(stamped(created_record(key->id()).fields, tools), *lines);
   if (auto written = write_line(**file, *lines, line); !written) return written;
   return (*file)->sync();
@@ -249,11 +261,10 @@ Result<Ledger::Session> Ledger::begin() {
                  .rule = "rows are known again by it",
                  .remedy = "put the key back"});
   }
-  // Lines of a process that was killed before its flush count, and must last before they are told.
   if (lines->all.size() > head_.records) {
-    if (auto synced = (*file)->sync(); !synced) {
+    if (auto kept = keep_last_line(**file, *lines); !kept) {
       failed_ = true;
-      return fail(std::move(synced).error());
+      return fail(std::move(kept).error());
     }
   }
   head_ = head_of(*lines);

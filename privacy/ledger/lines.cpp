@@ -13,6 +13,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr std::string_view kSumKey = ",\"crc\":\"";
+constexpr std::string_view kBeginning = "{\"seq\":";
 constexpr std::size_t kSumBytes = 8 + 8 + 2;  // the key, the digits, the two marks behind them
 constexpr std::size_t kDepthMax = 4;
 
@@ -58,7 +59,12 @@ Result<Lines> read_lines(std::string_view text, const std::string& where) {
     const std::string_view line = rest.substr(0, newline);
     const std::size_t number = out.all.size() + 1;
     if (!has_right_sum(line)) {
-      if (ended && newline + 1 < rest.size())
+      const bool more = ended && newline + 1 < rest.size();
+      // In strings the marks are escaped, so this begins a record wherever it stands.
+      const auto first = rest.find(kBeginning);
+      const bool several = first != std::string_view::npos &&
+                           rest.find(kBeginning, first + 1) != std::string_view::npos;
+      if (more || several)
         return fail(damaged_line(where, number, "is not as it was written, and more follows it"));
       out.cut_bytes = rest.size();
       break;
@@ -74,6 +80,7 @@ Result<Lines> read_lines(std::string_view text, const std::string& where) {
                                                  "is not the one that the next was written after"));
     }
     out.all.push_back({std::move(*fields), sha256(bytes_of(line))});
+    out.last = out.end;
     out.end += line.size() + (ended ? 1 : 0);
     out.unended = !ended;
   }

@@ -20,14 +20,15 @@ struct Line {
 
 struct Lines {
   std::vector<Line> all;
+  std::uint64_t last = 0;       // where the last good line begins
   std::uint64_t end = 0;        // of the last good line, newline and all
   bool unended = false;         // the last good line lacks only its newline
   std::uint64_t cut_bytes = 0;  // of a torn line behind it
 };
 
 /// A line is on the disk before the next one is begun, so a crash tears the last one at most: one
-/// whose checksum fails and that nothing follows is left out. kDamaged naming `where` and the line
-/// for everything else that is not as it was written.
+/// whose checksum fails, that nothing follows and that is not several is left out. kDamaged naming
+/// `where` and the line for everything else that is not as it was written.
 [[nodiscard]] Result<Lines> read_lines(std::string_view text, const std::string& where);
 
 /// The line of `fields`, with its newline, behind those of `before`.

@@ -25,12 +25,12 @@ class LedgerKilled : public LedgerTest {
   }
   /// Begins what is not there and charges rounds, counting what was asked for and what was granted.
   void work(int rounds) {
-    auto ledger = Ledger::open(tools(), folder_);
-    if (!ledger && ledger.error().code == ErrorCode::kFileMissing) {
+    const auto found = Ledger::open(tools(), folder_);
+    if (!found && found.error().code == ErrorCode::kFileMissing) {
       ASSERT_EQ(granted_, 0) << "a ledger that granted something is gone";
       if (!Ledger::create(tools(), folder_)) return;
-      ledger = Ledger::open(tools(), folder_);
     }
+    auto ledger = Ledger::open(tools(), folder_);
     if (!ledger) {
       ASSERT_NE(ledger.error().code, ErrorCode::kDamaged) << ledger.error().line();
       return;
