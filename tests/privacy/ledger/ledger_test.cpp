@@ -292,8 +292,10 @@ TEST_F(LedgerTest, ATornLastLineIsLeftOutAndWrittenOver) {
     ASSERT_TRUE(torn.reserve(round_of("wards", 3)));
     EXPECT_NEAR(opened().spent("wards").value(), spent + 1.0, 1e-12) << n;
   }
-  write(kept + std::string(400, '\0'));
+  write(kept + std::string(4000, '\0'));
   EXPECT_NEAR(opened().spent("wards").value(), 1.0, 1e-12);
+  ASSERT_TRUE(opened().reserve(round_of("wards", 2)));
+  EXPECT_EQ(lines_of(text()).size(), lines_of(kept).size() + 1) << "nothing of it is left";
   write(kept + "{\"seq\":3}\n");
   EXPECT_NEAR(opened().spent("wards").value(), 1.0, 1e-12);
 }
