@@ -70,9 +70,10 @@ Result<RowKey> RowKey::read(const sys::Disk& disk, const std::filesystem::path& 
   auto text = disk.read_text(path);
   if (!text) return fail(std::move(text).error());
   RowKey out;
-  const bool whole = text->size() == kKeyFileBytes && text->back() == '\n';
-  const auto bytes = whole ? unhex(std::string_view(*text).substr(0, 64)) : std::nullopt;
-  OPENSSL_cleanse(text->data(), text->size());
+  const std::span<char> all(*text);
+  const bool whole = all.size() == kKeyFileBytes && all.back() == '\n';
+  const auto bytes = whole ? unhex({all.data(), all.size() - 1}) : std::nullopt;
+  OPENSSL_cleanse(all.data(), all.size());
   if (!bytes) return fail(damaged(path, "is not a key of rows"));
   out.bytes_ = *bytes;
   return out;

@@ -49,7 +49,7 @@ class RowKey {
 /// from before any tokenizer; what counts as canonical is the caller's, and must not change.
 class Fingerprinter {
  public:
-  explicit Fingerprinter(RowKey key) : key_(key) {}
+  explicit Fingerprinter(const RowKey& key) : key_(key) {}
   void add(std::string_view row) { names_.push_back(key_.hmac(row)); }
   /// Root as in RFC 6962, section 2.1, over the sorted names.
   [[nodiscard]] Fingerprint finish() &&;

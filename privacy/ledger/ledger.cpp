@@ -224,7 +224,7 @@ Result<Ledger> Ledger::open(Tools tools, fs::path folder) {
     key.error().code = ErrorCode::kDamaged;
     return fail(std::move(key).error(), "reading the key of the ledger's rows");
   }
-  Ledger out(std::move(tools), folder, std::move(*key));
+  Ledger out(std::move(tools), folder, *key);
   auto session = out.begin();
   if (!session) return fail(std::move(session).error());
   if (session->lines.all.empty()) return none();

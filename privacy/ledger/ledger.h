@@ -102,8 +102,8 @@ class Ledger {
 
  private:
   struct Session;
-  Ledger(Tools tools, std::filesystem::path folder, RowKey key)
-      : tools_(std::move(tools)), folder_(std::move(folder)), key_(std::move(key)) {}
+  Ledger(Tools tools, std::filesystem::path folder, const RowKey& key)
+      : tools_(std::move(tools)), folder_(std::move(folder)), key_(key) {}
   [[nodiscard]] Result<Session> begin();
   [[nodiscard]] Result<void> append(Session& session, const Record& record);
   // The sets of sharers that `rows` bring about.
