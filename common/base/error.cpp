@@ -14,6 +14,8 @@ int exit_status(ErrorCode code) {
       return 2;
     case ErrorCode::kConfig:
       return 3;
+    case ErrorCode::kBudget:
+      return 4;
     case ErrorCode::kFileMissing:
     case ErrorCode::kFormat:
     case ErrorCode::kUnsupported:
@@ -80,6 +82,8 @@ std::string_view name(ErrorCode code) {
       return "E_LOCKED";
     case ErrorCode::kInterrupted:
       return "E_INTERRUPTED";
+    case ErrorCode::kBudget:
+      return "E_BUDGET";
     case ErrorCode::kInternal:
       return "E_INTERNAL";
   }

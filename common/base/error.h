@@ -29,12 +29,13 @@ enum class ErrorCode {
   kDamaged,             // a journal or a state file of ours is not what was written
   kLocked,              // another process works on the same state
   kInterrupted,         // stopped by a signal with a good state on disk
+  kBudget,              // a release would cost more privacy than the data's owner allows
   kInternal,            // our own mistake
 };
 
-/// Exit status of the process for an error that reaches main: 1 run failed, 2 usage, 3 config, 5
-/// quorum or peer, 6 authentication, 7 data or model file, 8 damaged state, 70 internal, 75
-/// interrupted but resumable.
+/// Exit status of the process for an error that reaches main: 1 run failed, 2 usage, 3 config, 4
+/// privacy budget, 5 quorum or peer, 6 authentication, 7 data or model file, 8 damaged state, 70
+/// internal, 75 interrupted but resumable.
 [[nodiscard]] int exit_status(ErrorCode code);
 
 /// `E_CONFIG`, `E_FORMAT`, ...

@@ -43,12 +43,27 @@ Sha256 sha256(std::span<const std::byte> bytes) {
   return hasher.finish();
 }
 
+namespace {
+constexpr std::string_view kDigits = "0123456789abcdef";
+}  // namespace
+
 std::string hex(const Sha256& hash) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
   std::string out;
   for (const std::byte b : hash) {
     out += kDigits[std::to_integer<unsigned>(b) >> 4];
     out += kDigits[std::to_integer<unsigned>(b) & 15];
+  }
+  return out;
+}
+
+std::optional<Sha256> unhex(std::string_view text) {
+  Sha256 out;
+  if (text.size() != 2 * out.size()) return std::nullopt;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto high = kDigits.find(text[2 * i]);
+    const auto low = kDigits.find(text[2 * i + 1]);
+    if (high == std::string_view::npos || low == std::string_view::npos) return std::nullopt;
+    out[i] = static_cast<std::byte>(high << 4 | low);
   }
   return out;
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +14,8 @@ using Sha256 = std::array<std::byte, 32>;
 
 /// Lower-case hexadecimal, 64 characters.
 [[nodiscard]] std::string hex(const Sha256& hash);
+/// The hash that hex() writes as `text`; absent for anything else.
+[[nodiscard]] std::optional<Sha256> unhex(std::string_view text);
 
 /// A running hash. Not thread-safe; movable. finish() ends it.
 class Hasher {

@@ -38,7 +38,7 @@ class NoiseSource {
   struct Block {
     static constexpr std::size_t kWords = 8191;
     std::uint64_t left = 0;  // words not taken yet; 0 in a page that was emptied
-    std::uint64_t words[kWords];
+    std::uint64_t words[kWords] = {};
   };
   static_assert(sizeof(Block) == 64u << 10);
 

@@ -50,7 +50,7 @@ Problems mutable_globals(const TextFile& file) {
   static const std::regex is_static(
       R"(^\s*(static|extern|inline)\s+(?!.*\bconst(expr|init|eval)?\b)[^()]*[\w>\]&*]\s+\**\w+\s*(=|\{|;|\[).*$)");
   static const std::regex at_scope(
-      R"(^(?!using|typedef|namespace|class|struct|enum|union|template|return|friend|else|case|public|private|protected|\}|#)(?!.*\bconst(expr|init|eval)?\b)[A-Za-z_][\w:<>,*& ]*[\w>*&]\s+\**\w+(\[\w*\])?(\s*=[^=].*|\{.*\})?;\s*$)");
+      R"(^(?!using|__extension__ using|typedef|namespace|class|struct|enum|union|template|return|friend|else|case|public|private|protected|\}|#)(?!.*\bconst(expr|init|eval)?\b)[A-Za-z_][\w:<>,*& ]*[\w>*&]\s+\**\w+(\[\w*\])?(\s*=[^=].*|\{.*\})?;\s*$)");
   static const std::regex pointer_to_const(
       R"(^(static |extern |inline )?const [\w:<>]+\s*\*\s*\w+\s*(=|\{|;))");
   Problems out;

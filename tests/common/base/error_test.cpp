@@ -46,10 +46,21 @@ TEST(Error, LongTextsAreCutBetweenCharacters) {
 TEST(Error, ExitStatusesAreTheDocumentedOnes) {
   EXPECT_EQ(exit_status(ErrorCode::kUsage), 2);
   EXPECT_EQ(exit_status(ErrorCode::kConfig), 3);
+  EXPECT_EQ(exit_status(ErrorCode::kBudget), 4);
   EXPECT_EQ(exit_status(ErrorCode::kQuorum), 5);
   EXPECT_EQ(exit_status(ErrorCode::kFormat), 7);
   EXPECT_EQ(exit_status(ErrorCode::kInternal), 70);
   EXPECT_EQ(exit_status(ErrorCode::kInterrupted), 75);
+}
+
+TEST(Hash, DigitsGiveTheHashBack) {
+  const Sha256 hash = sha256(std::as_bytes(std::span("abc", 3)));
+  EXPECT_EQ(unhex(hex(hash)), hash);
+  std::string upper = hex(hash);
+  upper[0] = 'B';
+  EXPECT_FALSE(unhex(upper));
+  EXPECT_FALSE(unhex(hex(hash) + "0"));
+  EXPECT_FALSE(unhex(""));
 }
 
 TEST(Hash, MatchesTheStandardsTestVector) {
