@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cli/owner_ledger.h"
 #include "cli/private_run.h"
 #include "evaluation/exact_match.h"
 #include "export/peft.h"
@@ -274,6 +275,9 @@ bool Parts::holds(const std::string& client) const {
 Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, const Parts& parts) {
   auto promise = promise_of(job, "the job");
   if (!promise) return fail(std::move(promise).error());
+  if (parts.every_client || !parts.clients.empty()) {
+    if (auto may = check_owner(disk, job, *promise); !may) return fail(std::move(may).error());
+  }
   auto text = load_text(disk, job.model.path, job.data, base.config().vocab);
   if (!text) return fail(std::move(text).error());
   std::map<std::string, adapter::Factors> initial, initial_scaled;
@@ -299,6 +303,7 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
   std::vector<client::LocalTrainer> trainers;
   std::vector<ClientData> data;
   std::vector<coordinator::PlannedUpdate> updates;
+  std::vector<std::unique_ptr<client::Budget>> budgets;
   for (const std::size_t i : order) {
     const auto& client = job.clients[i];
     const auto config = start ? shaped_by(client.adapter, *start) : client.adapter;
@@ -327,6 +332,10 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
     if (auto sound = check_private(*promise, *trainer); !sound)
       return fail(std::move(sound).error());
     trainers.push_back(std::move(*trainer));
+    if (!*promise || job.privacy.seeded_noise) continue;
+    auto budget = open_budget(disk, job, **promise, client.name, own.records);
+    if (!budget) return fail(std::move(budget).error());
+    budgets.push_back(std::move(*budget));
   }
 
   if (!parts.coordinator) held_out_records.clear();  // each client's own; nobody else's to see
@@ -355,7 +364,8 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
               .held_out = std::move(held_out),
               .held_out_records = std::move(held_out_records),
               .initial = std::move(initial_scaled),
-              .promise = std::move(*promise)};
+              .promise = std::move(*promise),
+              .budgets = std::move(budgets)};
 }
 
 Result<Site> assemble_site(sys::Disk& disk, const Job& job, const Parts& parts) {
@@ -387,7 +397,8 @@ Result<Federation> with_coordinator(Result<Site> site, const Job& job, int threa
                     .held_out = std::move(site->held_out),
                     .held_out_records = std::move(site->held_out_records),
                     .initial = std::move(site->initial),
-                    .promise = std::move(site->promise)};
+                    .promise = std::move(site->promise),
+                    .budgets = std::move(site->budgets)};
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/job.h"
+#include "client/budget.h"
 #include "client/local_trainer.h"
 #include "coordinator/coordinator.h"
 #include "privacy/promise.h"
@@ -58,7 +59,8 @@ struct Site {
   std::vector<text::Record> held_out_records;  // for exact match
   std::map<std::string, adapter::Factors>
       initial;  // adapter.init with its scale in B, beside the base before round 1
-  std::optional<privacy::Promise> promise;  // of a private run
+  std::optional<privacy::Promise> promise;               // of a private run
+  std::vector<std::unique_ptr<client::Budget>> budgets;  // of its clients; else empty
 };
 
 /// Loads and checks what the parts need; reads no other client's data.
@@ -77,7 +79,8 @@ struct Federation {
   std::vector<text::Record> held_out_records;  // for exact match
   std::map<std::string, adapter::Factors>
       initial;  // adapter.init with its scale in B, beside the base before round 1
-  std::optional<privacy::Promise> promise;  // of a private run
+  std::optional<privacy::Promise> promise;               // of a private run
+  std::vector<std::unique_ptr<client::Budget>> budgets;  // of its clients; else empty
 };
 
 /// Loads and checks everything before anything is computed or written.

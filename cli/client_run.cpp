@@ -40,9 +40,7 @@ struct One final : client::SessionObserver {
     say(fmt::format("not connected: {}; next attempt in {:.0f} s", why.line(), pause));
   }
   void trained(std::uint32_t round, const protocol::Training& t, std::uint64_t bytes) override;
-  void failed(std::uint32_t round, const Error& why) override {
-    say(fmt::format("round {}: {}", round, why.line()));
-  }
+  void failed(std::uint32_t round, const Error& why) override;
   void acknowledged(const protocol::Ack& a) override {
     if (a.outcome == protocol::Outcome::kAccepted || a.outcome == protocol::Outcome::kDuplicate)
       return;
@@ -68,6 +66,9 @@ class ClientRun {
     ++outcome_.rounds;
     outcome_.tokens += t.tokens;
   }
+  void over_budget(const Error& why) {
+    if (!over_budget_) over_budget_ = why;
+  }
   void done(Result<protocol::Finished> how);
   observe::Observer& observer() { return tools_.observer; }
 
@@ -85,7 +86,7 @@ class ClientRun {
   std::unique_ptr<client::TrainingPool> pool_;
   std::size_t left_ = 0;
   Plan plan_{job_};
-  std::optional<Error> error_;
+  std::optional<Error> error_, over_budget_;
   ClientOutcome outcome_;
 };
 
@@ -105,6 +106,11 @@ void One::trained(std::uint32_t round, const protocol::Training& t, std::uint64_
                                 {"seconds", t.seconds}}});
 }
 
+void One::failed(std::uint32_t round, const Error& why) {
+  if (why.code == ErrorCode::kBudget) run.over_budget(why);
+  say(fmt::format("round {}: {}", round, why.line()));
+}
+
 void One::done(Result<protocol::Finished> how) { run.done(std::move(how)); }
 
 Result<void> ClientRun::open() {
@@ -113,7 +119,9 @@ Result<void> ClientRun::open() {
       std::min(std::max(1, tools_.threads / threads), static_cast<int>(site_.trainers.size()));
   base_ = client::own_base(std::move(site_.base), tools_.disk, tools_.threads);
   pool_ = std::make_unique<client::TrainingPool>(workers, threads);
-  for (auto& trainer : site_.trainers) {
+  for (std::size_t i = 0; i < site_.trainers.size(); ++i) {
+    auto& trainer = site_.trainers[i];
+    client::Budget* budget = site_.budgets.empty() ? nullptr : site_.budgets[i].get();
     auto one = std::make_unique<One>(*this, trainer);
     auto dialer = hosting_.dialer(*loop_, trainer.name());
     if (!dialer) return fail(std::move(dialer).error());
@@ -128,13 +136,15 @@ Result<void> ClientRun::open() {
                   .observer = tools_.observer,
                   .pool = *pool_,
                   .base = *base_,
-                  .encoding = protocol::encoding_of(job_.aggregation.encoding)});
+                  .encoding = protocol::encoding_of(job_.aggregation.encoding),
+                  .budget = budget});
     client::SessionConfig config{.id = trainer.name(),
                                  .program = program(),
                                  .check_plan =
                                      [this, name = trainer.name()](const std::string& theirs) {
                                        return compare_plans(theirs, plan_.of(name));
                                      },
+                                 .discreet = job_.privacy.on(),
                                  .seed = static_cast<std::uint64_t>(job_.training.seed),
                                  .attempts_max = hosting_.attempts_max};
     one->session = std::make_unique<client::Session>(
@@ -172,6 +182,8 @@ Result<ClientOutcome> ClientRun::run() {
   pool_.reset();
   if (hosting_.wants_model && !error_) site_.base = base_->model();
   outcome_.seconds = tools_.clock.seconds() - start;
+  // Refused rounds went on without this client, to the end; its owner hears why.
+  if (over_budget_) return fail(*over_budget_);
   if (error_) return fail(*error_);
   return outcome_;
 }

@@ -55,7 +55,10 @@ struct LocalClient final : client::SessionObserver {
   std::optional<client::Outbox> outbox;
   std::unique_ptr<client::RoundWorker> worker;
   std::unique_ptr<client::Session> session;
-  std::function<void(const Error&)> gave_up;
+  std::function<void(const Error&)> gave_up, over_budget;
+  void failed(std::uint32_t, const Error& why) override {
+    if (why.code == ErrorCode::kBudget) over_budget(why);
+  }
   void done(Result<protocol::Finished> how) override {
     if (!how && gave_up) gave_up(how.error());
   }
@@ -103,7 +106,8 @@ class Run {
   std::vector<std::unique_ptr<LocalClient>> clients_;
   std::unique_ptr<client::TrainingPool> pool_;  // gone first: it waits for what still trains
   std::optional<Result<void>> ended_;
-  bool was_done_ = false;  // when this process began
+  std::optional<Error> over_budget_;  // of the first client whose owner did not go on
+  bool was_done_ = false;             // when this process began
 };
 
 Result<void> Run::open_server() {
@@ -202,8 +206,14 @@ Result<void> Run::open_clients() {
   if (federation_.trainers.empty()) return {};
   pool_ = std::make_unique<client::TrainingPool>(
       std::min<int>(wanted, static_cast<int>(federation_.trainers.size())), threads);
-  for (auto& trainer : federation_.trainers) {
+  for (std::size_t i = 0; i < federation_.trainers.size(); ++i) {
+    auto& trainer = federation_.trainers[i];
+    client::Budget* budget = federation_.budgets.empty() ? nullptr : federation_.budgets[i].get();
     auto one = std::make_unique<LocalClient>();
+    one->over_budget = [this](const Error& why) {
+      if (!over_budget_) over_budget_ = why;
+      observer_.noticed(why.line());
+    };
     auto outbox =
         client::Outbox::open(tools_.disk, directory_ / kStateFolder / "clients" / trainer.name(),
                              sys::Durability::kProcess, /*own_lock=*/false);
@@ -216,11 +226,13 @@ Result<void> Run::open_clients() {
                   .observer = tools_.observer,
                   .pool = *pool_,
                   .base = *base_,
-                  .encoding = protocol::encoding_of(job_.aggregation.encoding)});
+                  .encoding = protocol::encoding_of(job_.aggregation.encoding),
+                  .budget = budget});
     one->session = std::make_unique<client::Session>(
         client::SessionConfig{.id = trainer.name(),
                               .program = fmt::format("strata {}", kVersion),
-                              .keep_updates = false},
+                              .keep_updates = false,
+                              .discreet = job_.privacy.on()},
         client::SessionTools{*loop_, tools_.disk, *one->dialer, *base_, *one->outbox, *one->worker,
                              *one});
     one->gave_up = [this](const Error& why) { stop(fail(why)); };
@@ -274,6 +286,8 @@ Result<RunSummary> Run::all() {
   if (!ok) {
     for (auto& client : clients_) client->session->interrupt("the run has ended");
     pool_.reset();
+    // Too few clients because their owners' budgets are spent is a matter of those.
+    if (over_budget_ && ok.error().code == ErrorCode::kQuorum) return fail(*over_budget_);
     return fail(std::move(ok).error());
   }
   summary.final_model = server_->machine().state();

@@ -20,8 +20,7 @@ namespace strata::cli {
                                                                  const std::string& file);
 
 /// The mechanism of a job whose mode is example_dpsgd, for a client that trains `values` numbers.
-[[nodiscard]] Result<client::DpSgdConfig> dp_sgd_of(const Job& job,
-                                                    const privacy::Promise& promise,
+[[nodiscard]] Result<client::DpSgdConfig> dp_sgd_of(const Job& job, const privacy::Promise& promise,
                                                     std::size_t values);
 
 /// What a run promises, for people and programs: unit, adjacency, adversary, epsilon, delta,

@@ -12,6 +12,7 @@ namespace strata::client {
 
 /// What a round asks of a client, and where it stands.
 struct RoundStart {
+  protocol::RunId run{};
   std::uint32_t round = 0;  // from 1
   std::uint32_t rounds = 1;
   Sha256 base{};  // chain hash of the model trained on
@@ -30,11 +31,18 @@ struct RoundDone {
 class RoundWorker {
  public:
   virtual ~RoundWorker() = default;
-  /// Trains; then calls `done` once: with the round, with kInterrupted after abort(), or with why
-  /// it failed. After a failure the client is as it was before.
+  /// Trains; then calls `done` once: with the round, with kInterrupted after abort(), with kBudget
+  /// when the data owner's budget does not allow it, or with why it failed. After a failure the
+  /// client is as it was before.
   virtual void train(const RoundStart& start, std::function<void(Result<RoundDone>)> done) = 0;
   /// The round that is trained for is of no use any more.
   virtual void abort() = 0;
+  /// The update of a round, which is durable, is about to be sent, perhaps again. An error keeps it
+  /// here and ends the conversation.
+  [[nodiscard]] virtual Result<void> release(const protocol::RunId& /*run*/,
+                                             std::uint32_t /*round*/, const Sha256& /*update*/) {
+    return {};
+  }
   /// The client's state after an earlier round; an empty one is that before the first. kDamaged for
   /// one that does not fit.
   [[nodiscard]] virtual Result<void> restore(ByteSpan state) = 0;

@@ -10,6 +10,9 @@ namespace strata::client {
 namespace {
 
 constexpr double kRetrySeconds = 5.0;  // when the coordinator cannot keep it now
+// What a coordinator hears of a client whose reasons are its own.
+constexpr std::string_view kRefusedBudget = "REFUSED_BUDGET";
+constexpr std::string_view kFailed = "FAILED";
 
 // Worth another attempt: the other side may be back, or be put right, by then.
 bool passes(ErrorCode code) { return code == ErrorCode::kPeer || code == ErrorCode::kProtocol; }
@@ -253,7 +256,8 @@ void Session::train() {
   training_ = round;
   tools_.base.lease();
   tools_.observer.training(round);
-  const RoundStart start{.round = round,
+  const RoundStart start{.run = run_,
+                         .round = round,
                          .rounds = open_->rounds,
                          .base = open_->base,
                          .restart = open_->restart,
@@ -287,7 +291,10 @@ void Session::trained(std::uint32_t round, Result<RoundDone> done) {
     }
     if (code != ErrorCode::kInterrupted) {
       tools_.observer.failed(round, done.error());
-      send(protocol::Failed{round, done.error().line()});
+      const bool refused = code == ErrorCode::kBudget;
+      send(protocol::Failed{round, refused            ? std::string(kRefusedBudget)
+                                   : config_.discreet ? std::string(kFailed)
+                                                      : done.error().line()});
       if (open_ && open_->round == round) open_.reset();
     }
     go_on();
@@ -300,6 +307,7 @@ void Session::trained(std::uint32_t round, Result<RoundDone> done) {
       return;
     }
     // Nothing keeps it but this message.
+    if (!release_last()) return;
     offered_ = round;
     const std::uint64_t size = done->update.size();
     send(protocol::Offer{.round = round,
@@ -313,7 +321,15 @@ void Session::trained(std::uint32_t round, Result<RoundDone> done) {
   }
 }
 
+bool Session::release_last() {
+  const auto& entry = *tools_.outbox.last();
+  auto released = tools_.worker.release(entry.run, entry.round, entry.update);
+  if (!released) end(fail(std::move(released).error()));
+  return !ended_;
+}
+
 void Session::offer() {
+  if (!release_last()) return;
   const auto& entry = *tools_.outbox.last();
   protocol::Offer message{.round = entry.round,
                           .base = entry.base,

@@ -25,8 +25,10 @@ struct SessionConfig {
   /// difference otherwise. Called before READY is said.
   std::function<Result<void>(const std::string&)> check_plan;
   bool keep_updates =
-      true;                // in the outbox; false: the coordinator lives and dies with this process
-  std::uint64_t seed = 0;  // of the pauses between attempts
+      true;  // in the outbox; false: the coordinator lives and dies with this process
+  bool discreet =
+      false;  // why a round failed depends on the records: the coordinator hears no more
+  std::uint64_t seed = 0;    // of the pauses between attempts
   double first_pause = 1.0;  // seconds; doubles up to
   double longest_pause = 60.0;
   /// Attempts without a conversation before it gives up; 0: never.
@@ -112,6 +114,8 @@ class Session final : public transport::Handler {
   void train();
   void trained(std::uint32_t round, Result<RoundDone> done);
   void offer();
+  /// The last update may leave now.
+  [[nodiscard]] bool release_last();
   bool forget_last();
   void finish();
   void follow(const protocol::Head& head, protocol::Object object);

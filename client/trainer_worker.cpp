@@ -68,6 +68,11 @@ class TrainerWorker final : public RoundWorker {
 
   void abort() override { *aborted_ = true; }
 
+  Result<void> release(const protocol::RunId& run, std::uint32_t round,
+                       const Sha256& update) override {
+    return tools_.budget == nullptr ? Result<void>{} : tools_.budget->release(run, round, update);
+  }
+
   Result<void> restore(ByteSpan state) override {
     return trainer_.load(state, tools_.base.model());
   }
@@ -80,6 +85,10 @@ class TrainerWorker final : public RoundWorker {
       return fail({.code = ErrorCode::kInterrupted, .what = "the round is over"});
     };
     if (aborted) return interrupted();
+    if (tools_.budget != nullptr) {
+      if (auto charged = tools_.budget->reserve(start.run, start.round); !charged)
+        return fail(std::move(charged).error());
+    }
     const model::Model& base = tools_.base.model();
     // Kept small by a fresh start: what goes wrong in between is undone.
     const Bytes before = trainer_.save();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "client/base_model.h"
+#include "client/budget.h"
 #include "client/local_trainer.h"
 #include "client/round_worker.h"
 #include "protocol/update_codec.h"
@@ -39,6 +40,7 @@ struct TrainerTools {
   TrainingPool& pool;
   BaseModel& base;
   protocol::Encoding encoding = protocol::Encoding::kF32;
+  Budget* budget = nullptr;  // of a private client
 };
 
 /// The trainer is borrowed and used by nobody else.

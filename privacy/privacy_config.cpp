@@ -94,6 +94,11 @@ void describe_ledger(Fields& f, LedgerConfig& l) {
   f.number_or("lifetime_delta", l.lifetime_delta, "", {.min = 1e-11, .max = 1e-3},
               "delta of that cap");
   f.choice("across_runs", l.across_runs, kAcross, "how runs add up");
+  f.boolean("inherit", l.inherit,
+            "take over what other data sets with the same records have spent, instead of refusing");
+  f.text("lock_service", l.lock_service,
+         "what locks and keeps the folder on a file system that does not (network, overlay, "
+         "memory); named, the file system is not asked");
 }
 
 Result<void> refuse(const std::string& where, std::string_view key, std::string what,

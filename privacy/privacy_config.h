@@ -74,6 +74,8 @@ struct LedgerConfig {
   std::optional<double> lifetime_epsilon;  // cap over all runs on the data set
   std::optional<double> lifetime_delta;
   std::string across_runs = "sum";
+  bool inherit = false;      // rows that another data set has bring along what that set has spent
+  std::string lock_service;  // who makes sure of locks and lasting where the file system does not
 };
 
 struct PrivacyConfig {

@@ -356,6 +356,14 @@ Result<std::vector<Sharers>> Ledger::sharers_among(const State& state, const std
   return std::vector<Sharers>(distinct.begin(), distinct.end());
 }
 
+Result<std::optional<Dataset>> Ledger::terms_of(const std::string& dataset) {
+  auto session = begin();
+  if (!session) return fail(std::move(session).error());
+  const auto found = session->state.datasets.find(dataset);
+  if (found == session->state.datasets.end()) return std::optional<Dataset>{};
+  return std::optional(found->second.terms);
+}
+
 Result<Receipt> Ledger::reserve(const Reservation& reservation) {
   if (auto right = check_reservation(reservation); !right) return fail(std::move(right).error());
   auto session = begin();

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -71,6 +72,9 @@ class Ledger {
   /// the set is known under other terms, kData when it has no rows.
   [[nodiscard]] Result<void> add_dataset(const Dataset& dataset, const Fingerprint& rows,
                                          Inherit inherit = Inherit::kNo);
+
+  /// The terms under which a data set is known here, if it is.
+  [[nodiscard]] Result<std::optional<Dataset>> terms_of(const std::string& dataset);
 
   /// Charges before anything is computed; on the disk when it returns. kBudget when a cap would be
   /// exceeded: that of the data set, of another that shares rows with it, or one of the
