@@ -4,7 +4,7 @@
 #include <array>
 #include <set>
 
-#include "cli/private_run.h"
+#include "cli/privacy_rules.h"
 #include "text/record_reader.h"
 
 namespace strata::cli {

@@ -1,6 +1,6 @@
 #pragma once
-// The `privacy` section where it meets the rest of a job: rules between sections, the promise of
-// the whole run, and the numbers that a private client trains with.
+// The promise of a whole run, for people and programs, and the numbers that a private client trains
+// with.
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -10,10 +10,6 @@
 #include "privacy/promise.h"
 
 namespace strata::cli {
-
-/// What the sections say together; fills in what the privacy section takes from others. kConfig
-/// naming file and key.
-[[nodiscard]] Result<void> settle_privacy(Job& job, const std::string& file);
 
 /// What the job promises; nothing when its mode is "none". `file` is named in errors.
 [[nodiscard]] Result<std::optional<privacy::Promise>> promise_of(const Job& job,

@@ -71,12 +71,14 @@ void declare_all(CLI::App& app, const std::vector<Verb>& verbs, CommonOptions& c
   for (const Verb& verb : verbs) {
     CLI::App* parent = &app;
     std::string name(verb.name);
-    if (const auto space = name.find(' '); space != std::string::npos) {
+    std::string nouns;  // so far: "privacy", "privacy ledger"
+    for (auto space = name.find(' '); space != std::string::npos; space = name.find(' ')) {
       const std::string noun = name.substr(0, space);
-      CLI::App*& group = groups[noun];
+      nouns += (nouns.empty() ? "" : " ") + noun;
+      CLI::App*& group = groups[nouns];
       if (group == nullptr)
-        group = app.add_subcommand(
-            noun, fmt::format("commands on {}; see `strata {} --help`", noun, noun));
+        group = parent->add_subcommand(
+            noun, fmt::format("commands on {}; see `strata {} --help`", noun, nouns));
       group->require_subcommand(1);
       parent = group;
       name.erase(0, space + 1);

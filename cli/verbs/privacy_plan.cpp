@@ -1,0 +1,166 @@
+// strata privacy plan JOB.json: what a job promises and what the noise does to it, from the job and
+// the model's shapes alone; no record is read.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "cli/private_run.h"
+#include "cli/table.h"
+#include "cli/verbs/verbs.h"
+#include "client/trainable.h"
+#include "model/model.h"
+#include "privacy/accountant/discrete_slack.h"
+
+namespace strata::cli {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr std::int64_t kRoundsMax = 1000000;
+
+struct Options {
+  std::string job;
+  std::vector<std::string> settings;
+};
+
+json number(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
+
+// Rounds of the same kind that stay within the budget; the bill only grows with rounds.
+Result<std::int64_t> rounds_that_fit(const Job& job, const privacy::Promise& promise) {
+  if (!job.privacy.budget.epsilon) return promise.schedule.rounds;
+  std::int64_t low = 0, high = std::min(kRoundsMax, promise.schedule.rounds * 4);
+  while (low < high) {
+    const std::int64_t middle = low + (high - low + 1) / 2;
+    auto price =
+        privacy::bill(privacy::phases_of(promise, middle, job.privacy.max_clients_per_person),
+                      privacy::adjacency_of(job.privacy), promise.delta, job.privacy.accountant);
+    if (!price) return fail(std::move(price).error());
+    if (price->epsilon <= *job.privacy.budget.epsilon) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+struct ClientNoise {
+  std::string name, method;
+  std::size_t rank = 0, values = 0;
+  double noise_norm = 0.0;  // of a step's sum, expected, over C
+  double share = 0.0;       // of it over what B units at most sum to
+  int grid_bits = 0;
+  double slack = 0.0;  // of delta, for the discrete noise
+};
+
+Result<ClientNoise> noise_of(const Job& job, const ClientSection& client,
+                             const privacy::Promise& promise, const model::Model& base) {
+  auto set = adapter::AdapterSet::make(client.adapter, client::linear_shapes(base), sys::Stream(0));
+  if (!set) return fail(std::move(set).error(), "client " + client.name);
+  ClientNoise out{.name = client.name,
+                  .method = client.adapter.method,
+                  .rank = set->max_rank(),
+                  .values = set->trainable_count()};
+  auto mechanism = dp_sgd_of(job, promise, out.values);
+  if (!mechanism) return fail(std::move(mechanism).error(), "client " + client.name);
+  out.grid_bits = mechanism->grid_bits;
+  out.noise_norm = promise.gradient_multiplier * std::sqrt(static_cast<double>(out.values));
+  out.share = out.noise_norm / mechanism->divisor;
+  out.slack =
+      privacy::discrete_slack({.bits = out.grid_bits,
+                               .noise_multiplier = promise.gradient_multiplier,
+                               .dimension = static_cast<double>(out.values)},
+                              static_cast<double>(promise.schedule.releases()), {promise.epsilon})
+          .value;
+  return out;
+}
+
+std::string advice(const std::vector<ClientNoise>& clients) {
+  const bool trains_a = std::any_of(clients.begin(), clients.end(), [](const ClientNoise& c) {
+    return c.method == "lora" || c.method == "rslora";
+  });
+  if (!trains_a) return {};
+  return "Training A and B both puts noise on both, and the product of the two noises into the "
+         "model. With adapter.method \"ffa\" A is frozen: fewer noisy values, and the noise stays "
+         "linear. Smaller ranks have less of it, too.\n";
+}
+
+std::string sees(const privacy::Promise& promise) {
+  return fmt::format(
+      "Everyone, the coordinator included, may see: this job, each client's noisy update of each "
+      "round, who takes part and when. They do not see: losses, counts, norms or timings of steps "
+      "of the records. What is hidden is whether any one {} was in a client's data.\n",
+      promise.unit);
+}
+
+Result<VerbOutput> plan(const Options& options, Context& context) {
+  auto job = read_job(context.disk, options.job, options.settings);
+  if (!job) return fail(std::move(job).error());
+  auto promise = promise_of(*job, options.job);
+  if (!promise) return fail(std::move(promise).error());
+  VerbOutput out;
+  out.data = statement_of(*job, *promise);
+  if (!*promise) {
+    out.text = "privacy  " + privacy_line(*promise) + "\n";
+    return out;
+  }
+  const auto& p = **promise;
+  auto base = model::Model::load(context.disk, job->model.path, tensor::DType::kF32);
+  if (!base) return fail(std::move(base).error(), "loading the base model");
+  auto fit = rounds_that_fit(*job, p);
+  if (!fit) return fail(std::move(fit).error());
+  std::vector<ClientNoise> clients;
+  for (const auto& client : job->clients) {
+    auto noise = noise_of(*job, client, p, *base);
+    if (!noise) return fail(std::move(noise).error());
+    clients.push_back(std::move(*noise));
+  }
+  out.text = "privacy           " + privacy_line(*promise) + "\n";
+  out.text += fmt::format("epsilon           pld {}, rdp {}\n", number_text(p.epsilon_pld, 4),
+                          number_text(p.epsilon_rdp, 4));
+  out.text += fmt::format("noise multiplier  {:.10g}{}\n", p.noise_multiplier,
+                          p.calibrated ? " (calibrated)" : "");
+  out.text += fmt::format("releases          {} in each of {} rounds; {} rounds fit\n\n",
+                          p.schedule.per_round, p.schedule.rounds, *fit);
+  std::vector<std::vector<std::string>> rows{
+      {"client", "method", "rank", "values", "noise / C", "noise / (C B)", "grid bits", "slack"}};
+  json list = json::array();
+  for (const auto& c : clients) {
+    rows.push_back({c.name, c.method, std::to_string(c.rank), std::to_string(c.values),
+                    number_text(c.noise_norm, 1), number_text(c.share, 3),
+                    std::to_string(c.grid_bits), fmt::format("{:.1e}", c.slack)});
+    list.push_back({{"name", c.name},
+                    {"method", c.method},
+                    {"rank", c.rank},
+                    {"values", c.values},
+                    {"noise_norm_over_clip", c.noise_norm},
+                    {"noise_norm_over_batch", c.share},
+                    {"grid_bits", c.grid_bits},
+                    {"delta_slack", number(c.slack)}});
+  }
+  out.text += table(rows) + "\n" + sees(p) + advice(clients);
+  if (job->privacy.budget.epsilon && *job->privacy.budget.epsilon > 10.0)
+    out.text += "An epsilon above 10 promises little: e^10 is 22026.\n";
+  out.data["calibrated"] = p.calibrated;
+  out.data["rounds_that_fit"] = *fit;
+  out.data["clients"] = list;
+  return out;
+}
+
+}  // namespace
+
+Verb privacy_plan_verb() {
+  return {.name = "privacy plan",
+          .help = "what a job promises and what its noise is, before any record is read",
+          .example = "strata privacy plan configs/quickstart-private.json",
+          .declare = [](CLI::App& command) -> RunVerb {
+            auto options = std::make_shared<Options>();
+            command.add_option("job", options->job, "job file")->required();
+            command.add_option("--set", options->settings,
+                               "KEY=VALUE over the job file; repeatable");
+            return [options](Context& context) { return plan(*options, context); };
+          }};
+}
+
+}  // namespace strata::cli
