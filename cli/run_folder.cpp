@@ -85,7 +85,7 @@ Result<void> RunFolder::begin(const TextSide& text, const std::vector<ClientData
                               const nlohmann::ordered_json& statement) {
   if (auto written = disk_.write_atomic(folder_ / "config.json", resolved(job_)); !written)
     return written;
-  if (auto written = disk_.write_atomic(folder_ / "privacy.json", statement.dump(2) + "\n");
+  if (auto written = disk_.write_atomic(folder_ / "privacy.json", json(statement).dump(2) + "\n");
       !written)
     return written;
   json clients = json::array();

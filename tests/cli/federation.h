@@ -65,6 +65,18 @@ struct Federation {
   [[nodiscard]] fs::path b() const { return folder / "b.jsonl"; }
   [[nodiscard]] fs::path out() const { return folder / "out"; }
 
+  /// The job with noisy steps, as private.json.
+  void write_private_job() const {
+    nlohmann::json own = job;
+    own["training"] = {{"local_steps", 2}, {"learning_rate", 0.001}};
+    own["privacy"] = {{"mode", "example_dpsgd"},
+                      {"budget", {{"epsilon", 8.0}, {"delta", 1e-5}}},
+                      {"sampling", {{"q", 0.5}}},
+                      {"batch_divisor", 1},
+                      {"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}};
+    support::write_file(folder / "private.json", own.dump(1));
+  }
+
   /// `strata run` on the job, written first unless a case wrote one itself.
   [[nodiscard]] std::vector<std::string> run_args(const std::vector<std::string>& more = {}) const {
     if (!fs::exists(folder / "job.json")) support::write_file(folder / "job.json", job.dump(1));

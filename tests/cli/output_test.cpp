@@ -173,6 +173,33 @@ std::vector<Command> commands() {
       {"certs demo",
        [](const auto& f) -> Args { return {"certs", "demo", "--clients", "1", "-o", f.out()}; },
        [](const auto& f) -> Args { return {"certs", "demo", "--names", "No", "-o", f.out()}; }},
+      {"privacy plan",
+       [](const auto& f) -> Args {
+         f.write_private_job();
+         return {"privacy", "plan", f.folder / "private.json"};
+       },
+       [](const auto& f) -> Args {
+         f.write_private_job();
+         return {"privacy", "plan", f.folder / "private.json", "--set", "privacy.sampling.q=2"};
+       }},
+      {"privacy ledger init",
+       [](const auto& f) -> Args {
+         return {"privacy",  "ledger", "init", "--new-dataset", "--any-file-system",
+                 "--ledger", f.out()};
+       },
+       [](const auto& f) -> Args {
+         return {"privacy", "ledger", "init", "--ledger", f.out()};
+       }},
+      {"privacy ledger show",
+       {},
+       [](const auto& f) -> Args {
+         return {"privacy", "ledger", "show", "--ledger", f.out()};
+       }},
+      {"privacy ledger verify",
+       {},
+       [](const auto& f) -> Args {
+         return {"privacy", "ledger", "verify", "--ledger", f.out()};
+       }},
       {"privacy epsilon",
        [](const auto&) -> Args {
          return {"privacy",

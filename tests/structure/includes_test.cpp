@@ -104,7 +104,7 @@ const std::vector<ThirdParty>& third_parties() {
       {"fmt/",
        {"fmt::"},
        "fmt::fmt",
-       {"cli/", "client/", "coordinator/", "privacy/accountant/", "common/base/", "common/sys/",
+       {"cli/", "client/", "coordinator/", "privacy/", "common/base/", "common/sys/",
         "common/wire/", "common/protocol/", "common/transport/"}},
       {"nlohmann/",
        {"nlohmann::"},
