@@ -1,0 +1,269 @@
+// A private run from the outside: what it promises, what it charges, what it tells, and what its
+// data owner refuses.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "cli/federation.h"
+
+namespace strata::cli {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+class PrivateRun : public testing::Test {
+ protected:
+  PrivateRun() {
+    federation_.job["training"] = {{"local_steps", 2}, {"learning_rate", 0.001}};
+    federation_.job["aggregation"]["rounds"] = 2;
+    federation_.job["privacy"] = {{"mode", "example_dpsgd"},
+                                  {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
+                                  {"sampling", {{"q", 0.5}}},
+                                  {"batch_divisor", 1},
+                                  {"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}};
+  }
+
+  Finished run(const std::vector<std::string>& more = {}) {
+    support::write_file(federation_.folder / "job.json", federation_.job.dump(1));
+    fs::remove_all(federation_.out());
+    return strata(federation_.run_args(more));
+  }
+  json read(const std::string& file) {
+    return json::parse(support::read_file(federation_.out() / file));
+  }
+  json& privacy() { return federation_.job["privacy"]; }
+  void policy(const json& rules) {
+    fs::create_directories(federation_.folder / "ledger");
+    support::write_file(federation_.folder / "ledger" / "policy.json", rules.dump());
+  }
+  // Begins a ledger in a folder that is there already.
+  void begin_ledger() {
+    ASSERT_EQ(strata({"privacy", "ledger", "init", "--new-dataset", "--any-file-system", "--ledger",
+                      federation_.folder / "ledger"})
+                  .status,
+              0);
+  }
+  json spent() {
+    const auto shown = strata({"privacy", "ledger", "show", "--any-file-system", "--ledger",
+                               federation_.folder / "ledger", "--format", "json"});
+    EXPECT_EQ(shown.status, 0) << shown.err;
+    return json::parse(shown.out).at("data").at("datasets");
+  }
+
+  support::ScratchFolder scratch_;
+  Federation federation_{scratch_.path()};
+};
+
+TEST_F(PrivateRun, SaysWhatItPromisesInPrintAndInTheFolder) {
+  const auto done = run();
+  ASSERT_EQ(done.status, 0) << done.err;
+  EXPECT_THAT(done.out, HasSubstr("unit example, add_remove, against everyone, the coordinator "
+                                  "included: epsilon "));
+  const json statement = read("privacy.json");
+  EXPECT_EQ(statement.at("private"), true);
+  EXPECT_LE(statement.at("epsilon").get<double>(), 8.0);
+  EXPECT_GT(statement.at("epsilon").get<double>(), 7.9);
+  EXPECT_EQ(statement.at("releases"), (json{{"per_round", 2}, {"rounds", 2}}));
+}
+
+TEST_F(PrivateRun, TellsNothingThatDependsOnTheRecords) {
+  ASSERT_EQ(run().status, 0);
+  EXPECT_EQ(read("data.json").at("clients"), json::array());
+  std::istringstream lines(support::read_file(federation_.out() / "metrics.jsonl"));
+  std::size_t steps = 0, rounds = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const json event = json::parse(line);
+    if (event.at("event") == "step") {
+      ++steps;
+      for (const char* key : {"loss", "grad_norm", "tokens", "tokens_per_second"})
+        EXPECT_FALSE(event.contains(key)) << line;
+    }
+    if (event.at("event") == "client_round") {
+      ++rounds;
+      EXPECT_TRUE(event.at("loss_before").is_null()) << line;
+      EXPECT_TRUE(event.at("loss_after").is_null()) << line;
+      EXPECT_EQ(event.at("tokens"), 0) << line;
+      EXPECT_EQ(event.at("seconds"), 0.0) << line;
+    }
+  }
+  EXPECT_EQ(steps, 8u);
+  EXPECT_EQ(rounds, 4u);
+}
+
+TEST_F(PrivateRun, DrawsOtherNoiseEachTime) {
+  const auto hash = [&] { return read("manifest.json").at("final_model_hash").get<std::string>(); };
+  ASSERT_EQ(run().status, 0);
+  const std::string first = hash();
+  ASSERT_EQ(run().status, 0);
+  EXPECT_NE(hash(), first);
+}
+
+TEST_F(PrivateRun, RunsOnTheSameRecordsAddUp) {
+  ASSERT_EQ(run().status, 0);
+  const json once = spent();
+  ASSERT_EQ(once.size(), 2u);
+  EXPECT_EQ(once[0].at("rounds_charged"), 2);
+  EXPECT_EQ(once[0].at("rounds_released"), 2);
+  const double first = once[0].at("epsilon");
+  ASSERT_EQ(run().status, 0);
+  const double second = spent()[0].at("epsilon");
+  EXPECT_GT(second, first + 1.0);
+}
+
+TEST_F(PrivateRun, RefusesTheRoundThatWouldOverspend) {
+  privacy()["ledger"]["lifetime_epsilon"] = 9.0;
+  privacy()["ledger"]["lifetime_delta"] = 1e-3;
+  ASSERT_EQ(run().status, 0);
+  const auto refused = run();
+  EXPECT_EQ(refused.status, 4) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("E_BUDGET"));
+  EXPECT_THAT(refused.err, HasSubstr("dataset anna would reach eps"));
+  EXPECT_THAT(refused.err, HasSubstr("> cap 9"));
+  EXPECT_THAT(refused.err, HasSubstr("rounds fit"));
+}
+
+TEST_F(PrivateRun, TheBudgetMayBeForAllRunsTogether) {
+  privacy()["budget"]["scope"] = "dataset_lifetime";
+  ASSERT_EQ(run().status, 0);
+  EXPECT_EQ(run().status, 4);
+}
+
+TEST_F(PrivateRun, ASpentClientIsLeftOutAndTheOthersGoOn) {
+  ASSERT_EQ(run().status, 0);  // both spend
+  privacy()["budget"]["scope"] = "dataset_lifetime";
+  support::write_file(federation_.b(), R"({"text":"quite"})"
+                                       "\n"
+                                       R"({"text":"other"})"
+                                       "\n");
+  federation_.job["clients"][1]["name"] = "carla";  // with records that nobody has used
+  const auto done = run();
+  ASSERT_EQ(done.status, 0) << done.err;
+  EXPECT_THAT(done.out, HasSubstr("left out: round 1: client anna: REFUSED_BUDGET"));
+  EXPECT_THAT(done.err, HasSubstr("dataset anna would reach eps"));
+}
+
+TEST_F(PrivateRun, RecordsUnderAnotherNameKeepTheirPast) {
+  ASSERT_EQ(run().status, 0);
+  federation_.job["clients"][0]["name"] = "zoe";
+  const auto renamed = run();
+  EXPECT_EQ(renamed.status, 4) << renamed.err;
+  EXPECT_THAT(renamed.err, HasSubstr("dataset zoe has rows of dataset anna"));
+}
+
+TEST_F(PrivateRun, ALostLedgerIsNotBegunAnewBehindItsOwnersBack) {
+  ASSERT_EQ(run().status, 0);
+  fs::remove(federation_.folder / "ledger" / "ledger.jsonl");
+  const auto lost = run();
+  EXPECT_NE(lost.status, 0);
+  EXPECT_THAT(lost.err, HasSubstr("there is no ledger"));
+}
+
+TEST_F(PrivateRun, TheOwnersPolicyWins) {
+  policy({{"max_epsilon", 4}});
+  begin_ledger();
+  auto done = run();
+  EXPECT_EQ(done.status, 4);
+  EXPECT_THAT(done.err, HasSubstr("policy.json: max_epsilon: the run comes to epsilon 7.9"));
+  policy({{"modes", {"example_dpsgd"}}, {"units", {"user"}}});
+  EXPECT_THAT(run().err, HasSubstr("policy.json: units: the job's privacy.unit.kind is"));
+  federation_.job["privacy"]["mode"] = "none";
+  done = run();
+  EXPECT_EQ(done.status, 4);
+  EXPECT_THAT(done.err, HasSubstr("policy.json: modes: the job's privacy.mode is \"none\""));
+}
+
+TEST_F(PrivateRun, SeededNoiseIsMarkedEverywhereAndChargesNothing) {
+  privacy()["test_mode"] = {{"seeded_noise", true}};
+  EXPECT_EQ(run().status, 3);
+  privacy()["test_mode"]["i_understand"] = true;
+  const auto done = run();
+  ASSERT_EQ(done.status, 0) << done.err;
+  EXPECT_THAT(done.out, HasSubstr("PRIVATE=NO"));
+  EXPECT_EQ(read("privacy.json").at("PRIVATE"), "NO");
+  EXPECT_TRUE(read("privacy.json").at("epsilon").is_null());
+  EXPECT_FALSE(fs::exists(federation_.folder / "ledger"));
+  const std::string first = read("manifest.json").at("final_model_hash");
+  ASSERT_EQ(run().status, 0);
+  EXPECT_EQ(read("manifest.json").at("final_model_hash"), first);
+}
+
+// Whoever leaves something out, or says two things at once, hears which key.
+TEST_F(PrivateRun, RefusesWhatDoesNotGoTogether) {
+  struct Case {
+    const char* patch;
+    const char* says;
+  };
+  const json good = federation_.job;
+  for (const Case& c : std::initializer_list<Case>{
+           {R"({"privacy": null})", "privacy: is missing"},
+           {R"({"privacy": {"mode": null}})", "privacy.mode: is missing"},
+           {R"({"privacy": {"budget": {"delta": null}}})", "privacy.budget.delta: is missing"},
+           {R"({"privacy": {"budget": {"epsilon": null}}})", "privacy.budget.epsilon: is missing"},
+           {R"({"privacy": {"budget": {"epsilon": 51}}})", "privacy.budget.epsilon: is 51"},
+           {R"({"privacy": {"sampling": {"q": null}}})", "privacy.sampling.q: is missing"},
+           {R"({"privacy": {"sampling": {"scheme": "full"}}})", "it has no q"},
+           {R"({"privacy": {"sampling": {"scheme": "shuffle"}}})", "privacy.sampling.scheme: is"},
+           {R"({"privacy": {"batch_divisor": null}})", "privacy.batch_divisor: is missing"},
+           {R"({"privacy": {"unit": {"kind": "user"}}})", "privacy.unit.key: is missing"},
+           {R"({"privacy": {"unit": {"kind": "client"}}})", "privacy.unit.kind: is \"client\""},
+           {R"({"privacy": {"clip": {"gamma": 0.5}}})", "privacy.clip.gamma: is given"},
+           {R"({"privacy": {"clip": {"kind": "adaptive"}}})", "privacy.clip.sigma_b: is missing"},
+           {R"({"privacy": {"clip": {"kind": "adaptive", "sigma_b": 0.01}}})",
+            "privacy.clip.sigma_b"},
+           {R"({"privacy": {"adjacency": "replace_one", "accountant": {"kind": "rdp"}}})",
+            "\"pld\""},
+           {R"({"privacy": {"noise": {"multiplier": 0.4}}})", "privacy.noise.multiplier: is 0.4"},
+           {R"({"privacy": {"weights": {"kind": "public"}}})",
+            "privacy.weights.values: is missing"},
+           {R"({"clients": [{"name": "anna", "data": "a.jsonl", "weight": 3}]})", "uniform"},
+           {R"({"privacy": {"steps": {"rounds": 7}}})", "aggregation.rounds is 2"},
+           {R"({"training": {"local_steps": 0}})", "privacy.steps.local_per_round: is missing"},
+           {R"({"training": {"max_steps": 9}})", "training.max_steps: is 9"},
+           {R"({"evaluation": {"data": "b.jsonl"}})", "privacy.metrics.eval: is \"off\""},
+           {R"({"data": {"held_out_fraction": 0.5}})", "data.held_out_fraction: is 0.5"},
+           {R"({"privacy": {"metrics": {"train_loss": "noised"}}})", "privacy.metrics.train_loss"},
+           {R"({"privacy": {"secagg": {"enabled": true}}})", "privacy.secagg.enabled: is true"},
+           {R"({"privacy": {"amplification": {"clients": true}}})",
+            "privacy.amplification.clients"},
+           {R"({"privacy": {"epsilon": 3}})", "privacy.epsilon: is not a known key"},
+           {R"({"adapter": {"method": "full"}})", "clients[0].adapter.method: is \"full\""},
+           {R"({"privacy": {"mode": "client_central", "unit": {"kind": "client"},
+                "sampling": {"q": null}}})",
+            "aggregation.method: is \"flora\""}}) {
+    federation_.job = good;
+    federation_.job.merge_patch(json::parse(c.patch));
+    const auto done = run();
+    EXPECT_EQ(done.status, 3) << c.patch << "\n" << done.err;
+    EXPECT_THAT(done.err, HasSubstr(c.says)) << c.patch;
+    EXPECT_FALSE(fs::exists(federation_.folder / "ledger")) << c.patch;
+  }
+}
+
+TEST_F(PrivateRun, UsersAreNamedByTheirKey) {
+  privacy()["unit"] = {{"kind", "user"}, {"key", "who"}};
+  EXPECT_EQ(run().status, 7);  // the records have no such key
+  support::write_file(federation_.a(), R"({"text":"one","who":"x"})"
+                                       "\n"
+                                       R"({"text":"two","who":"x"})"
+                                       "\n");
+  support::write_file(federation_.b(), R"({"text":"six","who":"y"})"
+                                       "\n");
+  const auto done = run();
+  ASSERT_EQ(done.status, 0) << done.err;
+  EXPECT_EQ(read("privacy.json").at("unit"), "user by who");
+}
+
+TEST_F(PrivateRun, DeltaIsBelowOneOverTheUnits) {
+  std::string many;
+  for (int i = 0; i < 1100; ++i) many += R"({"text":"word )" + std::to_string(i) + "\"}\n";
+  support::write_file(federation_.a(), many);
+  const auto done = run();
+  EXPECT_EQ(done.status, 3);
+  EXPECT_THAT(done.err, HasSubstr("privacy.budget.delta: is too large"));
+  EXPECT_THAT(done.err, Not(HasSubstr("1100")));
+}
+
+}  // namespace
+}  // namespace strata::cli
