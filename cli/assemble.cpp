@@ -206,6 +206,9 @@ Result<coordinator::PlannedUpdate> planned(const std::string& client,
     for (const auto& parameter : base.parameters()) out.ranks.emplace(parameter.name(), 0);
     return out;
   }
+  const auto method = adapter::find_method(config.method);
+  if (!method) return fail(method.error(), "client " + client);
+  out.seeded = (*method)->seeded;
   const auto linears = client::linear_shapes(base);
   const auto set = adapter::AdapterSet::make(config, linears, sys::Stream(0));
   if (!set) return fail(set.error(), "client " + client);

@@ -8,6 +8,7 @@
 #include <optional>
 #include <random>
 
+#include "adapter/seeded_factors.h"
 #include "cli/coordinator_run.h"
 #include "cli/plan.h"
 #include "cli/private_run.h"
@@ -330,8 +331,9 @@ coordinator::ServerConfig server_config(const Job& job,
     auto outline = std::make_shared<coordinator::Outline>();
     for (const auto& [name, rank] : client.ranks) {
       const auto& parameter = base.parameters()[base.find(name)];
-      outline->emplace(name, protocol::TensorOutline{parameter.d_out(), parameter.d_in(),
-                                                     std::vector<std::size_t>(terms, rank)});
+      outline->emplace(
+          name, protocol::TensorOutline{parameter.d_out(), parameter.d_in(),
+                                        std::vector<std::size_t>(terms, rank), client.seeded});
     }
     out.expected.emplace(client.client, std::move(outline));
   }
@@ -340,6 +342,7 @@ coordinator::ServerConfig server_config(const Job& job,
   for (auto& byte : out.run) byte = static_cast<std::byte>(entropy());
   out.plan_of = [](const protocol::ClientId&) { return std::string("{}"); };
   out.encoding = a.encoding;
+  out.shared = adapter::shared_stream(static_cast<std::uint64_t>(job.training.seed));
   out.deadline_seconds = a.deadline;
   return out;
 }

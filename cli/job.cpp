@@ -157,6 +157,11 @@ Result<void> check_job(const Job& job, const std::string& file) {
       return refuse("adapter.init", "is set although " + client.name + " trains all parameters",
                     "an initial adapter needs adapters");
     }
+    const auto method = adapter::find_method(client.adapter.method);
+    if (method && (*method)->seeded && !job.adapter.init.empty()) {
+      return refuse("adapter.init", "is set although " + client.name + " draws A anew each round",
+                    "an initial adapter brings an A of its own", "use adapter.method \"ffa\"");
+    }
   }
   if (job.data.split != "iid" && !job.data.path.empty() && job.data.split_field.empty()) {
     return refuse("data.split_field", "is missing",

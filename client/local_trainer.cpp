@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "adapter/seeded_factors.h"
 #include "client/private_step.h"
 #include "client/training_step.h"
 #include "evaluation/evaluator.h"
@@ -190,10 +191,9 @@ std::size_t LocalTrainer::idle_bytes() const {
 
 Result<void> LocalTrainer::Impl::ensure_trainable(const model::Model& base) {
   if (trainable) return {};
-  const sys::Stream root(static_cast<std::uint64_t>(training.seed));
-  auto made =
-      make_trainable(spec.adapter, base, stream.at({.round = fresh_since, .purpose = "init"}),
-                     root.at({.purpose = "shared"}));
+  auto made = make_trainable(
+      spec.adapter, base, stream.at({.round = fresh_since, .purpose = "init"}),
+      adapter::shared_stream(static_cast<std::uint64_t>(training.seed)), fresh_since + 1);
   if (!made) return fail(std::move(made).error());
   if (fresh_since == 0 && !spec.initial.empty()) {
     if (auto loaded = (*made)->load(spec.initial); !loaded) return loaded;

@@ -148,10 +148,10 @@ std::vector<adapter::LinearShape> linear_shapes(const model::Model& model) {
 Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& config,
                                                   const model::Model& base,
                                                   const sys::Stream& stream,
-                                                  const sys::Stream& shared) {
+                                                  const sys::Stream& shared, std::uint32_t round) {
   if (config.method == "full") return std::make_unique<FullTrainable>();
   const auto linears = linear_shapes(base);
-  auto set = adapter::AdapterSet::make(config, linears, shared);
+  auto set = adapter::AdapterSet::make(config, linears, shared, round);
   if (!set) return fail(std::move(set).error());
   set->reset(stream);
   return std::make_unique<AdapterTrainable>(std::move(*set), linears.size());

@@ -38,10 +38,10 @@ class Trainable {
 };
 
 /// Adapters of `config` on the model's linear layers; "full" for method "full". `stream` draws this
-/// client's first factors.
+/// client's factors, `shared` what they have in common with the other clients' in `round`.
 [[nodiscard]] Result<std::unique_ptr<Trainable>> make_trainable(
     const adapter::AdapterConfig& config, const model::Model& base, const sys::Stream& stream,
-    const sys::Stream& shared);
+    const sys::Stream& shared, std::uint32_t round = 1);
 
 /// The model's linear layers as adapters name them.
 [[nodiscard]] std::vector<adapter::LinearShape> linear_shapes(const model::Model& model);

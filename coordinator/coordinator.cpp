@@ -1,5 +1,7 @@
 #include "coordinator/coordinator.h"
 
+#include <algorithm>
+
 #include "model/fold.h"
 
 namespace strata::coordinator {
@@ -44,7 +46,24 @@ Result<void> Coordinator::check_clients(std::span<const PlannedUpdate> clients) 
                  .rule = "a round needs the updates of " + std::to_string(config_.min_clients) +
                          " clients (min_clients)"});
   }
+  if (auto able = check_restart(clients); !able) return able;
   return entry_->check == nullptr ? Result<void>{} : entry_->check(clients);
+}
+
+// A factor that is drawn anew each round outlives none.
+Result<void> Coordinator::check_restart(std::span<const PlannedUpdate> clients) const {
+  if (restart_ == protocol::Restart::kFresh) return {};
+  const auto seeded = std::find_if(clients.begin(), clients.end(),
+                                   [](const PlannedUpdate& client) { return client.seeded; });
+  if (seeded == clients.end()) return {};
+  const bool averages = entry_->averages_factors;
+  return fail(
+      {.code = ErrorCode::kConfig,
+       .what = "is \"" + (averages ? config_.method : config_.restart) + "\"",
+       .where = averages ? "aggregation.method" : "aggregation.restart",
+       .rule = seeded->client + " draws A anew each round (adapter.method), " +
+               (averages ? "averaged factors would keep it" : "kept factors are of the last"),
+       .remedy = "use method \"flora\" with restart \"fresh\", or adapter.method \"ffa\""});
 }
 
 Result<void> Coordinator::check(const protocol::ClientId& client, std::uint32_t round,

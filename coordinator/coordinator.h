@@ -47,7 +47,8 @@ class Coordinator {
                                                 int threads = 1);
 
   /// Whether rounds of these clients can succeed at all: kConfig when the method cannot combine
-  /// what they will send, or min_clients asks for more than there are.
+  /// what they will send, factors would outlive a round for which they are drawn, or min_clients
+  /// asks for more than there are.
   [[nodiscard]] Result<void> check_clients(std::span<const PlannedUpdate> clients) const;
 
   [[nodiscard]] const model::Model& model() const { return model_; }
@@ -81,6 +82,7 @@ class Coordinator {
   [[nodiscard]] model::Model finish() &&;
 
  private:
+  [[nodiscard]] Result<void> check_restart(std::span<const PlannedUpdate> clients) const;
   Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base,
               int threads);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "model/fold.h"
 #include "protocol/problem.h"
 
 namespace strata::coordinator {
@@ -39,6 +40,12 @@ std::filesystem::path Server::updates_path(std::uint32_t round) const {
 
 std::filesystem::path Server::result_path(std::uint32_t round) const {
   return config_.folder / "results" / fmt::format("{:04}", round);
+}
+
+std::unique_ptr<RoundFile> Server::round_file(std::uint32_t round) const {
+  return std::make_unique<RoundFile>(
+      tools_.disk, updates_path(round), config_.durability,
+      RoundFactors{{config_.shared, round}, model::tensor_shapes(core_.model())});
 }
 
 void Server::start() {
@@ -137,8 +144,7 @@ bool Server::advance_once() {
 bool Server::open_round() {
   const RoundOpened opening = machine_.next_round(core_.chain());
   if (!decide(opening)) return false;
-  updates_ =
-      std::make_unique<RoundFile>(tools_.disk, updates_path(opening.round), config_.durability);
+  updates_ = round_file(opening.round);
   kept_.clear();
   regions_.clear();
   leaving_.clear();

@@ -23,6 +23,7 @@
 #include "sys/clock.h"
 #include "sys/disk.h"
 #include "sys/executor.h"
+#include "sys/random.h"
 #include "transport/transport.h"
 
 namespace strata::coordinator {
@@ -39,6 +40,7 @@ struct ServerConfig {
   std::map<protocol::ClientId, std::shared_ptr<const Outline>> expected;
   std::string encoding = "f32";
   double deadline_seconds = 0.0;  // of a round; 0: it waits for every client that was drawn
+  sys::Stream shared{0};          // that the plan's seed gives all parties: seeded factors
   bool keep_updates = false;      // of rounds that are over, for who wants to recompute them
 };
 
@@ -189,6 +191,7 @@ class Server final : public transport::Handler {
   void leave_out(const protocol::ClientId& client, const std::string& reason);
   void end(Result<void> how);
   [[nodiscard]] std::filesystem::path updates_path(std::uint32_t round) const;
+  [[nodiscard]] std::unique_ptr<RoundFile> round_file(std::uint32_t round) const;
   [[nodiscard]] std::filesystem::path result_path(std::uint32_t round) const;
   [[nodiscard]] bool quorum_connected() const;
 

@@ -107,8 +107,7 @@ Result<void> Server::reopen_updates() {
     if (auto gone = tools_.disk.remove_all(path); !gone) return gone;
   }
   if (phase != Phase::kOpen && phase != Phase::kClosed) return {};
-  updates_ =
-      std::make_unique<RoundFile>(tools_.disk, updates_path(machine_.round()), config_.durability);
+  updates_ = round_file(machine_.round());
   const auto accepted = machine_.accepted();
   std::vector<protocol::ClientId> lost;
   for (const auto& [client, record] : accepted) {

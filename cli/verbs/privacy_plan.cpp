@@ -82,8 +82,11 @@ std::string advice(const std::vector<ClientNoise>& clients) {
   });
   if (!trains_a) return {};
   return "Training A and B both puts noise on both, and the product of the two noises into the "
-         "model. With adapter.method \"ffa\" A is frozen: fewer noisy values, and the noise stays "
-         "linear. Smaller ranks have less of it, too.\n";
+         "model. With adapter.method \"seeded-a\" only B is trained, on an A that is drawn anew "
+         "each "
+         "round: half the noisy values and half the upload, and the noise stays linear. Smaller "
+         "ranks "
+         "have less of it, too.\n";
 }
 
 std::string sees(const privacy::Promise& promise) {

@@ -91,7 +91,9 @@ Result<void> recompute(Coordinator& core, const Committed& round, const Job& job
                  .rule = "a round is recomputed from the updates of its clients",
                  .remedy = "runs keep them with output.keep_updates: true"});
   }
-  coordinator::RoundFile file(disk, path, sys::Durability::kProcess);
+  const auto shared = adapter::shared_stream(static_cast<std::uint64_t>(job.training.seed));
+  coordinator::RoundFile file(disk, path, sys::Durability::kProcess,
+                              {{shared, round.result.round}, model::tensor_shapes(core.model())});
   for (const auto& client : round.contributors) {
     const auto& record = round.accepted.at(client);
     auto hash = file.hash(record.offset, record.size);

@@ -104,7 +104,7 @@ class Adapter {
   /// stay (LTE without reset).
   virtual void anchor() = 0;
   /// Takes factors as they are (scale applies on top); kIncompatibleUpdate when the shapes do not
-  /// fit.
+  /// fit, or A is another than the one that a seeded method drew.
   [[nodiscard]] virtual Result<void> load(const Factors& factors) = 0;
 };
 
@@ -115,12 +115,16 @@ struct AdapterSpec {
   double dropout = 0.0;
   double lr_ratio_b = 1.0;  // LoRA+: learning rate of B over that of A
   sys::Stream shared{0};    // the same for all clients of a run: frozen factors come from here
+  std::uint32_t round = 1;  // that the factors are made for
 };
 
 struct AdapterMethod {
   std::string_view name;
   std::string_view help;
   std::unique_ptr<Adapter> (*make)(const LinearShape& shape, const AdapterSpec& spec);
+  /// A is drawn from the seed for each round (adapter/seeded_factors.h) and no update carries it:
+  /// factors cannot be kept over rounds, nor given.
+  bool seeded = false;
 };
 
 /// Every method, in the order shown to users.

@@ -105,8 +105,8 @@ Result<bool> names_module(std::string_view pattern, std::string_view module) {
 }
 
 Result<AdapterSet> AdapterSet::make(const AdapterConfig& config,
-                                    std::span<const LinearShape> linears,
-                                    const sys::Stream& shared) {
+                                    std::span<const LinearShape> linears, const sys::Stream& shared,
+                                    std::uint32_t round) {
   auto method = find_method(config.method);
   if (!method) return fail(std::move(method).error());
   auto chosen = targeted(config, linears);
@@ -141,7 +141,8 @@ Result<AdapterSet> AdapterSet::make(const AdapterConfig& config,
                                              .alpha = *alpha,
                                              .dropout = config.dropout,
                                              .lr_ratio_b = config.lr_ratio_b,
-                                             .shared = shared});
+                                             .shared = shared,
+                                             .round = round});
     for (const auto& param : set.sites_[i]->params()) set.trainable_ += param.value.size();
   }
   return set;

@@ -30,10 +30,11 @@ class AdapterSet {
  public:
   AdapterSet() = default;
   /// kConfig when a target or pattern matches no layer (naming near ones) or a rank is larger than
-  /// the layer's smaller side. Factors start at zero; call reset().
+  /// the layer's smaller side. `round`: that they are made for. Factors start at zero; call
+  /// reset().
   [[nodiscard]] static Result<AdapterSet> make(const AdapterConfig& config,
                                                std::span<const LinearShape> linears,
-                                               const sys::Stream& shared);
+                                               const sys::Stream& shared, std::uint32_t round = 1);
 
   /// One adapter of scale 1 for each given pair (scale folded into B), of whatever rank: an
   /// exported change put beside a base, for evaluation and generation. kIncompatibleUpdate for an

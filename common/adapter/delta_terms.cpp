@@ -75,9 +75,10 @@ std::size_t TensorDelta::rank_bound() const {
 std::size_t TensorDelta::value_count() const {
   std::size_t n = 0;
   for (const auto& term : terms) {
-    n += std::visit(Overload{[](const LowRank& t) { return t.a.size() + t.b.size(); },
-                             [](const Dense& t) { return t.values.size(); }},
-                    term);
+    n += std::visit(
+        Overload{[](const LowRank& t) { return (t.seeded_a ? 0 : t.a.size()) + t.b.size(); },
+                 [](const Dense& t) { return t.values.size(); }},
+        term);
   }
   return n;
 }

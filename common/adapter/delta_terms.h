@@ -5,8 +5,8 @@
 // (norm gain, bias) is n x 1.
 //   LowRank   dW = B A          B: d_out x r, A: r x d_in; the adapter's scale is folded into B.
 //   `id_a` names a factor that
-//                               several clients share (frozen A): equal non-zero ids mean equal
-//                               bits of A.
+//                               several clients share (frozen A): of two with one non-zero id the
+//                               smaller is, bit for bit, the first rows of the larger.
 //   Dense     dW = values       d_out x d_in
 // Value types; no thread rules.
 #include <cstdint>
@@ -25,6 +25,7 @@ struct LowRank {
   tensor::Matrix a;
   std::uint64_t id_a = 0;  // 0: this client's own
   std::uint64_t id_b = 0;
+  bool seeded_a = false;  // A is drawn by every party (seeded_factors.h) and does not travel
 };
 
 struct Dense {

@@ -33,7 +33,9 @@ class LowRankAdapter final : public Adapter {
         a_(rank, shape_.d_in),
         b_(shape_.d_out, rank),
         grad_a_(options.train_a ? rank : 0, shape_.d_in),
-        grad_b_(shape_.d_out, rank) {}
+        grad_b_(shape_.d_out, rank) {
+    if (options_.seeded) options_.shared_a = options_.seeded->id(tensor_name());
+  }
 
   const LinearShape& shape() const override { return shape_; }
   std::size_t rank() const override { return a_.rows(); }
@@ -123,30 +125,22 @@ class LowRankAdapter final : public Adapter {
 
   TensorDelta product() const override {
     TensorDelta out{.d_out = shape_.d_out, .d_in = shape_.d_in, .terms = {}};
-    out.terms.emplace_back(
-        LowRank{.b = scaled(b_, options_.scale), .a = a_, .id_a = options_.shared_a, .id_b = 0});
+    out.terms.emplace_back(term(b_, options_.scale, a_));
     return out;
   }
 
   TensorDelta delta() const override {
     TensorDelta out = product();
-    if (!anchor_a_.empty()) {
-      out.terms.emplace_back(LowRank{.b = scaled(anchor_b_, -options_.scale),
-                                     .a = anchor_a_,
-                                     .id_a = options_.shared_a,
-                                     .id_b = 0});
-    }
+    if (!anchor_a_.empty()) out.terms.emplace_back(term(anchor_b_, -options_.scale, anchor_a_));
     return out;
   }
 
   void reset(const sys::Stream& stream) override {
-    // Kaiming-uniform with a = sqrt(5), as torch's nn.Linear and PEFT: U(-1/sqrt(d_in),
-    // 1/sqrt(d_in)). Rows are drawn one behind another, so a smaller rank is a prefix of a larger
-    // one.
-    const sys::Stream& source = options_.shared_a != 0 ? options_.shared : stream;
-    sys::Stream draws = source.at({.purpose = "lora_A", .item = sys::name_hash(shape_.module)});
-    const double bound = 1.0 / std::sqrt(static_cast<double>(shape_.d_in));
-    for (float& value : a_.values()) value = static_cast<float>(draws.uniform(-bound, bound));
+    if (options_.seeded) {
+      a_ = options_.seeded->a(tensor_name(), rank(), shape_.d_in);
+    } else {
+      draw_a(options_.shared_a != 0 ? options_.shared : stream);
+    }
     std::fill(b_.values().begin(), b_.values().end(), 0.0f);
     anchor_a_ = Matrix();
     anchor_b_ = Matrix();
@@ -171,6 +165,12 @@ class LowRankAdapter final : public Adapter {
                            std::to_string(a_.cols()),
                    .remedy = "use the same rank and target modules"});
     }
+    if (options_.seeded && factors.a != a_) {
+      return fail({.code = ErrorCode::kIncompatibleUpdate,
+                   .what = "A is given from outside",
+                   .where = shape_.module,
+                   .rule = "this method draws it from the seed"});
+    }
     a_ = factors.a;
     b_ = factors.b;
     anchor_a_ = Matrix();
@@ -179,6 +179,25 @@ class LowRankAdapter final : public Adapter {
   }
 
  private:
+  std::string tensor_name() const { return shape_.module + ".weight"; }
+
+  // Kaiming-uniform with a = sqrt(5), as torch's nn.Linear and PEFT: U(-1/sqrt(d_in),
+  // 1/sqrt(d_in)). Rows are drawn one behind another, so a smaller rank is a prefix of a larger
+  // one.
+  void draw_a(const sys::Stream& source) {
+    sys::Stream draws = source.at({.purpose = "lora_A", .item = sys::name_hash(shape_.module)});
+    const double bound = 1.0 / std::sqrt(static_cast<double>(shape_.d_in));
+    for (float& value : a_.values()) value = static_cast<float>(draws.uniform(-bound, bound));
+  }
+
+  LowRank term(const Matrix& b, double scale, const Matrix& a) const {
+    return {.b = scaled(b, scale),
+            .a = a,
+            .id_a = options_.shared_a,
+            .id_b = 0,
+            .seeded_a = options_.seeded.has_value()};
+  }
+
   std::size_t width() const { return rank() + anchor_a_.rows(); }
   float factor() const { return static_cast<float>(options_.scale); }
 

@@ -4,8 +4,10 @@
 // factors folded into the base.
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "adapter/adapter.h"
+#include "adapter/seeded_factors.h"
 
 namespace strata::adapter {
 
@@ -16,6 +18,7 @@ struct LowRankOptions {
   bool train_a = true;
   std::uint64_t shared_a = 0;  // non-zero: A is the same for all clients and comes from `shared`
   sys::Stream shared{0};
+  std::optional<SeededFactors> seeded = {};  // A is drawn from there and not sent
 };
 
 [[nodiscard]] std::unique_ptr<Adapter> make_low_rank(const LinearShape& shape, std::size_t rank,

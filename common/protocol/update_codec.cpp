@@ -21,6 +21,7 @@ using formats::TensorToWrite;
 using tensor::DType;
 using tensor::Matrix;
 
+constexpr std::uint64_t kColumnsMax = std::uint64_t{1} << 31;
 constexpr std::string_view kFormat = "strata-update-1";
 
 template <class T>
@@ -203,6 +204,18 @@ std::uint64_t id_in(const std::map<std::string, std::string>& metadata, const st
   return found == metadata.end() ? 0 : from_hex(found->second).value_or(0);
 }
 
+// A term without A, whose metadata says what A the receiver draws: its id and its columns.
+Result<MatrixPlace> seeded_place(const TermPlace& term, const std::string& name,
+                                 const std::map<std::string, std::string>& metadata,
+                                 const std::string& where) {
+  const std::uint64_t columns = from_hex(metadata.at("columns:" + name)).value_or(0);
+  if (columns == 0 || columns > kColumnsMax || id_in(metadata, name) == 0) {
+    return refuse(where + ": " + printable(name, 120), "is not there and not named",
+                  "a factor that is drawn has an id and its columns, in 16 hexadecimal digits");
+  }
+  return MatrixPlace{.rows = term.first.cols, .cols = columns, .dtype = DType::kF32};
+}
+
 // Terms of one tensor, from 0 up, as long as there are any.
 Result<TensorPlaces> take_tensor(Parts& parts, const std::string& tensor, DType dtype,
                                  const std::map<std::string, std::string>& metadata,
@@ -217,7 +230,13 @@ Result<TensorPlaces> take_tensor(Parts& parts, const std::string& tensor, DType 
     if (!first) return fail(std::move(first).error());
     term.first = *first;
     if (!term.dense) {
-      auto second = parts.take(stem + "A", dtype);
+      term.seeded = metadata.contains("columns:" + stem + "A");
+      if (term.seeded && parts.has(stem + "A")) {
+        return refuse(where + ": " + printable(stem + "A", 120), "is there although it is drawn",
+                      "an update carries A, or names what it is drawn from");
+      }
+      auto second = term.seeded ? seeded_place(term, stem + "A", metadata, where)
+                                : parts.take(stem + "A", dtype);
       if (!second) return fail(std::move(second).error());
       term.second = *second;
       term.id_b = id_in(metadata, stem + "B");
@@ -236,6 +255,9 @@ Result<TensorPlaces> take_tensor(Parts& parts, const std::string& tensor, DType 
     } else if (out.d_out != term.first.rows || out.d_in != d_in) {
       return refuse(where + ": " + printable(tensor, 120), "has terms of different shapes",
                     "all terms of a tensor are d_out x d_in");
+    } else if (out.seeded() != term.seeded) {
+      return refuse(where + ": " + printable(tensor, 120), "has terms with A and without",
+                    "all terms of a tensor are of one method");
     }
     out.terms.push_back(term);
   }
@@ -331,7 +353,11 @@ EncodedUpdate encode(const Update& update, Encoding encoding) {
       const std::string stem = fmt::format("{}:{}.", name, i);
       if (const auto* pair = std::get_if<LowRank>(&delta.terms[i])) {
         encoder.add(stem + "B", pair->b);
-        encoder.add(stem + "A", pair->a);
+        if (pair->seeded_a) {
+          metadata["columns:" + stem + "A"] = fixed_hex(pair->a.cols());
+        } else {
+          encoder.add(stem + "A", pair->a);
+        }
         if (pair->id_b != 0) metadata["id:" + stem + "B"] = fixed_hex(pair->id_b);
         if (pair->id_a != 0) metadata["id:" + stem + "A"] = fixed_hex(pair->id_a);
       } else {
@@ -375,7 +401,8 @@ Result<UpdateHeader> UpdateHeader::parse(ByteSpan header, std::uint64_t size,
   return out;
 }
 
-Result<adapter::TensorDelta> read_tensor(const TensorPlaces& tensor, const ReadAt& read) {
+Result<adapter::TensorDelta> read_tensor(const std::string& name, const TensorPlaces& tensor,
+                                         const ReadAt& read, const adapter::SeededFactors& seeded) {
   adapter::TensorDelta out{tensor.d_out, tensor.d_in, {}};
   for (const auto& term : tensor.terms) {
     auto first = read_matrix(term.first, read);
@@ -384,10 +411,14 @@ Result<adapter::TensorDelta> read_tensor(const TensorPlaces& tensor, const ReadA
       out.terms.emplace_back(Dense{std::move(*first)});
       continue;
     }
-    auto second = read_matrix(term.second, read);
+    auto second = term.seeded ? Result<Matrix>(seeded.a(name, term.second.rows, term.second.cols))
+                              : read_matrix(term.second, read);
     if (!second) return fail(std::move(second).error());
-    out.terms.emplace_back(LowRank{
-        .b = std::move(*first), .a = std::move(*second), .id_a = term.id_a, .id_b = term.id_b});
+    out.terms.emplace_back(LowRank{.b = std::move(*first),
+                                   .a = std::move(*second),
+                                   .id_a = term.id_a,
+                                   .id_b = term.id_b,
+                                   .seeded_a = term.seeded});
   }
   return out;
 }
@@ -399,8 +430,8 @@ std::uint64_t bytes_max(const Outline& outline, Encoding encoding) {
   const std::uint64_t width = tensor::size_of(dtype_of(encoding));
   for (const auto& [name, shape] : outline) {
     for (const std::size_t rank : shape.ranks) {
-      const std::uint64_t values =
-          rank == 0 ? shape.d_out * shape.d_in : rank * (shape.d_out + shape.d_in);
+      const std::uint64_t factors = shape.d_out + (shape.seeded ? 0 : shape.d_in);
+      const std::uint64_t values = rank == 0 ? shape.d_out * shape.d_in : rank * factors;
       out += values * width + 4 * (kEntryBytes + 2 * name.size());
       if (encoding == Encoding::kInt8) out += (shape.d_out + shape.d_in + rank) * sizeof(float);
     }
@@ -411,7 +442,7 @@ std::uint64_t bytes_max(const Outline& outline, Encoding encoding) {
 Outline outline_of(const UpdateLayout& layout) {
   Outline out;
   for (const auto& [name, tensor] : layout) {
-    TensorOutline shape{tensor.d_out, tensor.d_in, {}};
+    TensorOutline shape{tensor.d_out, tensor.d_in, {}, tensor.seeded()};
     for (const auto& term : tensor.terms) shape.ranks.push_back(term.dense ? 0 : term.second.rows);
     out.emplace(name, std::move(shape));
   }

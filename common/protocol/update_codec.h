@@ -3,6 +3,7 @@
 // reads those can look at what left a site. The coordinator reads it a tensor at a time from
 // wherever it lies; its header is checked in full before that.
 //   <tensor>:<i>.B  d_out x r,  <tensor>:<i>.A  r x d_in     term i, low-rank
+//   <tensor>:<i>.B  d_out x r                                the same whose A the receiver draws
 //   <tensor>:<i>.dense  d_out x d_in                         term i, dense
 //   <any of these>.scale  rows                               int8 only, F32
 // Values are F32, BF16 (nearest), or I8 with one scale a row: x = scale q, scale = max|row| / 127.
@@ -14,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "adapter/seeded_factors.h"
 #include "protocol/messages.h"
 #include "tensor/dtype.h"
 
@@ -49,6 +51,7 @@ struct TermPlace {
   MatrixPlace first;   // B, or the dense values
   MatrixPlace second;  // A
   bool dense = false;
+  bool seeded = false;  // A is not in the update: second has its shape only
   std::uint64_t id_a = 0, id_b = 0;
   friend bool operator==(const TermPlace&, const TermPlace&) = default;
 };
@@ -57,6 +60,8 @@ struct TensorPlaces {
   std::size_t d_out = 0;
   std::size_t d_in = 0;
   std::vector<TermPlace> terms;
+  /// Of all terms alike.
+  [[nodiscard]] bool seeded() const { return !terms.empty() && terms.front().seeded; }
   friend bool operator==(const TensorPlaces&, const TensorPlaces&) = default;
 };
 
@@ -80,15 +85,20 @@ struct UpdateHeader {
 /// Fills the span with the update's bytes from the offset on.
 using ReadAt = std::function<Result<void>(std::uint64_t, std::span<std::byte>)>;
 
-/// One tensor's change, decoded; not checked for values that are not finite.
-[[nodiscard]] Result<adapter::TensorDelta> read_tensor(const TensorPlaces& tensor,
-                                                       const ReadAt& read);
+/// One tensor's change, decoded; not checked for values that are not finite. What the update does
+/// not carry is drawn from `seeded`; that it names the same and that d_in is the tensor's was
+/// checked before.
+[[nodiscard]] Result<adapter::TensorDelta> read_tensor(const std::string& name,
+                                                       const TensorPlaces& tensor,
+                                                       const ReadAt& read,
+                                                       const adapter::SeededFactors& seeded);
 
 /// No update whose layout has these shapes takes more bytes (`ranks`: by tensor and term, 0 dense).
 struct TensorOutline {
   std::size_t d_out = 0;
   std::size_t d_in = 0;
   std::vector<std::size_t> ranks;  // by term; 0: dense
+  bool seeded = false;             // its factors A are drawn, not sent
   friend bool operator==(const TensorOutline&, const TensorOutline&) = default;
 };
 using Outline = std::map<std::string, TensorOutline, std::less<>>;

@@ -57,9 +57,11 @@ class Aggregator {
 };
 
 /// What a client will send, known before it has trained: the rank by tensor; 0: changed as a whole.
+/// `seeded`: B only, A is drawn anew each round.
 struct PlannedUpdate {
   protocol::ClientId client;
   std::map<std::string, std::size_t> ranks;
+  bool seeded = false;
 };
 
 struct AggregatorEntry {

@@ -1,6 +1,6 @@
 // FLoRA: exact aggregation by stacking (Wang et al. 2024, arXiv 2409.05976). The weight p_k goes
-// into A, once, in float; the client has folded its scale into B. Clients that share a factor A
-// (frozen, same id) are summed in B, so the rank does not grow with them.
+// into A, once, in float; the client has folded its scale into B. Clients that share rows of one A
+// (frozen or seeded, same id) are summed in B: their rank together is that of the largest.
 #include "coordinator/aggregator/stacking.h"
 
 #include <algorithm>
@@ -21,10 +21,23 @@ using tensor::Matrix;
 // already weighted.
 struct Block {
   std::uint64_t id_a = 0;
-  const LowRank* first = nullptr;
-  double weight = 0.0;           // of `first`, when the block is one client's own
-  std::vector<double> summed_b;  // of a shared factor: sum_k p_k B_k
+  const LowRank* widest = nullptr;  // whose A it has: of the largest rank, of those the first
+  double weight = 0.0;              // of `widest`, when the block is one client's own
+  std::vector<double> summed_b;     // of a shared factor: sum_k p_k B_k
 };
+
+// Whether the smaller of two factors is the first rows of the larger.
+bool nested(const Matrix& x, const Matrix& y) {
+  const std::size_t shared = std::min(x.size(), y.size());
+  return x.cols() == y.cols() && std::equal(x.data(), x.data() + shared, y.data());
+}
+
+// The same sums in rows of `to` columns instead of `from`.
+std::vector<double> widened(const std::vector<double>& sums, std::size_t from, std::size_t to) {
+  std::vector<double> out(sums.size() / from * to, 0.0);
+  for (std::size_t i = 0; i < sums.size(); ++i) out[i / from * to + i % from] = sums[i];
+  return out;
+}
 
 void add_block(std::vector<Block>& blocks, const LowRank& term, double weight) {
   if (term.id_a != 0) {
@@ -32,41 +45,47 @@ void add_block(std::vector<Block>& blocks, const LowRank& term, double weight) {
                               [&](const Block& b) { return b.id_a == term.id_a; });
     if (block == blocks.end()) {
       blocks.push_back({.id_a = term.id_a,
-                        .first = &term,
+                        .widest = &term,
                         .weight = 1.0,
                         .summed_b = std::vector<double>(term.b.size(), 0.0)});
       block = std::prev(blocks.end());
     }
-    // The id promises equal factors; a client that breaks the promise keeps a block of its own
+    // The id promises rows of one factor; a client that breaks the promise keeps a block of its own
     // instead of corrupting the sum.
-    if (block->first->a == term.a) {
+    if (nested(block->widest->a, term.a)) {
+      const std::size_t own = term.b.cols();
+      if (own > block->widest->b.cols()) {
+        block->summed_b = widened(block->summed_b, block->widest->b.cols(), own);
+        block->widest = &term;
+      }
+      const std::size_t rank = block->widest->b.cols();
       const auto values = term.b.values();
       for (std::size_t i = 0; i < values.size(); ++i)
-        block->summed_b[i] += weight * static_cast<double>(values[i]);
+        block->summed_b[i / own * rank + i % own] += weight * static_cast<double>(values[i]);
       return;
     }
   }
-  blocks.push_back({.id_a = 0, .first = &term, .weight = weight, .summed_b = {}});
+  blocks.push_back({.id_a = 0, .widest = &term, .weight = weight, .summed_b = {}});
 }
 
 Stack build(const std::vector<Block>& blocks, std::size_t d_out, std::size_t d_in) {
   std::size_t rank = 0;
-  for (const Block& block : blocks) rank += block.first->a.rows();
+  for (const Block& block : blocks) rank += block.widest->a.rows();
   Stack out{Matrix(d_out, rank), Matrix(rank, d_in)};
   std::size_t at = 0;
   for (const Block& block : blocks) {
-    const std::size_t r = block.first->a.rows();
+    const std::size_t r = block.widest->a.rows();
     const bool shared = !block.summed_b.empty();
     for (std::size_t i = 0; i < d_out; ++i) {
       for (std::size_t j = 0; j < r; ++j) {
         out.b(i, at + j) =
-            shared ? static_cast<float>(block.summed_b[i * r + j]) : block.first->b(i, j);
+            shared ? static_cast<float>(block.summed_b[i * r + j]) : block.widest->b(i, j);
       }
     }
     for (std::size_t j = 0; j < r; ++j) {
       for (std::size_t i = 0; i < d_in; ++i) {
         out.a(at + j, i) =
-            static_cast<float>(block.weight * static_cast<double>(block.first->a(j, i)));
+            static_cast<float>(block.weight * static_cast<double>(block.widest->a(j, i)));
       }
     }
     at += r;

@@ -36,6 +36,7 @@ Outline outline_of(const adapter::DeltaTerms& delta) {
     for (const auto& term : change.terms) {
       const auto* pair = std::get_if<adapter::LowRank>(&term);
       own.ranks.push_back(pair == nullptr ? 0 : pair->a.rows());
+      own.seeded = own.seeded || (pair != nullptr && pair->seeded_a);
     }
   }
   return out;
@@ -111,6 +112,11 @@ Result<void> check_planned(const protocol::ClientId& client, const Outline& outl
         !std::equal(shape.ranks.begin(), shape.ranks.end(), plan.ranks.begin())) {
       return unusable(client, name + " has " + ranks_text(shape.ranks),
                       "the plan says " + ranks_text(plan.ranks));
+    }
+    if (shape.seeded != plan.seeded) {
+      return unusable(client, name + (plan.seeded ? " comes with A" : " comes without A"),
+                      plan.seeded ? "the plan says that A is drawn from the seed"
+                                  : "the plan says that the client sends it");
     }
   }
   for (const auto& [name, plan] : planned) {

@@ -1,5 +1,7 @@
 #include "coordinator/updates/round_file.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -16,17 +18,20 @@ class InRegion final : public KeptUpdate {
  public:
   InRegion(protocol::ClientId client, double weight,
            std::shared_ptr<const protocol::UpdateLayout> layout,
-           std::shared_ptr<const Outline> shape, protocol::ReadAt bytes)
+           std::shared_ptr<const Outline> shape, protocol::ReadAt bytes,
+           const adapter::SeededFactors& seeded)
       : client_(std::move(client)),
         weight_(weight),
         layout_(std::move(layout)),
         outline_(std::move(shape)),
-        bytes_(std::move(bytes)) {}
+        bytes_(std::move(bytes)),
+        seeded_(seeded) {}
   const protocol::ClientId& client() const override { return client_; }
   double weight() const override { return weight_; }
   const Outline& outline() const override { return *outline_; }
   Result<std::shared_ptr<const adapter::TensorDelta>> read(std::string_view name) const override {
-    auto delta = protocol::read_tensor(layout_->find(name)->second, bytes_);
+    const auto& [tensor, places] = *layout_->find(name);
+    auto delta = protocol::read_tensor(tensor, places, bytes_, seeded_);
     if (!delta) return fail(std::move(delta).error());
     return std::make_shared<const adapter::TensorDelta>(std::move(*delta));
   }
@@ -37,6 +42,7 @@ class InRegion final : public KeptUpdate {
   std::shared_ptr<const protocol::UpdateLayout> layout_;
   std::shared_ptr<const Outline> outline_;
   protocol::ReadAt bytes_;
+  adapter::SeededFactors seeded_;
 };
 
 protocol::ReadAt region_of(std::shared_ptr<const sys::RandomFile> file, std::uint64_t offset) {
@@ -72,6 +78,45 @@ Result<protocol::UpdateHeader> header_of(const protocol::ReadAt& bytes, std::uin
       return fail(std::move(got).error());
   }
   return protocol::UpdateHeader::parse(header, size, where);
+}
+
+// Whether what the update leaves out is what this side draws. Until then its shapes are a client's
+// word, and nothing is made by them.
+Result<void> check_seeded(const protocol::UpdateHeader& header, const RoundFactors& factors,
+                          const std::string& where) {
+  const auto refuse = [&](std::string what, std::string rule) {
+    return fail({.code = ErrorCode::kIncompatibleUpdate,
+                 .what = std::move(what),
+                 .where = where,
+                 .rule = std::move(rule)});
+  };
+  for (const auto& [name, tensor] : header.layout) {
+    if (!tensor.seeded()) continue;
+    const std::string shown = printable(name, 120);
+    if (header.round != factors.source.round()) {
+      return refuse(fmt::format("is for round {}", header.round),
+                    fmt::format("A is drawn for round {}", factors.source.round()));
+    }
+    const auto known = factors.shapes.find(name);
+    if (known == factors.shapes.end())
+      return refuse(shown + " comes without A", "the model has no such tensor");
+    const auto [d_out, d_in] = known->second;
+    if (tensor.d_out != d_out || tensor.d_in != d_in) {
+      return refuse(fmt::format("{} is {} x {}", shown, tensor.d_out, tensor.d_in),
+                    fmt::format("the model's is {} x {}", d_out, d_in));
+    }
+    const std::uint64_t id = factors.source.id(name);
+    for (const auto& term : tensor.terms) {
+      if (term.second.rows > std::min(d_out, d_in))
+        return refuse(fmt::format("{} has rank {}", shown, term.second.rows),
+                      "a rank is at most the tensor's smaller side");
+      if (term.id_a != id) {
+        return refuse(fmt::format("{} is trained on A {:016x}", shown, term.id_a),
+                      fmt::format("the plan's seed draws {:016x} for round {}", id, header.round));
+      }
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -134,6 +179,8 @@ Result<SharedUpdate> RoundFile::open(const protocol::ClientId& client, std::uint
                  .where = where,
                  .rule = "the job asks for " + encoding});
   }
+  if (auto known = check_seeded(*header, factors_, where); !known)
+    return fail(std::move(known).error());
   auto kind = std::find_if(kinds_.begin(), kinds_.end(),
                            [&](const Kind& known) { return *known.layout == header->layout; });
   if (kind == kinds_.end()) {
@@ -141,9 +188,9 @@ Result<SharedUpdate> RoundFile::open(const protocol::ClientId& client, std::uint
                          {std::make_shared<const protocol::UpdateLayout>(header->layout),
                           std::make_shared<const Outline>(protocol::outline_of(header->layout))});
   }
-  const InRegion seen(client, header->weight, kind->layout, kind->outline, bytes);
+  const InRegion seen(client, header->weight, kind->layout, kind->outline, bytes, factors_.source);
   auto kept = std::make_shared<const InRegion>(client, header->weight, kind->layout, kind->outline,
-                                               region_of(file_, offset));
+                                               region_of(file_, offset), factors_.source);
   last_ = std::move(*header);
   last_.layout.clear();
   if (auto good = check_update(seen); !good) return fail(std::move(good).error());

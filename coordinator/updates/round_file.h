@@ -8,15 +8,29 @@
 #include <span>
 #include <vector>
 
+#include "adapter/packet.h"
+#include "adapter/seeded_factors.h"
 #include "coordinator/updates/kept_update.h"
 #include "sys/disk.h"
 
 namespace strata::coordinator {
 
+/// What updates of the round may leave out because this side draws it itself: never by what a
+/// client says, only by the plan's seed, the round and the model's own shapes.
+struct RoundFactors {
+  adapter::SeededFactors source;
+  adapter::TensorShapes shapes;  // of the tensors whose A may be left out
+};
+
 class RoundFile {
  public:
-  RoundFile(sys::Disk& disk, std::filesystem::path path, sys::Durability durability)
-      : disk_(disk), path_(std::move(path)), durability_(durability) {}
+  /// Without `factors` an update that leaves something out is refused.
+  RoundFile(sys::Disk& disk, std::filesystem::path path, sys::Durability durability,
+            RoundFactors factors = {})
+      : disk_(disk),
+        path_(std::move(path)),
+        durability_(durability),
+        factors_(std::move(factors)) {}
 
   /// A region for an update of `size` bytes; nothing is written yet. kIo, kDiskFull.
   [[nodiscard]] Result<std::uint64_t> reserve(std::uint64_t size);
@@ -42,6 +56,7 @@ class RoundFile {
   sys::Disk& disk_;
   std::filesystem::path path_;
   sys::Durability durability_;
+  RoundFactors factors_;
   std::shared_ptr<sys::RandomFile> file_;
   std::uint64_t end_ = 0;
   protocol::UpdateHeader last_;

@@ -115,6 +115,13 @@ std::vector<Case> job_cases() {
        kConfig,
        {"adapter.rank", "0"},
        [](Federation& f) { f.job["adapter"]["rank"] = 0; }},
+      {"InitialAdapterWhereAIsDrawn",
+       kConfig,
+       {"adapter.init", "draws A anew each round"},
+       [](Federation& f) {
+         f.job["adapter"]["method"] = "seeded-a";
+         f.job["adapter"]["init"] = "somewhere";
+       }},
       {"NegativeAlpha",
        kConfig,
        {"adapter.alpha", "-1"},

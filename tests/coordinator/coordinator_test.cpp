@@ -38,6 +38,28 @@ Coordinator coordinator_of(const AggregationConfig& config) {
   return Coordinator::make(config, golden_model()).value();
 }
 
+TEST(Coordinator, FactorsThatAreDrawnEachRoundNeedAFreshStart) {
+  const auto line = [](const AggregationConfig& config, bool seeded) {
+    const std::vector<PlannedUpdate> clients{{"one", {{kTensor, 2}}},
+                                             {"two", {{kTensor, 2}}, seeded}};
+    const auto able = coordinator_of(config).check_clients(clients);
+    if (able) return std::string();
+    EXPECT_EQ(able.error().code, ErrorCode::kConfig);
+    return able.error().line();
+  };
+  EXPECT_EQ(line({}, true), "");
+  for (const AggregationConfig& other :
+       {AggregationConfig{.restart = "keep"}, AggregationConfig{.method = "fedavg"},
+        AggregationConfig{.method = "zero_pad"}}) {
+    EXPECT_EQ(line(other, false), "");
+    const std::string said = line(other, true);
+    EXPECT_NE(said.find("two draws A anew each round"), std::string::npos) << said;
+    EXPECT_NE(said.find(other.method == "flora" ? "aggregation.restart" : "aggregation.method"),
+              std::string::npos)
+        << said;
+  }
+}
+
 TEST(Coordinator, ARoundChangesTheModelByTheMeanOfTheUpdates) {
   auto coordinator = coordinator_of({});
   const std::size_t at = coordinator.model().find(kTensor);

@@ -164,6 +164,41 @@ def floats(n, start=1.0):
 GOOD = {"a:0.A": ([2, 3], floats(6)), "a:0.B": ([4, 2], floats(8)), "b:0.dense": ([2, 2], floats(4))}
 
 
+def philox(key, counter):
+    """Philox4x32-10 (Salmon et al. 2011): four words."""
+    low = 0xFFFFFFFF
+    k0, k1 = key & low, key >> 32
+    c0, c1, c2, c3 = counter
+    for _ in range(10):
+        x, y = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (y >> 32) ^ c1 ^ k0, y & low, (x >> 32) ^ c3 ^ k1, x & low
+        k0, k1 = (k0 + 0x9E3779B9) & low, (k1 + 0xBB67AE85) & low
+    return c0, c1, c2, c3
+
+
+def name_hash(name):
+    value = 0xCBF29CE484222325
+    for byte in name.encode():
+        value = ((value ^ byte) * 0x100000001B3) & (2**64 - 1)
+    return value
+
+
+def stream_at(key, purpose, round_=0, item=0):
+    """The key of the stream of an address below another (common/sys/random.h)."""
+    for number, part in enumerate([name_hash(purpose), 0, round_ << 32, item], 1):
+        words = philox(key, (part & 0xFFFFFFFF, part >> 32, number, 0))
+        key = words[1] << 32 | words[0]
+    return key
+
+
+def id_of_a(seed, round_, tensor):
+    words = philox(stream_at(stream_at(seed, "shared"), "seeded_a id", round_, name_hash(tensor)), (0, 0, 0, 0xD7A7))
+    return "%016x" % (words[0] << 32 | words[1] | 1)
+
+
+SEEDED = {"id:a:0.A": id_of_a(0, 1, "a"), "columns:a:0.A": "%016x" % 3}
+
+
 def update(tensors=None, weight=1.0, meta=None, dtype="F32"):
     tensors = GOOD if tensors is None else tensors
     head = {"__metadata__": {"base": HASH.hex(), "encoding": "f32", "round": "%016x" % 1, "update": "strata-update-1",
@@ -228,9 +263,44 @@ for name, data in {
     "cut-in-the-data": update()[:-4],
     "bytes-behind": update() + b"\0\0\0\0",
     "not-an-update": safetensors(two, F8),
+    "drawn-for-sent": update(but(a__0_A=None), meta={"id:a:0.A": SEEDED["id:a:0.A"], "columns:a:0.A": "%016x" % 3}),
     "empty": b"",
 }.items():
     put("update", name, data)
+
+# A client whose A the coordinator draws: B alone, and the names of what belongs to it.
+LONE = {"a:0.B": GOOD["a:0.B"]}
+
+
+def seeded(tensors=None, **meta):
+    named = {**SEEDED, **meta}
+    return update(LONE if tensors is None else tensors, meta={key: value for key, value in named.items() if value is not None})
+
+
+for name, data in {
+    "good": seeded(),
+    "good-of-a-larger-header": seeded(surprise="!" * 5000),
+    "sent-for-drawn": update({"a:0.A": GOOD["a:0.A"], "a:0.B": GOOD["a:0.B"]}),
+    "sent-and-drawn": seeded({"a:0.A": GOOD["a:0.A"], "a:0.B": GOOD["a:0.B"]}),
+    "without-columns": seeded(**{"columns:a:0.A": None}),
+    "columns-none": seeded(**{"columns:a:0.A": "%016x" % 0}),
+    "columns-other": seeded(**{"columns:a:0.A": "%016x" % 4}),
+    "columns-a-billion": seeded(**{"columns:a:0.A": "%016x" % 10**9}),
+    "columns-2-to-the-63": seeded(**{"columns:a:0.A": "%016x" % 2**63}),
+    "columns-no-number": seeded(**{"columns:a:0.A": "three"}),
+    "without-id": seeded(**{"id:a:0.A": None}),
+    "other-seed": seeded(**{"id:a:0.A": id_of_a(1, 1, "a")}),
+    "factor-of-the-round-before": seeded(**{"id:a:0.A": id_of_a(0, 0, "a")}),
+    "other-round": seeded(round="%016x" % 2),
+    "rank-larger-than-planned": seeded({"a:0.B": ([4, 3], floats(12))}),
+    "rank-larger-than-the-tensor": seeded({"a:0.B": ([4, 1000], floats(4000))}),
+    "other-shape": seeded({"a:0.B": ([5, 2], floats(10))}),
+    "terms-of-two-methods": seeded({**LONE, "a:1.A": ([2, 3], floats(6)), "a:1.B": ([4, 2], floats(8))}),
+    "tensor-nobody-knows": update({"c:0.B": ([4, 2], floats(8))},
+                                  meta={"id:c:0.A": id_of_a(0, 1, "c"), "columns:c:0.A": "%016x" % 3}),
+    "nan": seeded({"a:0.B": ([4, 2], floats(7) + [nan])}),
+}.items():
+    put("seeded_update", name, data)
 
 
 # --- journals (docs/formats/journal.md) -------------------------------------------------------------------------------------

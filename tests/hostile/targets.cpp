@@ -63,22 +63,32 @@ const coordinator::Outline& planned() {
   return all;
 }
 
-std::string feed_update(ByteSpan bytes) {
+// Planned of a client whose A is drawn from the seed: rank 2, in round 1.
+const coordinator::Outline& seeded_plan() {
+  static const coordinator::Outline all{{"a", {4, 3, {2}, true}}};
+  return all;
+}
+
+std::string feed_planned(ByteSpan bytes, const coordinator::Outline& planned) {
   if (bytes.size() > (1u << 16))
     return "is larger than planned";  // the offer is refused by its size
   sim::Disk disk(sys::Stream(1));
-  coordinator::RoundFile file(disk, "/updates/0001", sys::Durability::kProcess);
+  coordinator::RoundFile file(disk, "/updates/0001", sys::Durability::kProcess,
+                              {{adapter::shared_stream(0), 1}, {{"a", {4, 3}}, {"b", {2, 2}}}});
   const auto region = file.reserve(bytes.size());
   if (!region) return region.error().line();
   if (auto written = file.write(*region, bytes); !written) return written.error().line();
   auto update = file.open("clinic-a", *region, bytes.size(), "f32");
   if (!update) return update.error().line();
-  if (auto fits = coordinator::check_planned("clinic-a", (*update)->outline(), planned()); !fits)
+  if (auto fits = coordinator::check_planned("clinic-a", (*update)->outline(), planned); !fits)
     return fits.error().line();
   for (const auto& [name, shape] : (*update)->outline())
     promise((*update)->read(name).has_value(), "what was checked can be read");
   return "";
 }
+
+std::string feed_update(ByteSpan bytes) { return feed_planned(bytes, planned()); }
+std::string feed_seeded_update(ByteSpan bytes) { return feed_planned(bytes, seeded_plan()); }
 
 std::vector<coordinator::RoundRecord> records_of(const std::vector<journal::Record>& records,
                                                  std::string& problem) {
@@ -126,9 +136,10 @@ std::string feed_tokenizer(ByteSpan bytes) {
   return "";
 }
 
-constexpr Target kTargets[] = {{"first_frame", feed_first_frame}, {"frame", feed_frame},
-                               {"journal", feed_journal},         {"safetensors", feed_safetensors},
-                               {"tokenizer", feed_tokenizer},     {"update", feed_update}};
+constexpr Target kTargets[] = {
+    {"first_frame", feed_first_frame},    {"frame", feed_frame},         {"journal", feed_journal},
+    {"safetensors", feed_safetensors},    {"tokenizer", feed_tokenizer}, {"update", feed_update},
+    {"seeded_update", feed_seeded_update}};
 
 }  // namespace
 

@@ -16,8 +16,8 @@ struct Target {
   std::string (*feed)(ByteSpan bytes);
 };
 
-/// first_frame, frame, journal, safetensors, tokenizer, update; and `job`, apart because it needs
-/// most of the program.
+/// first_frame, frame, journal, safetensors, tokenizer, update, seeded_update; and `job`, apart
+/// because it needs most of the program.
 [[nodiscard]] std::span<const Target> targets();
 [[nodiscard]] const Target& job_target();
 

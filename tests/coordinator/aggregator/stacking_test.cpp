@@ -197,6 +197,70 @@ TEST(Stacking, StaysExactWhenAClientBreaksThePromiseOfASharedFactor) {
             1e-6);
 }
 
+// Clients of ranks 2, 3 and 4 whose A are the first rows of one, in each order of names.
+class NestedRanks : public testing::Test {
+ protected:
+  static constexpr std::size_t kRows = 11, kCols = 7;
+  static Update client(const std::string& name, std::size_t rank, double weight) {
+    const Matrix tall = random_matrix(4, kCols, 9);
+    LowRank pair{.b = random_matrix(kRows, rank, static_cast<unsigned>(rank)),
+                 .a = Matrix(rank, kCols),
+                 .id_a = 42,
+                 .seeded_a = true};
+    std::copy_n(tall.data(), pair.a.size(), pair.a.data());
+    return update_of(name, weight, "w", kRows, kCols, {pair});
+  }
+};
+
+TEST_F(NestedRanks, AddUpToOnePairOfTheLargestRank) {
+  std::array<std::size_t, 3> ranks{2, 3, 4};
+  do {
+    std::vector<Update> updates;
+    for (std::size_t k = 0; k < ranks.size(); ++k)
+      updates.push_back(client("c" + std::to_string(k), ranks[k], 1.0 + static_cast<double>(k)));
+    const auto out = stacked(updates);
+    const auto& stack = std::get<Stack>(out.packet.tensors.at("w").change);
+    ASSERT_EQ(stack.a.rows(), 4U);
+    EXPECT_TRUE(stack.a == random_matrix(4, kCols, 9));
+    // Each value of B is the sum in double over clients in order, rounded once.
+    for (std::size_t i = 0; i < kRows; ++i) {
+      for (std::size_t j = 0; j < 4; ++j) {
+        double sum = 0.0;
+        for (std::size_t k = 0; k < ranks.size(); ++k) {
+          const auto& own = std::get<LowRank>(updates[k].delta.at("w").terms[0]);
+          if (j < ranks[k]) sum += (1.0 + static_cast<double>(k)) / 6.0 * double{own.b(i, j)};
+        }
+        ASSERT_EQ(stack.b(i, j), static_cast<float>(sum)) << i << " " << j;
+      }
+    }
+    EXPECT_LT(support::relative_distance(support::dense(out.packet.tensors.at("w")),
+                                         support::dense_mean(updates, "w")),
+              1e-7);
+    std::reverse(updates.begin(), updates.end());
+    EXPECT_EQ(hex(stacked(updates).packet.hash()), hex(out.packet.hash()));
+  } while (std::next_permutation(ranks.begin(), ranks.end()));
+}
+
+TEST_F(NestedRanks, StandBesideTheFactorsOfOtherMethods) {
+  const std::vector<Update> updates{
+      client("a", 2, 1.0),
+      update_of("b", 2.0, "w", kRows, kCols, {random_pair(kRows, kCols, 1, 5)}),
+      client("c", 4, 3.0)};
+  const auto out = stacked(updates);
+  EXPECT_EQ(std::get<Stack>(out.packet.tensors.at("w").change).a.rows(), 5U);
+  EXPECT_LT(support::relative_distance(support::dense(out.packet.tensors.at("w")),
+                                       support::dense_mean(updates, "w")),
+            1e-6);
+  // A client of another sequence under the same name keeps a block of its own.
+  auto broken = updates;
+  std::get<LowRank>(broken[0].delta.at("w").terms[0]).a(1, 6) += 1.0F;
+  const auto apart = stacked(broken);
+  EXPECT_EQ(apart.packet.max_rank(), 7U);
+  EXPECT_LT(support::relative_distance(support::dense(apart.packet.tensors.at("w")),
+                                       support::dense_mean(broken, "w")),
+            1e-6);
+}
+
 TEST(Stacking, IncrementsOfKeptFactorsTelescope) {
   // Two clients, three rounds: each round exports [B_t, -B_{t-1}] [A_t; A_{t-1}]; the sum of all
   // packets is the mean of the last products.
