@@ -184,8 +184,8 @@ std::vector<Command> commands() {
        }},
       {"privacy ledger init",
        [](const auto& f) -> Args {
-         return {"privacy",  "ledger", "init", "--new-dataset", "--any-file-system",
-                 "--ledger", f.out()};
+         return {"privacy",           "ledger",   "init", "--new-dataset",
+                 "--any-file-system", "--ledger", f.out()};
        },
        [](const auto& f) -> Args {
          return {"privacy", "ledger", "init", "--ledger", f.out()};

@@ -49,8 +49,8 @@ TEST(ResolvedCopy, HoldsEveryKeyAndDefault) {
   const json written = json::parse(resolved({}));
   std::vector<std::string> keys;
   for (const auto& [key, value] : written.items()) keys.push_back(key);
-  EXPECT_THAT(keys, UnorderedElementsAre("ovens", "heat", "timer", "open", "motto", "recipes", "fuel",
-                                         "tools", "spoons", "weights", "cellar", "cooks"));
+  EXPECT_THAT(keys, UnorderedElementsAre("ovens", "heat", "timer", "open", "motto", "recipes",
+                                         "fuel", "tools", "spoons", "weights", "cellar", "cooks"));
   EXPECT_EQ(written["cellar"]["shelves"], 4);
 }
 
