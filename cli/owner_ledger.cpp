@@ -225,10 +225,10 @@ Result<std::unique_ptr<client::Budget>> open_budget(sys::Disk& disk, const Job& 
       .id = id,
       .unit = promise.unit,
       .adjacency = promise.adjacency,
-      .epsilon_cap = section.lifetime_epsilon.value_or(
-          policy->lifetime_epsilon.value_or(*known ? (*known)->epsilon_cap : kLifetimeEpsilon)),
-      .delta = section.lifetime_delta.value_or(
-          policy->lifetime_delta.value_or(*known ? (*known)->delta : promise.delta))};
+      // The owner's policy is a cap of its own: it may come later, and change.
+      .epsilon_cap =
+          section.lifetime_epsilon.value_or(*known ? (*known)->epsilon_cap : kLifetimeEpsilon),
+      .delta = section.lifetime_delta.value_or(*known ? (*known)->delta : promise.delta)};
   auto fingerprinter = opened->fingerprinter();
   for (const auto& record : records) fingerprinter.add(canonical(record));
   auto added = opened->add_dataset(dataset, std::move(fingerprinter).finish(),

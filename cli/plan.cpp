@@ -101,6 +101,9 @@ Result<Job> job_from_plan(const std::string& plan, const ClientFile& own) {
                  .rule = "the coordinator's plan says " + printable(said.dump(), 40)});
   }
   job["data"]["fields"] = own.fields;
+  job["privacy"]["ledger"] = json{{"path", own.ledger.path},
+                                  {"dataset_id", own.ledger.dataset_id},
+                                  {"lock_service", own.ledger.lock_service}};
   json client = std::move(job["client"]);
   client["data"] = own.data;
   job.erase("client");

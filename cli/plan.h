@@ -34,6 +34,7 @@ struct ClientFile {
   std::string dtype = "f32";
   std::string data;
   std::map<std::string, std::string> fields;
+  privacy::LedgerConfig ledger;  // the data owner's own
 };
 /// The job that a plan and the client's own file make together.
 [[nodiscard]] Result<Job> job_from_plan(const std::string& plan, const ClientFile& own);

@@ -87,6 +87,10 @@ void Session::dial() {
 void Session::try_again(const Error& why) {
   if (ended_) return;
   lose_connection();
+  if (spent_) {
+    end(fail(*spent_));
+    return;
+  }
   if (!passes(why.code) || (config_.attempts_max > 0 && attempts_ >= config_.attempts_max)) {
     end(fail(why));
     return;
@@ -292,6 +296,7 @@ void Session::trained(std::uint32_t round, Result<RoundDone> done) {
     if (code != ErrorCode::kInterrupted) {
       tools_.observer.failed(round, done.error());
       const bool refused = code == ErrorCode::kBudget;
+      if (refused) spent_ = done.error();
       send(protocol::Failed{round, refused            ? std::string(kRefusedBudget)
                                    : config_.discreet ? std::string(kFailed)
                                                       : done.error().line()});

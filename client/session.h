@@ -140,6 +140,7 @@ class Session final : public transport::Handler {
   std::uint32_t offered_ = 0;       // the round whose update was offered on this connection
   std::uint64_t conversation_ = 0;  // counts connections: callbacks of an older one do nothing
   int complaints_ = 0;
+  std::optional<Error> spent_;  // the data owner's budget: no reason to call again
   bool busy_following_ = false;
   std::optional<protocol::History> history_;
   std::unique_ptr<Download> download_;

@@ -39,6 +39,15 @@ void describe_client(config::Fields& f, ClientFile& c, Options& o) {
       },
       "the base model, as the coordinator has it");
   f.path("data", c.data, "records to train on; they stay here");
+  f.object(
+      "ledger",
+      [&](config::Fields& inner) {
+        inner.path("path", c.ledger.path, "folder of the data owner's ledgers");
+        inner.text("dataset_id", c.ledger.dataset_id, "name of the data set over all runs");
+        inner.text("lock_service", c.ledger.lock_service,
+                   "what locks and keeps the folder on a file system that does not");
+      },
+      "of a private client, as in a job's privacy section");
   f.text("coordinator", o.coordinator, "HOST:PORT");
   f.path("certificates", o.certificates, "folder with this client's certificate and key");
   f.path("state", o.state, "folder for what must not be lost");

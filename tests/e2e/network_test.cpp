@@ -165,6 +165,39 @@ TEST_F(Network, AnotherPlanIsRefusedWithItsKey) {
   server->signal(SIGKILL);
 }
 
+// Noise of their own at each client: all still come to one model. Whose owner does not go on keeps
+// the reasons to itself.
+TEST_F(Network, PrivateClientsChargeTheirLedgersAndSpentOnesSayNoMore) {
+  job_["privacy"] = {{"mode", "example_dpsgd"},
+                     {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
+                     {"sampling", {{"q", 0.5}}},
+                     {"batch_divisor", 3},
+                     {"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}};
+  write_job();
+  auto server = coordinator();
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients.push_back(client(name));
+  const std::string hash = hash_in(server->wait());
+  for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), hash);
+  EXPECT_EQ(json::parse(read_file(at("run/privacy.json"))).at("private"), true);
+
+  fs::remove_all(at("run"));
+  fs::remove_all(at("state"));
+  write_file(at("ledger/policy.json"), R"({"lifetime_epsilon": 9, "lifetime_delta": 1e-3})");
+  server = coordinator();
+  clients.clear();
+  for (const auto& name : names_) clients.push_back(client(name));
+  const Finished coordinated = server->wait();
+  EXPECT_EQ(coordinated.status, 5) << coordinated.err;  // nobody was left
+  EXPECT_THAT(coordinated.out + coordinated.err, HasSubstr("REFUSED_BUDGET"));
+  EXPECT_THAT(coordinated.out + coordinated.err, testing::Not(HasSubstr("eps ")));
+  for (auto& one : clients) {
+    const Finished refused = one->wait();
+    EXPECT_EQ(refused.status, 4) << refused.err;
+    EXPECT_THAT(refused.out, HasSubstr("would reach eps"));
+  }
+}
+
 TEST_F(Network, AClientsOwnFileIsEnough) {
   job_["clients"].erase(2);
   job_["clients"].erase(1);
