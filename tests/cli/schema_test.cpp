@@ -17,7 +17,8 @@ TEST(Schema, TheCommittedFileIsWhatTheProgramPrints) {
 
 TEST(Schema, TheJobsInConfigsAreValid) {
   const auto disk = sys::make_posix_disk();
-  for (const char* name : {"configs/quickstart.json", "configs/smollm2.json"}) {
+  for (const char* name :
+       {"configs/quickstart.json", "configs/quickstart-private.json", "configs/smollm2.json"}) {
     const auto job =
         read_job(*disk, (std::filesystem::path(STRATA_SOURCE_DIR) / name).string(), {});
     EXPECT_TRUE(job) << (job ? "" : job.error().line());
