@@ -204,17 +204,12 @@ Result<std::unique_ptr<client::Budget>> open_budget(sys::Disk& disk, const Job& 
   auto clock = sys::make_posix_clock();
   ledger::Tools tools{.disk = disk,
                       .clock = *clock,
-                      .epsilon_of = epsilon_of(privacy::adjacency_of(job.privacy),
+                      .epsilon_of = epsilon_of(privacy::adjacency_of(job.privacy.adjacency),
                                                job.privacy.accountant.eps_tolerance),
                       .host = host_name()};
   if (!section.lock_service.empty()) tools.filesystem_of = nullptr;
-  // A folder with a policy but no ledger is one that was lost, or not begun on purpose.
-  if (!disk.exists(*folder)) {
-    if (auto made = disk.create_directories(folder->parent_path()); !made)
-      return fail(std::move(made).error());
-    if (auto begun = ledger::Ledger::create(tools, *folder); !begun)
-      return fail(std::move(begun).error(), "beginning a ledger");
-  }
+  if (auto begun = ledger::Ledger::create_first(tools, *folder); !begun)
+    return fail(std::move(begun).error(), "beginning a ledger");
   auto opened = ledger::Ledger::open(tools, *folder);
   if (!opened) return fail(std::move(opened).error());
 
@@ -243,7 +238,7 @@ Result<std::unique_ptr<client::Budget>> open_budget(sys::Disk& disk, const Job& 
                  .q = promise.sampling_rate,
                  .z = promise.noise_multiplier,
                  .steps = static_cast<std::uint64_t>(promise.schedule.per_round *
-                                                     job.privacy.max_clients_per_person)}};
+                                                     promise.clients_per_person)}};
   if (job.privacy.budget.epsilon) {
     round.caps.push_back({.whose = "run",
                           .epsilon = *job.privacy.budget.epsilon,

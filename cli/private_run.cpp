@@ -38,7 +38,7 @@ nlohmann::ordered_json statement_of(const Job& job,
            {"sampling_rate", p.sampling_rate},
            {"releases", {{"per_round", p.schedule.per_round}, {"rounds", p.schedule.rounds}}},
            {"clip", {{"kind", job.privacy.clip.kind}, {"C", job.privacy.clip.norm}}},
-           {"max_clients_per_person", job.privacy.max_clients_per_person}};
+           {"max_clients_per_person", p.clients_per_person}};
   if (!std::isfinite(p.epsilon)) out["PRIVATE"] = "NO";
   return out;
 }

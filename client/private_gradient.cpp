@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/simd.h"
+#include "client/square_sum.h"
 
 namespace strata::client {
 namespace {
@@ -17,22 +18,6 @@ const double kBelow = 1.0 - std::ldexp(1.0, -20);
 // The count of units below C is centred to +-1/2: one unit moves the sum by 1/2.
 constexpr double kBit = 0.5;
 constexpr int kBitGrid = 20;
-
-STRATA_SIMD double square_sum(const float* values, std::size_t n) {
-  constexpr std::size_t kLanes = 16;
-  double lanes[kLanes] = {};
-  std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const double value = values[i + lane];
-      lanes[lane] += value * value;
-    }
-  }
-  double sum = 0.0;
-  for (; i < n; ++i) sum += static_cast<double>(values[i]) * values[i];
-  for (const double lane : lanes) sum += lane;
-  return sum;
-}
 
 STRATA_SIMD void scale(float* values, float factor, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) values[i] *= factor;

@@ -4,28 +4,13 @@
 #include <cmath>
 
 #include "base/simd.h"
+#include "client/square_sum.h"
 
 namespace strata::client {
 namespace {
 
 constexpr std::size_t kHeldBytes = 64u << 20;
 constexpr std::size_t kPiece = 1u << 16;  // values of one task: a sum is cut the same way always
-
-STRATA_SIMD double square_sum(const float* values, std::size_t n) {
-  constexpr std::size_t kLanes = 16;
-  double lanes[kLanes] = {};
-  std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const double value = values[i + lane];
-      lanes[lane] += value * value;
-    }
-  }
-  double sum = 0.0;
-  for (; i < n; ++i) sum += static_cast<double>(values[i]) * values[i];
-  for (const double lane : lanes) sum += lane;
-  return sum;
-}
 
 STRATA_SIMD void add_scaled(float* out, const float* in, float factor, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) out[i] += factor * in[i];

@@ -331,9 +331,4 @@ Result<void> check(const PrivacyConfig& p, const std::string& where) {
   return check_clip(p.clip, where);
 }
 
-Adjacency adjacency_of(const PrivacyConfig& p) {
-  if (p.adjacency == "zero_out") return Adjacency::kZeroOut;
-  return p.adjacency == "replace_one" ? Adjacency::kReplaceOne : Adjacency::kAddRemove;
-}
-
 }  // namespace strata::privacy

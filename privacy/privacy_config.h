@@ -108,6 +108,4 @@ void describe(config::Fields& fields, PrivacyConfig& privacy);
 /// privacy").
 [[nodiscard]] Result<void> check(const PrivacyConfig& privacy, const std::string& where);
 
-[[nodiscard]] Adjacency adjacency_of(const PrivacyConfig& privacy);
-
 }  // namespace strata::privacy

@@ -45,15 +45,15 @@ bool rdp_applies(std::span<const Phase> phases, Adjacency adjacency) {
 Result<Bill> bill(std::span<const Phase> phases, Adjacency adjacency, double delta,
                   const AccountantSection& section) {
   Bill out{.epsilon = std::numeric_limits<double>::infinity(), .pld = kNone, .rdp = kNone};
+  // The bounds are for continuous noise: what the discrete one differs by is kept back.
+  const double billed = delta * (1.0 - kSlackShare);
   if (rdp_applies(phases, adjacency)) {
-    auto by = epsilon_by("rdp", phases, adjacency, delta, section.eps_tolerance);
+    auto by = epsilon_by("rdp", phases, adjacency, billed, section.eps_tolerance);
     if (!by) return fail(std::move(by).error());
     out.rdp = out.epsilon = by->epsilon.value;
     out.accountant = "rdp";
   }
-  // Its curve is for continuous noise: what the discrete one differs by is kept back.
-  auto by =
-      epsilon_by("pld", phases, adjacency, delta * (1.0 - kSlackShare), section.eps_tolerance);
+  auto by = epsilon_by("pld", phases, adjacency, billed, section.eps_tolerance);
   if (!by) return fail(std::move(by).error());
   out.pld = by->epsilon.value;
   if (section.kind == "pld" && !(out.epsilon < out.pld)) {
@@ -63,10 +63,9 @@ Result<Bill> bill(std::span<const Phase> phases, Adjacency adjacency, double del
   return out;
 }
 
-std::vector<Phase> phases_of(const Promise& promise, std::int64_t rounds,
-                             std::int64_t clients_per_person) {
+std::vector<Phase> phases_of(const Promise& promise, std::int64_t rounds) {
   const auto releases = static_cast<double>(promise.schedule.per_round * rounds) *
-                        static_cast<double>(clients_per_person);
+                        static_cast<double>(promise.clients_per_person);
   return {Phase::gaussian(promise.noise_multiplier, promise.sampling_rate, releases)};
 }
 
@@ -76,10 +75,9 @@ Result<double> calibrated(const PrivacyConfig& p, const Promise& promise) {
   auto accountant =
       make_accountant(p.accountant.kind, {.eps_tolerance = p.accountant.eps_tolerance});
   if (!accountant) return fail(std::move(accountant).error());
-  const double kept = p.accountant.kind == "pld" ? 1.0 - kSlackShare : 1.0;
-  auto found = calibrate(**accountant, adjacency_of(p),
+  auto found = calibrate(**accountant, adjacency_of(p.adjacency),
                          {.epsilon = Epsilon{*p.budget.epsilon},
-                          .delta = Delta{*p.budget.delta * kept},
+                          .delta = Delta{*p.budget.delta * (1.0 - kSlackShare)},
                           .rate = promise.sampling_rate,
                           .releases = static_cast<double>(promise.schedule.releases()) *
                                       static_cast<double>(p.max_clients_per_person)});
@@ -97,7 +95,8 @@ Result<Promise> promise_of(const PrivacyConfig& p, const Schedule& schedule,
               .adversary = adversary_of(p),
               .sampling_rate = p.mode == "example_dpsgd" ? p.sampling.q.value_or(1.0) : 1.0,
               .schedule = schedule,
-              .delta = *p.budget.delta};
+              .delta = *p.budget.delta,
+              .clients_per_person = p.max_clients_per_person};
   if (p.noise.multiplier) {
     out.noise_multiplier = *p.noise.multiplier;
   } else {
@@ -106,8 +105,8 @@ Result<Promise> promise_of(const PrivacyConfig& p, const Schedule& schedule,
     out.noise_multiplier = *found;
     out.calibrated = true;
   }
-  auto price = bill(phases_of(out, schedule.rounds, p.max_clients_per_person), adjacency_of(p),
-                    out.delta, p.accountant);
+  auto price =
+      bill(phases_of(out, schedule.rounds), adjacency_of(p.adjacency), out.delta, p.accountant);
   if (!price) return fail(std::move(price).error(), where);
   out.epsilon = price->epsilon;
   out.accountant = price->accountant;
@@ -137,30 +136,36 @@ std::string sentence(const Promise& p) {
                      p.adjacency, p.adversary, p.epsilon, p.delta, p.accountant);
 }
 
+double grid_slack(const Promise& p, int bits, std::size_t values) {
+  const NoiseGrid grid{.bits = bits,
+                       .noise_multiplier = p.gradient_multiplier,
+                       .dimension = static_cast<double>(values)};
+  const auto releases =
+      static_cast<double>(p.schedule.releases()) * static_cast<double>(p.clients_per_person);
+  return discrete_slack(grid, releases, Epsilon{p.epsilon}).value;
+}
+
 Result<int> grid_bits_of(const Promise& p, std::int64_t configured, std::size_t values,
                          const std::string& where) {
-  const double allowed = p.delta * kSlackShare;
-  const auto slack = [&](int bits) {
-    // At whole orders discrete noise has exactly the divergence of the continuous one.
-    if (std::isinf(p.epsilon) || p.accountant == "rdp") return 0.0;
-    const NoiseGrid grid{.bits = bits,
-                         .noise_multiplier = p.gradient_multiplier,
-                         .dimension = static_cast<double>(values)};
-    return discrete_slack(grid, static_cast<double>(p.schedule.releases()), Epsilon{p.epsilon})
-        .value;
-  };
   int bits = configured == 0 ? kBitsUsual : static_cast<int>(configured);
-  while (configured == 0 && bits < noise::Grid::kBitsMax && slack(bits) > allowed) ++bits;
-  if (slack(bits) <= allowed) return bits;
+  const double allowed = p.delta * kSlackShare;
+  const auto fits = [&](int b) {
+    return noise::Grid::make(1.0, p.gradient_multiplier, b).has_value();
+  };
+  const auto slack = [&] { return std::isinf(p.epsilon) ? 0.0 : grid_slack(p, bits, values); };
+  if (configured == 0) {
+    while (bits > noise::Grid::kBitsMin && !fits(bits)) --bits;
+    while (bits < noise::Grid::kBitsMax && fits(bits + 1) && slack() > allowed) ++bits;
+  }
+  if (slack() <= allowed) return bits;
   return fail({.code = ErrorCode::kConfig,
                .what = fmt::format("{} bits are too few: the noise differs from a continuous one "
                                    "by {:.2g}",
-                                   bits, slack(bits)),
+                                   bits, slack()),
                .where = where + ".noise.grid_bits",
                .rule = fmt::format("{:.2g}, a hundredth of delta, is kept for that", allowed),
-               .remedy = bits < noise::Grid::kBitsMax
-                             ? "raise it, or leave it out"
-                             : "set privacy.accountant.kind to \"rdp\", which needs nothing kept"});
+               .remedy = configured == 0 ? "ask for a smaller epsilon, or train fewer values"
+                                         : "raise it, or leave it out"});
 }
 
 }  // namespace strata::privacy

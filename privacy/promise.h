@@ -30,7 +30,8 @@ struct Promise {
   std::string accountant;    // that gave it
   double epsilon_pld = 0.0;  // by both, where they apply (NaN otherwise)
   double epsilon_rdp = 0.0;
-  bool calibrated = false;  // the multiplier was found, not given
+  std::int64_t clients_per_person = 1;  // that the bill is for
+  bool calibrated = false;              // the multiplier was found, not given
 
   /// Noise of the gradient sum over C, which is larger than what is charged where clipping is
   /// adaptive.
@@ -48,8 +49,7 @@ struct Promise {
                                          const std::string& where);
 
 /// The phases that `rounds` rounds of the promise are billed as.
-[[nodiscard]] std::vector<Phase> phases_of(const Promise& promise, std::int64_t rounds,
-                                           std::int64_t clients_per_person);
+[[nodiscard]] std::vector<Phase> phases_of(const Promise& promise, std::int64_t rounds);
 
 /// Epsilon of any phases at `delta` by the accountants that apply, the smaller one.
 struct Bill {
@@ -60,9 +60,13 @@ struct Bill {
 [[nodiscard]] Result<Bill> bill(std::span<const Phase> phases, Adjacency adjacency, double delta,
                                 const AccountantSection& accountant);
 
-/// How finely C is cut: `configured` bits, or for 0 the fewest of 20 to 24 for which the discrete
-/// noise on `values` numbers differs from the continuous noise that was billed by at most a
-/// hundredth of delta. kConfig naming the key below `where` when it is too coarse.
+/// The part of delta by which the discrete noise on `values` numbers, on a grid of `bits`, differs
+/// from the continuous noise that was billed, in all releases together.
+[[nodiscard]] double grid_slack(const Promise& promise, int bits, std::size_t values);
+
+/// How finely C is cut: `configured` bits, or for 0 twenty, fewer where so much noise would not fit
+/// the grid, more, up to 24, until the slack is at most a hundredth of delta. kConfig naming the
+/// key below `where` when that is not enough.
 [[nodiscard]] Result<int> grid_bits_of(const Promise& promise, std::int64_t configured,
                                        std::size_t values, const std::string& where);
 

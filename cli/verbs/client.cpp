@@ -113,6 +113,12 @@ Result<void> save_model(Context& context, const Job& job, const model::Model& mo
                                });
 }
 
+bool is_loopback(const std::string& address) {
+  const std::string host = address.substr(0, address.rfind(':'));
+  const bool numbers = host.find_first_not_of("0123456789.") == std::string::npos;
+  return host == "localhost" || host == "[::1]" || (numbers && host.starts_with("127."));
+}
+
 Result<VerbOutput> run(Options options, Context& context) {
   auto text = context.disk.read_text(options.file);
   if (!text) return fail(std::move(text).error());
@@ -135,6 +141,12 @@ Result<VerbOutput> run(Options options, Context& context) {
   std::string name;
   auto job = find_job(context, options, *text, whole, hosting, tools, name);
   if (!job) return fail(std::move(job).error());
+  if (job->privacy.seeded_noise && !is_loopback(options.coordinator)) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is true, and the coordinator is " + printable(options.coordinator, 80),
+                 .where = options.file + ": privacy.test_mode.seeded_noise",
+                 .rule = "what hides nothing does not leave the machine"});
+  }
   const auto& clients = job->clients;
   if (std::none_of(clients.begin(), clients.end(), [&](const auto& c) { return c.name == name; })) {
     return fail({.code = ErrorCode::kConfig,

@@ -14,7 +14,7 @@
 namespace strata::cli {
 namespace {
 
-using privacy::Adjacency;
+using privacy::adjacency_of;
 using privacy::Phase;
 using Json = nlohmann::ordered_json;
 
@@ -30,11 +30,6 @@ struct Options {
   std::string adjacency = "add_remove";
   std::string phases;
 };
-
-Adjacency adjacency_of(const std::string& name) {
-  if (name == "replace_one") return Adjacency::kReplaceOne;
-  return name == "zero_out" ? Adjacency::kZeroOut : Adjacency::kAddRemove;
-}
 
 std::vector<std::string> accountant_names() {
   std::vector<std::string> out;

@@ -38,8 +38,6 @@ Result<VerbOutput> init(const Options& options, Context& context) {
   }
   auto folder = ledger_folder(options.folder);
   if (!folder) return fail(std::move(folder).error());
-  if (auto made = context.disk.create_directories(folder->parent_path()); !made)
-    return fail(std::move(made).error());
   auto begun =
       ledger::Ledger::create(tools_of(options, context, privacy::Adjacency::kAddRemove), *folder);
   if (!begun) return fail(std::move(begun).error());
@@ -47,12 +45,6 @@ Result<VerbOutput> init(const Options& options, Context& context) {
   out.data = {{"folder", folder->string()}};
   out.text = "an empty ledger was begun in " + folder->string() + "\n";
   return out;
-}
-
-privacy::Adjacency adjacency_named(const std::string& name) {
-  privacy::PrivacyConfig config;
-  config.adjacency = name;
-  return privacy::adjacency_of(config);
 }
 
 struct Reading {
@@ -89,7 +81,7 @@ Result<VerbOutput> show(const Options& options, Context& context) {
   json list = json::array();
   for (const auto& [name, opened] : reading->state.datasets) {
     auto own = ledger::Ledger::open(
-        tools_of(options, context, adjacency_named(opened.terms.adjacency)), *folder);
+        tools_of(options, context, privacy::adjacency_of(opened.terms.adjacency)), *folder);
     if (!own) return fail(std::move(own).error());
     auto spent = own->spent(name);
     if (!spent) return fail(std::move(spent).error());

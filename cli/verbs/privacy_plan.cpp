@@ -10,7 +10,6 @@
 #include "cli/verbs/verbs.h"
 #include "client/trainable.h"
 #include "model/model.h"
-#include "privacy/accountant/discrete_slack.h"
 
 namespace strata::cli {
 namespace {
@@ -33,8 +32,8 @@ Result<std::int64_t> rounds_that_fit(const Job& job, const privacy::Promise& pro
   while (low < high) {
     const std::int64_t middle = low + (high - low + 1) / 2;
     auto price =
-        privacy::bill(privacy::phases_of(promise, middle, job.privacy.max_clients_per_person),
-                      privacy::adjacency_of(job.privacy), promise.delta, job.privacy.accountant);
+        privacy::bill(privacy::phases_of(promise, middle), privacy::adjacency_of(promise.adjacency),
+                      promise.delta, job.privacy.accountant);
     if (!price) return fail(std::move(price).error());
     if (price->epsilon <= *job.privacy.budget.epsilon) {
       low = middle;
@@ -67,12 +66,7 @@ Result<ClientNoise> noise_of(const Job& job, const ClientSection& client,
   out.grid_bits = mechanism->grid_bits;
   out.noise_norm = promise.gradient_multiplier * std::sqrt(static_cast<double>(out.values));
   out.share = out.noise_norm / mechanism->divisor;
-  out.slack =
-      privacy::discrete_slack({.bits = out.grid_bits,
-                               .noise_multiplier = promise.gradient_multiplier,
-                               .dimension = static_cast<double>(out.values)},
-                              static_cast<double>(promise.schedule.releases()), {promise.epsilon})
-          .value;
+  out.slack = privacy::grid_slack(promise, out.grid_bits, out.values);
   return out;
 }
 

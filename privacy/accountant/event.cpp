@@ -62,6 +62,12 @@ void merge_equal(std::vector<Phase>& phases) {
 
 }  // namespace
 
+Adjacency adjacency_of(std::string_view name) {
+  if (name == "replace_one") return Adjacency::kReplaceOne;
+  check(name == "zero_out" || name == "add_remove", "an adjacency has one of three names");
+  return name == "zero_out" ? Adjacency::kZeroOut : Adjacency::kAddRemove;
+}
+
 Result<Composition> compose(std::span<const Phase> phases, Adjacency adjacency) {
   Composition out;
   out.swapped = adjacency == Adjacency::kReplaceOne;

@@ -7,6 +7,7 @@
 // Threads: values.
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -26,6 +27,9 @@ enum class Adjacency {
   kZeroOut,     // one record replaced by an empty one: the numbers of kAddRemove, the count public
   kReplaceOne,  // one record swapped for another: the sum moves by at most 2C
 };
+
+/// Of its name in job files: "add_remove", "zero_out", "replace_one".
+[[nodiscard]] Adjacency adjacency_of(std::string_view name);
 
 enum class Mechanism { kGaussian, kLaplace };
 

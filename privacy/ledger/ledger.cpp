@@ -25,9 +25,9 @@ fs::path rows_in(const fs::path& folder, const Sha256& root) {
   return folder / ("rows-" + hex(root).substr(0, 16));
 }
 
-Result<std::unique_ptr<sys::FileLock>> lock_of(const Tools& tools, const fs::path& folder) {
+Result<std::unique_ptr<sys::FileLock>> lock_on(const Tools& tools, const fs::path& path) {
   for (int tried = 1;; ++tried) {
-    auto lock = tools.disk.lock(folder / "lock");
+    auto lock = tools.disk.lock(path);
     if (lock || lock.error().code != ErrorCode::kLocked || tried == kTries) return lock;
     tools.pause();
   }
@@ -177,7 +177,7 @@ struct Ledger::Session {
 Result<void> Ledger::create(const Tools& tools, const fs::path& folder) {
   if (auto made = tools.disk.create_private_directory(folder); !made) return made;
   if (auto kind = check_folder(tools, folder); !kind) return kind;
-  auto lock = lock_of(tools, folder);
+  auto lock = lock_on(tools, folder / "lock");
   if (!lock) return fail(std::move(lock).error());
   auto file = tools.disk.open(file_in(folder));
   if (!file) return fail(std::move(file).error());
@@ -199,6 +199,16 @@ Result<void> Ledger::create(const Tools& tools, const fs::path& folder) {
   const std::string line = make_line(stamped(created_record(key->id()).fields, tools), *lines);
   if (auto written = write_line(**file, *lines, line); !written) return written;
   return (*file)->sync();
+}
+
+Result<void> Ledger::create_first(const Tools& tools, const fs::path& folder) {
+  if (folder.has_parent_path()) {
+    if (auto made = tools.disk.create_directories(folder.parent_path()); !made) return made;
+  }
+  // Beside the folder: whoever finds the folder finds a ledger that is whole.
+  auto lock = lock_on(tools, folder.string() + ".lock");
+  if (!lock) return fail(std::move(lock).error());
+  return tools.disk.exists(folder) ? Result<void>{} : create(tools, folder);
 }
 
 Result<Ledger> Ledger::open(Tools tools, fs::path folder) {
@@ -239,7 +249,7 @@ Result<Ledger::Session> Ledger::begin() {
                  .where = path.string(),
                  .remedy = "start again: what is on the disk is read then"});
   }
-  auto lock = lock_of(tools_, folder_);
+  auto lock = lock_on(tools_, folder_ / "lock");
   if (!lock) return fail(std::move(lock).error());
   if (!tools_.disk.exists(path)) {  // opening would begin another
     return fail({.code = ErrorCode::kDamaged,

@@ -59,6 +59,10 @@ class Ledger {
   /// Begins an empty ledger in `folder`, which nothing else does: an owner says so when there is
   /// nothing to remember. kFileExists when there is one.
   [[nodiscard]] static Result<void> create(const Tools& tools, const std::filesystem::path& folder);
+  /// Begins one where not even the folder is there, in an owner's first run; several processes may
+  /// be the first at once. A folder without a ledger is left as it is: create() is for its owner.
+  [[nodiscard]] static Result<void> create_first(const Tools& tools,
+                                                 const std::filesystem::path& folder);
   /// kFileMissing when there is none, kUnsupported for a file system that cannot hold it or a newer
   /// format, kDamaged for anything that is not as it was written. A record that a crash tore is
   /// left out: its charge was never granted.

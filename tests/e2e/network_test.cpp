@@ -198,6 +198,22 @@ TEST_F(Network, PrivateClientsChargeTheirLedgersAndSpentOnesSayNoMore) {
   }
 }
 
+TEST_F(Network, SeededNoiseStaysOnTheMachine) {
+  job_["privacy"] = {{"mode", "example_dpsgd"},
+                     {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
+                     {"sampling", {{"q", 0.5}}},
+                     {"batch_divisor", 3},
+                     {"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}};
+  write_job();
+  for (const char* elsewhere : {"hub.example:7700", "127.0.0.1.example:7700", "10.0.0.1:7700"}) {
+    const Finished refused =
+        strata({"client", at("job.json"), "--coordinator", elsewhere, "--certs",
+                at("certs/" + names_[0]), "--state", at("state"), "--attempts", "1"});
+    EXPECT_EQ(refused.status, 3) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("privacy.test_mode.seeded_noise: is true"));
+  }
+}
+
 TEST_F(Network, AClientsOwnFileIsEnough) {
   job_["clients"].erase(2);
   job_["clients"].erase(1);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "privacy/ledger/ledger_fixture.h"
 #include "privacy/ledger/lines.h"
@@ -440,6 +441,35 @@ TEST_F(LedgerTest, LinesAreJsonForOtherPrograms) {
   EXPECT_EQ(record["steps"], 10);
   EXPECT_EQ(record["z"], 1.1);
   EXPECT_EQ(record["host"], "clinic");
+}
+
+// Clients of one owner that start for the first time, side by side.
+TEST_F(LedgerTest, ManyMayBeTheFirstAtOnce) {
+  const support::ScratchFolder scratch;
+  const auto folder = scratch.path() / "state" / "ledger";
+  const auto disk = sys::make_posix_disk();
+  std::vector<std::string> problems(8);
+  {
+    std::vector<std::jthread> owners;
+    for (auto& problem : problems) {
+      owners.emplace_back([&] {
+        const Tools own{
+            .disk = *disk, .clock = clock_, .epsilon_of = tenth_of_steps, .filesystem_of = {}};
+        auto ready = Ledger::create_first(own, folder);
+        auto opened = ready ? Ledger::open(own, folder) : fail(std::move(ready).error());
+        if (!opened) problem = opened.error().line();
+      });
+    }
+  }
+  for (const auto& problem : problems) EXPECT_EQ(problem, "");
+}
+
+TEST_F(LedgerTest, AFolderWithoutALedgerIsForItsOwnerToBegin) {
+  ASSERT_TRUE(disk_.create_directories(folder_));
+  ASSERT_TRUE(Ledger::create_first(tools(), folder_));
+  const auto opened = Ledger::open(tools(), folder_);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::kFileMissing);
 }
 
 }  // namespace
