@@ -54,12 +54,15 @@ VerbOutput run_report(const RunSummary& summary, const Job& job, const std::stri
   for (const auto& line : summary.refused) out.text += "left out: " + line + "\n";
   const double rate =
       summary.train_seconds > 0 ? static_cast<double>(summary.tokens) / summary.train_seconds : 0.0;
-  out.text += fmt::format(
-      "\n{} tokens in {} ({:.0f} tokens/s per client thread team), {} at peak\nfinal model {}\nrun "
-      "folder  {}\nprivacy     {}\n",
-      summary.tokens, duration_text(summary.seconds), rate,
-      bytes_text(static_cast<double>(summary.peak_memory_bytes)),
-      hex(summary.final_model).substr(0, 16), directory, privacy_line(summary.promise));
+  const std::string speed =
+      tells_of_records(job)
+          ? fmt::format("{} tokens in {} ({:.0f} tokens/s per client thread team)", summary.tokens,
+                        duration_text(summary.seconds), rate)
+          : duration_text(summary.seconds);
+  out.text +=
+      fmt::format("\n{}, {} at peak\nfinal model {}\nrun folder  {}\nprivacy     {}\n", speed,
+                  bytes_text(static_cast<double>(summary.peak_memory_bytes)),
+                  hex(summary.final_model).substr(0, 16), directory, privacy_line(summary.promise));
 
   json clients = json::array();
   for (const auto& c : summary.clients) {

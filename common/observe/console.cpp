@@ -48,10 +48,14 @@ std::string summary(const Event& e) {
                   text(e, "rounds").c_str(), text(e, "method").c_str(), text(e, "threads").c_str());
   }
   if (e.name == "client_round") {
-    return format("round %s  %-12s rank %-3s loss %.4f -> %.4f  %.0f tokens/s  %.1f s",
-                  text(e, "round").c_str(), text(e, "client").c_str(), text(e, "rank").c_str(),
-                  number(e, "loss_before"), number(e, "loss_after"),
-                  number(e, "tokens") / std::max(number(e, "seconds"), 1e-9), number(e, "seconds"));
+    const std::string who = format("round %s  %-12s rank %-3s", text(e, "round").c_str(),
+                                   text(e, "client").c_str(), text(e, "rank").c_str());
+    if (!std::isfinite(number(e, "loss_before")))  // a private client does not tell
+      return who + format(" %s steps", text(e, "steps").c_str());
+    return who + format(" loss %.4f -> %.4f  %.0f tokens/s  %.1f s", number(e, "loss_before"),
+                        number(e, "loss_after"),
+                        number(e, "tokens") / std::max(number(e, "seconds"), 1e-9),
+                        number(e, "seconds"));
   }
   if (e.name == "client_refused") {
     return format("round %s  %s is left out: %s", text(e, "round").c_str(),
@@ -104,12 +108,11 @@ class Console final : public Observer {
       auto [at, first] = last_.try_emplace(client, now);
       if (now - at->second < kLineSeconds) return;
       at->second = now;
-      out_ << format("round %s  %-12s step %s of %s, loss %.4f, %.0f tokens/s",
-                     text(event, "round").c_str(), client.c_str(), text(event, "step").c_str(),
-                     text(event, "steps").c_str(), number(event, "loss"),
-                     number(event, "tokens_per_second"))
-           << '\n'
-           << std::flush;
+      out_ << format("round %s  %-12s step %s of %s", text(event, "round").c_str(), client.c_str(),
+                     text(event, "step").c_str(), text(event, "steps").c_str());
+      if (const double loss = number(event, "loss"); std::isfinite(loss))
+        out_ << format(", loss %.4f, %.0f tokens/s", loss, number(event, "tokens_per_second"));
+      out_ << '\n' << std::flush;
       return;
     }
     if (now - redrawn_ < kRedrawSeconds) return;
@@ -119,11 +122,11 @@ class Console final : public Observer {
     std::string bar(static_cast<std::size_t>(kBarWidth), '.');
     for (int i = 0; i < filled && i < kBarWidth; ++i) bar[static_cast<std::size_t>(i)] = '#';
     out_ << '\r'
-         << format("round %s  %-12s [%s] step %s/%s  loss %.4f  %.0f tokens/s",
-                   text(event, "round").c_str(), client.c_str(), bar.c_str(),
-                   text(event, "step").c_str(), text(event, "steps").c_str(), number(event, "loss"),
-                   number(event, "tokens_per_second"))
-         << "\x1b[K" << std::flush;
+         << format("round %s  %-12s [%s] step %s/%s", text(event, "round").c_str(), client.c_str(),
+                   bar.c_str(), text(event, "step").c_str(), text(event, "steps").c_str());
+    if (const double loss = number(event, "loss"); std::isfinite(loss))
+      out_ << format("  loss %.4f  %.0f tokens/s", loss, number(event, "tokens_per_second"));
+    out_ << "\x1b[K" << std::flush;
     drawn_ = true;
   }
 

@@ -59,6 +59,7 @@ class PrivateRun : public testing::Test {
 TEST_F(PrivateRun, SaysWhatItPromisesInPrintAndInTheFolder) {
   const auto done = run();
   ASSERT_EQ(done.status, 0) << done.err;
+  EXPECT_THAT(done.out, Not(HasSubstr("tokens")));
   EXPECT_THAT(done.out, HasSubstr("unit example, add_remove, against everyone, the coordinator "
                                   "included: epsilon "));
   const json statement = read("privacy.json");

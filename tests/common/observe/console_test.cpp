@@ -118,7 +118,16 @@ TEST_F(Console, WhatWasNotMeasuredIsNotShown) {
                 .fields = {{"round", std::int64_t{1}}, {"loss", 2.5}, {"perplexity", 12.0}}});
   console_->on({.name = "aggregate",
                 .fields = {{"round", std::int64_t{1}}, {"relative_error", std::nan("")}}});
+  console_->on({.name = "client_round",
+                .fields = {{"round", std::int64_t{1}},
+                           {"client", "anna"},
+                           {"rank", std::int64_t{8}},
+                           {"steps", std::int64_t{20}},
+                           {"loss_before", std::nan("")},
+                           {"loss_after", std::nan("")}}});
   const std::string text = written();
+  EXPECT_THAT(text, HasSubstr("anna         rank 8   20 steps\n"));
+  EXPECT_THAT(text, Not(HasSubstr("nan")));
   EXPECT_THAT(text, Not(HasSubstr("exact match")));
   EXPECT_THAT(text, Not(HasSubstr("off the clients' mean")));
 }
