@@ -195,7 +195,7 @@ int print_output(const Result<VerbOutput>& output, bool as_json) {
   if (as_json) {
     print_envelope({{"schema_version", 1},
                     {"status", "ok"},
-                    {"exit_code", 0},
+                    {"exit_code", output->status},
                     {"error_code", nullptr},
                     {"message", ""},
                     {"hint", ""},
@@ -208,7 +208,7 @@ int print_output(const Result<VerbOutput>& output, bool as_json) {
     return print_error({.code = ErrorCode::kIo, .what = "writing to standard output failed"}, false,
                        std::cout, std::cerr);
   }
-  return 0;
+  return output->status;
 }
 
 int run_verb(const Parsed& chosen, const CommonOptions& common) {

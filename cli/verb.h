@@ -37,6 +37,7 @@ struct Context {
 struct VerbOutput {
   nlohmann::ordered_json data = nlohmann::ordered_json::object();
   std::string text;     // ends with a newline unless empty
+  int status = 0;       // exit status: 1 of a command that found what it was asked to look for
   bool silent = false;  // another process of the same job speaks for this one
 };
 

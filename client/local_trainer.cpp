@@ -283,8 +283,9 @@ Result<void> LocalTrainer::Impl::run_private_steps(const RoundTask& task, RoundT
     const double rate = training.optimizer.learning_rate * schedule.factor(step, restarted_at);
     const auto dropout = stream.at(
         {.round = task.round, .step = static_cast<std::uint32_t>(step), .purpose = "dropout"});
-    auto done = private_step(decoder, memory, *trainable, *optimizer, spec.examples, units,
-                             *spec.privacy, *gradient, **supply, training, rate, dropout);
+    auto done =
+        private_step(decoder, memory, *trainable, *optimizer, spec.examples, units, *spec.privacy,
+                     *gradient, **supply, training, rate, dropout, spec.planted);
     if (!done) return fail(std::move(done).error(), "client " + spec.name);
     ++stats.steps;
     tools.observer.on({.name = "step",

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "client/planted_units.h"
 #include "client/private_gradient.h"
 #include "client/trainable.h"
 #include "client/training_config.h"
@@ -33,6 +34,8 @@ struct ClientSpec {
   std::optional<DpSgdConfig> privacy = {};
   /// Whom each example is of, for units larger than an example; empty: each stands for itself.
   std::vector<std::string> people = {};
+  /// Of an audit; borrowed, null in every run.
+  PlantedUnits* planted = nullptr;
 };
 
 /// What a round asks of a client.

@@ -127,6 +127,15 @@ Result<void> PrivateGradient::end_pass(const std::vector<bool>& last, tensor::Te
   return {};
 }
 
+void PrivateGradient::add_unit(const std::function<void(std::span<float>)>& fill,
+                               tensor::Team& team) {
+  check(!unit_open_, "the last record of a unit ends it");
+  if (gradients_->size() < width_) gradients_->resize(width_);
+  const std::span<float> own(gradients_->data(), width_);
+  fill(own);
+  add_unit(own, team);
+}
+
 double PrivateGradient::norm_of(std::span<const float> values, tensor::Team& team) {
   const std::size_t pieces = (values.size() + kPiece - 1) / kPiece;
   parts_.assign(pieces, 0.0);

@@ -12,6 +12,7 @@
 // anybody but through release().
 // Threads: one caller.
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -51,6 +52,9 @@ class PrivateGradient {
   /// Adds what the pass left. `last[i]`: record i is the last of its unit, whose records follow
   /// each other, over passes if need be.
   [[nodiscard]] Result<void> end_pass(const std::vector<bool>& last, tensor::Team& team);
+
+  /// Adds a unit whose gradient is at hand: `fill` writes it.
+  void add_unit(const std::function<void(std::span<float>)>& fill, tensor::Team& team);
 
   /// Writes the noisy gradient to `grads`, laid one behind another in the order of the adapters'
   /// params(), and begins anew. Also when no unit was in the step.

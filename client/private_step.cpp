@@ -25,12 +25,18 @@ Result<void> private_step(model::Decoder& decoder, StepMemory& memory, Trainable
                           Optimizer& optimizer, std::span<const text::Example> examples,
                           const Units& units, const DpSgdConfig& config, PrivateGradient& gradient,
                           noise::NoiseSupply& supply, const TrainingConfig& training,
-                          double learning_rate, const sys::Stream& dropout) {
-  auto drawn = draw(config, units.size(), supply);
+                          double learning_rate, const sys::Stream& dropout, PlantedUnits* planted) {
+  const std::size_t beside = planted != nullptr ? planted->count() : 0;
+  auto drawn = draw(config, units.size() + beside, supply);
   if (!drawn) return fail(std::move(drawn).error());
   std::vector<std::size_t> records;
   std::vector<bool> ends;  // whether the record is its unit's last
   for (const std::size_t unit : *drawn) {
+    if (unit >= units.size()) {
+      gradient.add_unit([&](std::span<float> own) { planted->gradient(unit - units.size(), own); },
+                        decoder.team());
+      continue;
+    }
     for (const std::size_t record : units[unit]) {
       records.push_back(record);
       ends.push_back(record == units[unit].back());
@@ -62,11 +68,13 @@ Result<void> private_step(model::Decoder& decoder, StepMemory& memory, Trainable
     if (auto added = gradient.end_pass(last, decoder.team()); !added) return added;
   }
   const auto params = trainable.params();
+  const double clip_norm = gradient.clip_norm();
   {
     const sys::Span span(decoder.timeline(), "noise", 0.0);
     if (auto released = gradient.release(supply, params, decoder.team()); !released)
       return released;
   }
+  if (planted != nullptr) planted->released(params, clip_norm);
   const sys::Span span(decoder.timeline(), "optimizer", 0.0);
   optimizer.step(params, learning_rate, decoder.team());
   return {};

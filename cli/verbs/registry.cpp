@@ -32,6 +32,7 @@ constexpr std::array kVerbs{
     privacy_plan_verb,
     privacy_epsilon_verb,
     privacy_calibrate_verb,
+    privacy_audit_verb,
     privacy_ledger_init_verb,
     privacy_ledger_show_verb,
     privacy_ledger_verify_verb,

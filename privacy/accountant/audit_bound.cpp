@@ -23,7 +23,11 @@ double audit_p_value(const AuditCount& count, Epsilon epsilon, Delta delta) {
   double steepest = 0.0;
   double between = 0.0;  // P[v - i <= B < v]
   for (std::int64_t i = 1; delta.value > 0.0 && i <= count.correct; ++i) {
-    between += boost::math::pdf(guesses, static_cast<double>(count.correct - i));
+    const double next = boost::math::pdf(guesses, static_cast<double>(count.correct - i));
+    // The probabilities rise to the most likely count and fall after it: once one is below the mean
+    // of those before it, so are all that follow.
+    if (i > 1 && next < steepest) break;
+    between += next;
     steepest = std::max(steepest, between / static_cast<double>(i));
   }
   return std::min(1.0, base + 2.0 * static_cast<double>(count.canaries) * delta.value * steepest);

@@ -182,6 +182,15 @@ std::vector<Command> commands() {
          f.write_private_job();
          return {"privacy", "plan", f.folder / "private.json", "--set", "privacy.sampling.q=2"};
        }},
+      {"privacy audit",
+       [](const auto& f) -> Args {
+         f.write_private_job();
+         return {"privacy", "audit", f.folder / "private.json", "--canaries", "100"};
+       },
+       [](const auto& f) -> Args {
+         f.write_private_job();
+         return {"privacy", "audit", f.folder / "private.json", "--client", "nobody"};
+       }},
       {"privacy ledger init",
        [](const auto& f) -> Args {
          return {"privacy",           "ledger",   "init", "--new-dataset",

@@ -37,6 +37,7 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
       {"accountant", {"base"}},
       {"noise", {"base", "sys", "tensor"}},
       {"ledger", {"base", "sys"}},
+      {"audit", {"base", "sys", "accountant"}},
       {"privacy", {"base", "sys", "config", "tensor", "accountant", "noise"}},
       {"adapter", {"base", "sys", "config", "tensor"}},
       {"model", {"base", "sys", "config", "tensor", "formats", "adapter"}},
@@ -60,7 +61,7 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
        {"base",       "sys",         "certs",      "config",   "observe", "wire",     "tensor",
         "formats",    "text",        "privacy",    "adapter",  "model",   "protocol", "transport",
         "evaluation", "export",      "optimizer",  "schedule", "client",  "journal",  "updates",
-        "aggregator", "coordinator", "accountant", "noise",    "ledger"}},
+        "aggregator", "coordinator", "accountant", "noise",    "ledger",  "audit"}},
   };
   return table;
 }
@@ -104,8 +105,8 @@ const std::vector<ThirdParty>& third_parties() {
       {"fmt/",
        {"fmt::"},
        "fmt::fmt",
-       {"cli/", "client/", "coordinator/", "privacy/", "privacy/accountant/", "common/base/",
-        "common/sys/", "common/wire/", "common/protocol/", "common/transport/"}},
+       {"cli/", "client/", "coordinator/", "privacy/", "privacy/accountant/", "privacy/audit/",
+        "common/base/", "common/sys/", "common/wire/", "common/protocol/", "common/transport/"}},
       {"nlohmann/",
        {"nlohmann::"},
        "nlohmann_json::nlohmann_json",
