@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "cli/federation.h"
+#include "export/peft.h"
 
 namespace strata::cli {
 namespace {
@@ -99,6 +100,42 @@ TEST_F(PrivateRun, DrawsOtherNoiseEachTime) {
   const std::string first = hash();
   ASSERT_EQ(run().status, 0);
   EXPECT_NE(hash(), first);
+}
+
+// The mean of n clients' noise has a deviation of one client's over the root of n: nobody takes the
+// number of clients for a reason to add less.
+TEST_F(PrivateRun, NoiseDoesNotDependOnTheNumberOfClients) {
+  constexpr double kMultiplier = 30.0, kDivisor = 7.0, kNorm = 0.5;
+  constexpr int kRuns = 12;
+  federation_.job["adapter"] = {
+      {"method", "seeded-a"}, {"rank", 12}, {"alpha", 12}, {"targets", {"all-linear"}}};
+  federation_.job["training"] = {{"local_steps", 1}, {"optimizer", "sgd"}, {"learning_rate", 1.0}};
+  federation_.job["aggregation"]["rounds"] = 1;
+  privacy()["budget"] = {{"delta", 1e-5}};
+  privacy()["noise"] = {{"multiplier", kMultiplier}};
+  privacy()["sampling"] = {{"scheme", "full"}};
+  privacy()["clip"] = {{"kind", "flat"}, {"C", kNorm}};
+  privacy()["batch_divisor"] = kDivisor;
+  const json everyone = federation_.job["clients"];
+  const auto disk = sys::make_posix_disk();
+  for (std::size_t clients = 1; clients <= everyone.size(); ++clients) {
+    federation_.job["clients"] =
+        json(everyone.begin(), everyone.begin() + static_cast<int>(clients));
+    double squares = 0.0, count = 0.0;
+    for (int i = 0; i < kRuns; ++i) {
+      const auto done = run();
+      ASSERT_EQ(done.status, 0) << done.err;
+      const auto adapter = exporting::read_peft(*disk, federation_.out() / "adapter").value();
+      for (const auto& [module, pair] : adapter.modules) {
+        for (const float value : pair.b.values())
+          squares += std::pow(double{value} * pair.scale, 2);
+        count += static_cast<double>(pair.b.values().size());
+      }
+    }
+    const double due = kMultiplier * kNorm / kDivisor / std::sqrt(static_cast<double>(clients));
+    EXPECT_GT(count, 7e4);
+    EXPECT_NEAR(std::sqrt(squares / count) / due, 1.0, 4.9 / std::sqrt(2.0 * count)) << clients;
+  }
 }
 
 TEST_F(PrivateRun, RunsOnTheSameRecordsAddUp) {

@@ -319,6 +319,40 @@ TEST(PrivateStep, AdaptiveClippingStaysWithinItsBounds) {
   }
 }
 
+// What moves C is the noisy count of units below it, over the public divisor.
+TEST(PrivateStep, AdaptiveClippingMovesByNoiseOfTheCountToo) {
+  constexpr double kEta = 0.2, kSigma = 3.0, kDivisor = 4.0;
+  const DpSgdConfig config{.clip = {.kind = "adaptive",
+                                    .norm = 1.0,
+                                    .quantile = 0.5,
+                                    .eta = kEta,
+                                    .sigma_b = kSigma,
+                                    .norm_min = 1e-300,
+                                    .norm_max = 1e300},
+                           .noise_multiplier = 1.0,
+                           .divisor = kDivisor};
+  Step step;
+  const auto moves = [&](std::size_t units) {
+    step.units.resize(units);
+    auto g = step.gradient(config);
+    double sum = 0.0, squares = 0.0;
+    constexpr int kSteps = 400;
+    for (int i = 0; i < kSteps; ++i) {
+      const double before = g.clip_norm();
+      (void)step.released(config, g);
+      const double moved = std::log(g.clip_norm() / before);
+      sum += moved;
+      squares += moved * moved;
+    }
+    const double mean = sum / kSteps;
+    return std::pair(mean, std::sqrt(squares / kSteps - mean * mean));
+  };
+  const double due = kEta * kSigma / kDivisor;
+  const auto [none, noise] = moves(0);
+  EXPECT_NEAR(none, 0.0, 4.4 * due / 20.0);  // centred: nobody pulls nowhere
+  EXPECT_NEAR(noise / due, 1.0, 4.4 / std::sqrt(800.0));
+}
+
 // The divisor is a constant: whoever is drawn or not, it stays.
 TEST(PrivateStep, DividesByTheConstantHoweverManyAreDrawn) {
   Step step;

@@ -1,0 +1,182 @@
+// What a private client sends, round for round: as noisy as was charged, whatever was cut off and
+// however many records, passes or threads there were; and which units its steps draw.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "client/local_trainer.h"
+#include "client/private_step.h"
+#include "common/model/golden_run.h"
+
+namespace strata::client {
+namespace {
+
+using model::GoldenRun;
+using protocol::Restart;
+
+constexpr double kMultiplier = 30.0;  // next to it the records' gradients do not show
+constexpr double kDivisor = 7.0;
+constexpr double kRate = 1.0;  // of SGD: B after a step is the release
+
+class PrivateTrainer : public testing::Test {
+ protected:
+  LocalTrainer trainer(std::int64_t threads, std::int64_t pass_tokens) {
+    ClientSpec spec{.name = "anna", .examples = {}};
+    spec.adapter.rank = 8;
+    spec.adapter.alpha = 8.0;
+    spec.adapter.method = "seeded-a";
+    for (const auto& record : run_.golden.records())
+      spec.examples.push_back({record.tokens, record.trained, "golden"});
+    spec.privacy = DpSgdConfig{.noise_multiplier = kMultiplier, .divisor = kDivisor};
+    spec.privacy->clip.norm = 0.5;
+    TrainingConfig training;
+    training.optimizer = {.method = "sgd", .learning_rate = kRate};
+    training.local_steps = 1;
+    training.threads = threads;
+    training.pass_tokens = pass_tokens;
+    return LocalTrainer::make(std::move(spec), training, run_.model, 1000000).value();
+  }
+
+  // Adds what a round sent, tensor by tensor, over what its deviation should be.
+  void round(LocalTrainer& trainer, std::uint32_t number, std::int64_t threads) {
+    ASSERT_TRUE(trainer.begin(Restart::kFresh, number, true, {}, run_.model));
+    model::Workspace workspace(static_cast<int>(threads));
+    RoundTools tools{.clock = *clock_, .observer = nobody_, .workspace = workspace};
+    const auto done = trainer.run_round(
+        run_.model, {.round = number, .rounds = 1000000, .restart = Restart::kFresh}, tools);
+    ASSERT_TRUE(done) << done.error().line();
+    const double due = kRate * kMultiplier * 0.5 / kDivisor;
+    for (const auto& [name, delta] : done->update.delta) {
+      auto& [squares, count] = seen_[name];
+      for (const float value : std::get<adapter::LowRank>(delta.terms.at(0)).b.values()) {
+        squares += std::pow(static_cast<double>(value) / due, 2);
+        count += 1.0;
+      }
+    }
+  }
+
+  // 0.5 % of each tensor; a right deviation is farther off with a probability below 1e-6.
+  void expect_right() {
+    ASSERT_FALSE(seen_.empty());
+    double squares = 0.0, count = 0.0;
+    for (const auto& [name, own] : seen_) {
+      squares += own.first;
+      count += own.second;
+      EXPECT_NEAR(std::sqrt(own.first / own.second), 1.0,
+                  std::max(5e-3, 4.9 / std::sqrt(2.0 * own.second)))
+          << name;
+    }
+    EXPECT_NEAR(std::sqrt(squares / count), 1.0, 5e-3);
+    EXPECT_GT(count, 4.9 * 4.9 / (2.0 * 5e-3 * 5e-3));
+  }
+
+  GoldenRun run_{"llama"};
+  observe::NullObserver nobody_;
+  std::unique_ptr<sys::Clock> clock_ = sys::make_posix_clock();
+  std::map<std::string, std::pair<double, double>> seen_;
+};
+
+TEST_F(PrivateTrainer, SendsTheNoiseThatIsChargedForFromAnyPassesAndThreads) {
+  for (const std::int64_t threads : {1, 2, 8}) {
+    for (const std::int64_t pass_tokens : {1, 20, 100000}) {
+      auto own = trainer(threads, pass_tokens);
+      for (std::uint32_t number = 1; number <= 60; ++number) round(own, number, threads);
+    }
+  }
+  expect_right();
+}
+
+// A client that is stopped and goes on every other round: no noise twice, none missing.
+TEST_F(PrivateTrainer, SendsTheSameNoiseAfterBeingStopped) {
+  Bytes state;
+  for (std::uint32_t number = 1; number <= 400; ++number) {
+    auto own = trainer(1, 100000);
+    ASSERT_TRUE(own.load(state, run_.model));
+    round(own, number, 1);
+    state = own.save();
+  }
+  expect_right();
+}
+
+// Units whose gradient is one value of their own: whoever is drawn shows.
+class Probe final : public PlantedUnits {
+ public:
+  static constexpr std::size_t kUnits = 300;
+  std::size_t count() const override { return kUnits; }
+  void gradient(std::size_t unit, std::span<float> out) const override {
+    std::fill(out.begin(), out.end(), 0.0F);
+    out[unit] = 1.0F;
+  }
+  void released(std::span<const adapter::ParamRef> params, double) override {
+    std::vector<float> all;
+    for (const auto& param : params) all.insert(all.end(), param.grad.begin(), param.grad.end());
+    auto& drawn = steps.emplace_back();
+    for (std::size_t unit = 0; unit < kUnits; ++unit) drawn.push_back(all[unit] > 0.5F);
+  }
+  std::vector<std::vector<bool>> steps;
+};
+
+// Each unit by itself and in each step anew: neither batches of one size, nor in turn, nor all of
+// an epoch once. The seed makes the test repeatable; a right draw fails with a probability of 1e-5.
+TEST(PrivateSteps, DrawEveryUnitByItself) {
+  constexpr double kQ = 0.3;
+  constexpr int kSteps = 200;
+  GoldenRun run("llama");
+  model::Workspace workspace(1);
+  const sys::Stream stream(1);
+  auto trainable = make_trainable({.rank = 4, .alpha = 6.0}, run.model, stream, stream).value();
+  trainable->begin_round(run.model);
+  TrainingConfig training;
+  auto optimizer = make_optimizer(training.optimizer).value();
+  auto supply = noise::make_seeded_test_supply(3, 1).value();
+  StepMemory memory;
+  const DpSgdConfig config{
+      .clip = {.norm = 1.0}, .noise_multiplier = 1e-3, .sampling_rate = kQ, .divisor = 1.0};
+  auto gradient =
+      PrivateGradient::make(config, 0.0, *trainable->adapters(), memory.record_gradients).value();
+  Probe probe;
+  model::Decoder decoder(run.model, workspace);
+  for (int step = 0; step < kSteps; ++step) {
+    ASSERT_TRUE(private_step(decoder, memory, *trainable, *optimizer, {}, {}, config, gradient,
+                             *supply, training, 0.0, stream, &probe));
+  }
+  std::vector<double> of_unit(Probe::kUnits);
+  double sizes = 0.0, again = 0.0;
+  const auto far = [](double n) { return 4.4 * std::sqrt(2.0 * n); };  // of a sum of n squares
+  for (int step = 0; step < kSteps; ++step) {
+    double size = 0.0;
+    for (std::size_t unit = 0; unit < Probe::kUnits; ++unit) {
+      const auto& drawn = probe.steps[static_cast<std::size_t>(step)];
+      size += drawn[unit];
+      of_unit[unit] += drawn[unit];
+      if (step > 0) again += drawn[unit] && probe.steps[static_cast<std::size_t>(step - 1)][unit];
+    }
+    const double due = kQ * Probe::kUnits;
+    sizes += (size - due) * (size - due) / (due * (1.0 - kQ));
+  }
+  EXPECT_NEAR(sizes, kSteps, far(kSteps));
+  double counts = 0.0;
+  for (const double count : of_unit) {
+    const double due = kQ * kSteps;
+    counts += (count - due) * (count - due) / (due * (1.0 - kQ));
+  }
+  EXPECT_NEAR(counts, Probe::kUnits, far(Probe::kUnits));
+  const double pairs = (kSteps - 1) * static_cast<double>(Probe::kUnits);
+  EXPECT_NEAR(again / pairs, kQ * kQ, 4.4 * std::sqrt(kQ * kQ / pairs));
+}
+
+// A person's records are one unit, so the quota, the ledger and the bound on delta count people.
+TEST_F(PrivateTrainer, CountsPeopleWhereTheUnitIsAPerson) {
+  ClientSpec spec{.name = "anna", .examples = {}};
+  for (int i = 0; i < 6; ++i) {
+    const auto& record = run_.golden.records()[0];
+    spec.examples.push_back({record.tokens, record.trained, "golden"});
+    spec.people.push_back(i < 4 ? "x" : "y");
+  }
+  spec.adapter.rank = 2;
+  spec.privacy = DpSgdConfig{};
+  EXPECT_EQ(LocalTrainer::make(std::move(spec), {}, run_.model, 1).value().units(), 2u);
+}
+
+}  // namespace
+}  // namespace strata::client
