@@ -4,6 +4,7 @@
 #include <array>
 #include <numeric>
 
+#include "client/private_step.h"
 #include "client/training_step.h"
 #include "tensor/team.h"
 #include "tensor/typed_rows.h"
@@ -112,6 +113,31 @@ double needed_flops(const model::Model& model, const adapter::AdapterSet& adapte
   return total;
 }
 
+namespace {
+
+// What private steps need beside the plain ones' things.
+struct PrivateParts {
+  client::DpSgdConfig config;
+  std::unique_ptr<noise::NoiseSupply> supply;
+  client::PrivateGradient gradient;
+};
+
+Result<std::optional<PrivateParts>> private_parts(const BenchTrainOptions& options,
+                                                  const adapter::AdapterSet& adapters,
+                                                  client::StepMemory& memory) {
+  if (options.noise_multiplier <= 0.0) return std::optional<PrivateParts>{};
+  client::DpSgdConfig config{.noise_multiplier = options.noise_multiplier,
+                             .divisor = static_cast<double>(options.records)};
+  config.clip.norm = options.record_max_norm;
+  auto supply = noise::make_secure_supply(options.threads);
+  if (!supply) return fail(std::move(supply).error());
+  auto gradient = client::PrivateGradient::make(config, 0.0, adapters, memory.record_gradients);
+  if (!gradient) return fail(std::move(gradient).error());
+  return std::optional(PrivateParts{std::move(config), std::move(*supply), std::move(*gradient)});
+}
+
+}  // namespace
+
 Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrainOptions& options,
                                      const sys::Clock& clock) {
   BenchTrainReport report;
@@ -143,6 +169,9 @@ Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrain
   report.gemm_peak_gflops = gemm_peak_gflops(model.compute(), clock, workspace.team());
 
   client::StepMemory memory;
+  check(adapters != nullptr, "this trains adapters");
+  auto noisy = private_parts(options, *adapters, memory);
+  if (!noisy) return fail(std::move(noisy).error());
   sys::Profile profile(clock, options.threads);
   std::vector<double> seconds;
   double tokens = 0.0, flops = 0.0;
@@ -153,14 +182,22 @@ Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrain
     std::vector<std::size_t> records(options.records);
     for (auto& record : records) record = at++ % examples.size();
     const double start = clock.seconds();
-    auto done = client::training_step(decoder, memory, **trainable, **optimizer, examples, records,
-                                      training, options.learning_rate, stream);
-    if (!done) return fail(std::move(done).error());
-    report.losses.push_back(done->loss);
+    if (*noisy) {
+      client::Units units;
+      for (const std::size_t record : records) units.push_back({record});
+      auto done = client::private_step(decoder, memory, **trainable, **optimizer, examples, units,
+                                       (*noisy)->config, (*noisy)->gradient, *(*noisy)->supply,
+                                       training, options.learning_rate, stream);
+      if (!done) return fail(std::move(done).error());
+    } else {
+      auto done = client::training_step(decoder, memory, **trainable, **optimizer, examples,
+                                        records, training, options.learning_rate, stream);
+      if (!done) return fail(std::move(done).error());
+      report.losses.push_back(done->loss);
+    }
     if (!timed) continue;
     seconds.push_back(clock.seconds() - start);
-    tokens += static_cast<double>(done->tokens);
-    if (adapters == nullptr) continue;
+    for (const std::size_t i : records) tokens += static_cast<double>(examples[i].tokens.size());
     std::vector<text::Example> batch;
     batch.reserve(records.size());
     for (const std::size_t i : records) batch.push_back(examples[i]);

@@ -27,8 +27,9 @@ struct BenchTrainOptions {
   int steps = 5;   // timed
   int warmup = 1;  // before them
   double learning_rate = 1e-4;
-  double record_max_norm = 0.0;  // clip each record's own gradient; 0: plain training
-  std::size_t pass_tokens = 0;   // 0: as training does
+  double record_max_norm = 0.0;   // clip each record's own gradient; 0: plain training
+  double noise_multiplier = 0.0;  // above 0: private steps, clipped to record_max_norm and noised
+  std::size_t pass_tokens = 0;    // 0: as training does
   bool recompute = false;
   bool profile = false;  // record where the time of the timed steps goes
 };
@@ -42,7 +43,7 @@ struct BenchTrainReport {
   double flop_utilization = 0.0;
   std::size_t peak_rss_bytes = 0;
   std::size_t trainable = 0;
-  std::vector<double> losses;  // of every step, warm-up included
+  std::vector<double> losses;  // of every step, warm-up included; none of private steps
   std::vector<sys::Profile::Row> profile;
   double profiled_seconds = 0.0;  // of the timed steps, times the threads
   std::string trace;              // for a trace viewer; empty unless profiled

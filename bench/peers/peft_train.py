@@ -33,7 +33,8 @@ def arguments():
     parser.add_argument("--data", type=pathlib.Path, help="records of real lengths, padded to the longest of a batch")
     parser.add_argument("--tokens", type=pathlib.Path, help="records as input_ids and labels, padded like --data")
     parser.add_argument("--init", type=pathlib.Path, help="PEFT folder whose factors the adapters start from")
-    parser.add_argument("--record-clip", type=float, help="DP-SGD by Opacus: clip each record's gradient; no noise")
+    parser.add_argument("--record-clip", type=float, help="DP-SGD by Opacus: clip each record's gradient")
+    parser.add_argument("--noise-multiplier", type=float, default=0.0, help="of --record-clip: Opacus's usual noise")
     return parser.parse_args()
 
 
@@ -124,13 +125,13 @@ def gemm_peak(torch, dtype, seconds=1.0):
 
 
 def private(torch, args, model, optimizer):
-    """Opacus's way of single records' gradients: hooks on every trained layer, then clipping; the noise is 0."""
+    """Opacus's way of single records' gradients: hooks on every trained layer, then clipping and noise."""
     import warnings
     from opacus import GradSampleModule
     from opacus.optimizers import DPOptimizer
     warnings.filterwarnings("ignore")
     wrapped = GradSampleModule(model, batch_first=True, loss_reduction="mean", strict=False)
-    return wrapped, DPOptimizer(optimizer, noise_multiplier=0.0, max_grad_norm=args.record_clip,
+    return wrapped, DPOptimizer(optimizer, noise_multiplier=args.noise_multiplier, max_grad_norm=args.record_clip,
                                 expected_batch_size=args.records)
 
 

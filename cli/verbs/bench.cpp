@@ -31,6 +31,8 @@ struct Options {
   std::string memory_limit;
   DataSection data_section;
   std::vector<std::string> fields;
+  bool noisy = false;
+  double noise_multiplier = 1.0;
   BenchTrainOptions bench;
 };
 
@@ -114,6 +116,10 @@ Result<VerbOutput> train(Options& options, Context& context) {
     options.bench.adapter.targets.push_back(name);
   options.bench.adapter.alpha = 2.0 * static_cast<double>(options.bench.adapter.rank);
   options.bench.threads = context.threads;
+  if (options.noisy) {
+    options.bench.noise_multiplier = options.noise_multiplier;
+    if (options.bench.record_max_norm <= 0.0) options.bench.record_max_norm = 1.0;
+  }
   if (!options.data.empty()) {
     auto examples = examples_of(options, *model, context.disk);
     if (!examples) return fail(std::move(examples).error());
@@ -209,6 +215,12 @@ Verb bench_train_verb() {
                 .add_option("--record-clip", options->bench.record_max_norm,
                             "clip each record's own gradient to this norm")
                 ->check(CLI::NonNegativeNumber);
+            command.add_flag("--private", options->noisy,
+                             "noise in every step, on gradients clipped to --record-clip or 1");
+            command
+                .add_option("--noise-multiplier", options->noise_multiplier,
+                            "of --private: deviation of the noise / clip norm")
+                ->check(CLI::PositiveNumber);
             command
                 .add_option("--pass-tokens", options->bench.pass_tokens,
                             "tokens computed at once; 0: as training does")

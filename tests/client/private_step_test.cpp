@@ -145,6 +145,73 @@ TEST_P(Packing, SumsUnitsClippedAloneWhateverShareAPass) {
   expect_near(found, expected, 2e-6 * c);
 }
 
+// A record's gradient as torch's autograd has it, in float64 one record at a time: the mean over
+// its trained tokens, in the order of the trainable's parameters.
+Vector autograd(Step& step, std::size_t record) {
+  const auto tokens = static_cast<double>(step.examples[record].trained_tokens());
+  Vector out;
+  for (const auto& param : step.trainable->params()) {
+    for (const float value :
+         step.run.golden.values("lora.record." + std::to_string(record) + ".grad." + param.name))
+      out.push_back(static_cast<double>(value) / tokens);
+  }
+  return out;
+}
+
+// Norms within 1e-6 of those, and clipped sums, each unit rounded to the grid, within 2e-6: what a
+// backward pass in float32 is away from one in float64.
+TEST_P(Packing, ClipsWhatAutogradHas) {
+  Step step;
+  step.training.pass_tokens = GetParam();
+  const double c = middle_norm(step);
+  const DpSgdConfig config{.clip = {.norm = c},
+                           .noise_multiplier = std::ldexp(1.0, -24),
+                           .divisor = 1.0,
+                           .grid_bits = 24};
+  const double grid = std::ldexp(c, -24);
+  Vector expected;
+  std::vector<double> norms;
+  for (std::size_t record = 0; record < step.examples.size(); ++record) {
+    const Vector own = autograd(step, record);
+    norms.push_back(norm_of(own));
+    const double kept = std::min(1.0, c * (1.0 - std::ldexp(1.0, -20)) / norms.back());
+    expected.resize(own.size());
+    for (std::size_t i = 0; i < own.size(); ++i)
+      expected[i] += std::trunc(kept * own[i] / grid) * grid;
+  }
+  auto g = step.gradient(config);
+  const Vector found = step.released(config, g);
+  ASSERT_EQ(found.size(), expected.size());
+  Vector off = found;
+  for (std::size_t i = 0; i < off.size(); ++i) off[i] -= expected[i];
+  // What is released has noise of one grid step on every value besides.
+  const double noise = grid * std::sqrt(static_cast<double>(off.size()));
+  const double apart = std::sqrt(std::max(0.0, std::pow(norm_of(off), 2) - noise * noise));
+  EXPECT_LT(apart, 2e-6 * norm_of(expected));
+  std::size_t record = norms.size() - g.norms().size();  // those of the last pass
+  for (const double norm : g.norms()) {
+    EXPECT_NEAR(norm / norms[record], 1.0, 1e-6) << record;
+    ++record;
+  }
+}
+
+// All records in one pass against one at a time: the same noise falls out of the difference.
+TEST(PrivateStep, PackedRecordsAreClippedAsRecordsAlone) {
+  Step packed, alone;
+  alone.training.pass_tokens = 1;
+  const double c = middle_norm(packed);
+  const DpSgdConfig config{
+      .clip = {.norm = c}, .noise_multiplier = kFaint, .divisor = 1.0, .grid_bits = 24};
+  auto g = packed.gradient(config);
+  const Vector together = packed.released(config, g);
+  Vector apart = alone.released(config);
+  for (std::size_t i = 0; i < apart.size(); ++i) apart[i] -= together[i];
+  EXPECT_LT(norm_of(apart), 1e-6 * norm_of(together));
+  ASSERT_EQ(g.norms().size(), packed.units.size());
+  for (std::size_t record = 0; record < packed.units.size(); ++record)
+    EXPECT_NEAR(g.norms()[record] / norm_of(packed.of_unit({record})), 1.0, 1e-6);
+}
+
 TEST_P(Packing, TakesAPersonsRecordsTogether) {
   Step step;
   step.training.pass_tokens = GetParam();
