@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <future>
 #include <limits>
 
 #include "privacy/accountant/analytic_gaussian.h"
@@ -106,6 +107,22 @@ double start_mesh(const Composition& c, const PldOptions& options) {
   return std::max(mesh_for(c, options), reach_of(c) / kMostPoints);
 }
 
+// The larger of what the directions come to, each in a thread of its own.
+template <class One>
+PldBound worst_direction(const Composition& c, PldBound out, const One& one) {
+  std::vector<std::future<PldBound>> bounds;
+  for (const Direction direction : directions_of(c))
+    bounds.push_back(std::async(std::launch::async, one, direction));
+  for (auto& bound : bounds) {
+    const PldBound own = bound.get();
+    out.epsilon.value = std::max(out.epsilon.value, own.epsilon.value);
+    out.delta.value = std::max(out.delta.value, own.delta.value);
+    out.mesh = std::max(out.mesh, own.mesh);
+    out.points = std::max(out.points, own.points);
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<PldBound> pld_epsilon(const Composition& c, Delta delta, const PldOptions& options) {
@@ -127,22 +144,21 @@ Result<PldBound> pld_epsilon(const Composition& c, Delta delta, const PldOptions
     out.epsilon = {kInfinity};
     return out;
   }
-  out.mesh = start_mesh(c, options);
-  for (const Direction direction : directions_of(c)) {
-    const Sum sum = prepare(c, direction, out.mesh, [&](const auto& parts) {
+  return worst_direction(c, std::move(out), [&](Direction direction) {
+    PldBound own{.epsilon = {0.0}, .delta = delta, .mesh = start_mesh(c, options)};
+    const Sum sum = prepare(c, direction, own.mesh, [&](const auto& parts) {
       return tilt_for_delta(parts, std::log(1.0 / delta.value));
     });
     const LossSum tilted(sum.parts, sum.tilt, sum.window);
-    double epsilon = tilted.epsilon(delta.value);
-    out.points = std::max(out.points, tilted.points());
-    if (epsilon < tilted.lowest() && tilted.lowest() > 0.0 && sum.tilt > 0.0) {
+    own.epsilon = {tilted.epsilon(delta.value)};
+    own.points = tilted.points();
+    if (own.epsilon.value < tilted.lowest() && tilted.lowest() > 0.0 && sum.tilt > 0.0) {
       // The answer lies below the tilted window: once more with all of the mass in view.
-      epsilon = LossSum(sum.parts, 0.0, window_of(sum.parts, 0.0)).epsilon(delta.value);
+      own.epsilon = {LossSum(sum.parts, 0.0, window_of(sum.parts, 0.0)).epsilon(delta.value)};
     }
-    check(!std::isnan(epsilon), "an epsilon is a number");
-    out.epsilon.value = std::max(out.epsilon.value, epsilon);
-  }
-  return out;
+    check(!std::isnan(own.epsilon.value), "an epsilon is a number");
+    return own;
+  });
 }
 
 Result<PldBound> pld_delta(const Composition& c, Epsilon epsilon, const PldOptions& options) {
@@ -158,22 +174,20 @@ Result<PldBound> pld_delta(const Composition& c, Epsilon epsilon, const PldOptio
     out.delta = {1.0};
     return out;
   }
-  out.mesh = start_mesh(c, options);
-  for (const Direction direction : directions_of(c)) {
-    const Sum sum = prepare(c, direction, out.mesh, [&](const auto& parts) {
+  return worst_direction(c, std::move(out), [&](Direction direction) {
+    PldBound own{.epsilon = epsilon, .delta = {0.0}, .mesh = start_mesh(c, options)};
+    const Sum sum = prepare(c, direction, own.mesh, [&](const auto& parts) {
       return tilt_for_epsilon(parts, epsilon.value);
     });
     const LossSum tilted(sum.parts, sum.tilt, sum.window);
-    out.points = std::max(out.points, tilted.points());
-    double delta = 0.0;
+    own.points = tilted.points();
     if (epsilon.value < tilted.lowest() && sum.tilt > 0.0)
-      delta = LossSum(sum.parts, 0.0, window_of(sum.parts, 0.0)).delta(epsilon.value);
+      own.delta = {LossSum(sum.parts, 0.0, window_of(sum.parts, 0.0)).delta(epsilon.value)};
     else
-      delta = tilted.delta(epsilon.value);
-    check(!std::isnan(delta), "a delta is a number");
-    out.delta.value = std::max(out.delta.value, delta);
-  }
-  return out;
+      own.delta = {tilted.delta(epsilon.value)};
+    check(!std::isnan(own.delta.value), "a delta is a number");
+    return own;
+  });
 }
 
 }  // namespace strata::privacy
