@@ -10,6 +10,7 @@
 
 #include "adapter/seeded_factors.h"
 #include "cli/coordinator_run.h"
+#include "cli/ledger_memory.h"
 #include "cli/plan.h"
 #include "cli/private_run.h"
 #include "cli/run_folder.h"
@@ -24,6 +25,7 @@ namespace strata::cli {
 namespace {
 
 constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
+constexpr std::string_view kLedgersSeen = "ledgers-seen.json";  // beside the run folders
 constexpr double kSignalSeconds = 0.05;  // between looks at whether a signal came
 
 // The coordinator's own model, as the clients of its process see it: it has followed every round
@@ -101,6 +103,7 @@ class Run {
   CoordinatorRun observer_;
   std::shared_ptr<sys::Loop> loop_ = hosting_.loop ? hosting_.loop : sys::make_loop(tools_.clock);
   transport::InProcess transport_{*loop_};
+  std::unique_ptr<coordinator::LedgerMemory> ledgers_;
   std::unique_ptr<coordinator::Server> server_;
   std::unique_ptr<CoordinatorsBase> base_;
   std::unique_ptr<transport::Listener> listener_;
@@ -143,8 +146,14 @@ Result<void> Run::open_server() {
   } else {
     config.deadline_seconds = 0.0;  // a process does not wait for itself
   }
-  auto server = coordinator::Server::open(std::move(config), std::move(federation_.coordinator),
-                                          {*loop_, tools_.clock, tools_.disk, observer_});
+  if (remote() && job_.privacy.on()) {
+    auto memory = open_ledger_memory(tools_.disk, directory_.parent_path() / kLedgersSeen);
+    if (!memory) return fail(std::move(memory).error());
+    ledgers_ = std::move(*memory);
+  }
+  auto server =
+      coordinator::Server::open(std::move(config), std::move(federation_.coordinator),
+                                {*loop_, tools_.clock, tools_.disk, observer_, ledgers_.get()});
   if (!server) return fail(std::move(server).error());
   server_ = std::move(*server);
   was_done_ = server_->machine().phase() == coordinator::Phase::kDone &&

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "cli/plan.h"
@@ -60,6 +61,7 @@ class LedgerBudget final : public client::Budget {
       : clock_(std::move(clock)), ledger_(std::move(ledger)), round_(std::move(round)) {}
 
   Result<void> reserve(const protocol::RunId& run, std::uint32_t round) override {
+    const std::lock_guard lock(mutex_);
     ledger::Reservation reservation = round_;
     reservation.run = run_name(run);
     reservation.round = round;
@@ -68,10 +70,22 @@ class LedgerBudget final : public client::Budget {
   }
   Result<void> release(const protocol::RunId& run, std::uint32_t round,
                        const Sha256& update) override {
+    const std::lock_guard lock(mutex_);
     return ledger_.release(round_.dataset, run_name(run), round, update);
   }
 
+  Result<protocol::LedgerMark> mark() override {
+    const std::lock_guard lock(mutex_);
+    return protocol::LedgerMark{
+        .ledger = ledger_.id(), .records = ledger_.head().records, .head = ledger_.head().hash};
+  }
+  Result<void> check_remembered(const protocol::LedgerMark& seen) override {
+    const std::lock_guard lock(mutex_);
+    return ledger_.check_remembered({.records = seen.records, .hash = seen.head});
+  }
+
  private:
+  std::mutex mutex_;                   // training charges in a thread of its own
   std::unique_ptr<sys::Clock> clock_;  // the ledger's
   ledger::Ledger ledger_;
   ledger::Reservation round_;

@@ -10,7 +10,7 @@
 
 namespace strata::client {
 
-/// Threads: one call at a time.
+/// Threads: any; calls wait for each other.
 class Budget {
  public:
   virtual ~Budget() = default;
@@ -21,6 +21,11 @@ class Budget {
   /// when it was not charged.
   [[nodiscard]] virtual Result<void> release(const protocol::RunId& run, std::uint32_t round,
                                              const Sha256& update) = 0;
+  /// Where the record of what was charged stands.
+  [[nodiscard]] virtual Result<protocol::LedgerMark> mark() = 0;
+  /// `seen` is a mark that somebody else remembers of it. kDamaged when the record has not got that
+  /// far any more, or went another way: an old copy was put back.
+  [[nodiscard]] virtual Result<void> check_remembered(const protocol::LedgerMark& seen) = 0;
 };
 
 }  // namespace strata::client

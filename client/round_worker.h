@@ -43,6 +43,12 @@ class RoundWorker {
                                              std::uint32_t /*round*/, const Sha256& /*update*/) {
     return {};
   }
+  /// Where its owner's record of what was released stands; zeros: none is kept.
+  [[nodiscard]] virtual Result<protocol::LedgerMark> mark() { return protocol::LedgerMark{}; }
+  /// kDamaged when the record is not one that went on from `seen`.
+  [[nodiscard]] virtual Result<void> check_remembered(const protocol::LedgerMark& /*seen*/) {
+    return {};
+  }
   /// The client's state after an earlier round; an empty one is that before the first. kDamaged for
   /// one that does not fit.
   [[nodiscard]] virtual Result<void> restore(ByteSpan state) = 0;

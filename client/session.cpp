@@ -11,6 +11,8 @@ namespace {
 
 constexpr double kRetrySeconds = 5.0;  // when the coordinator cannot keep it now
 // What a coordinator hears of a client whose reasons are its own.
+// For the coordinator; what happened is the data owner's to know.
+constexpr std::string_view kLedgerRolledBack = "LEDGER_ROLLED_BACK";
 constexpr std::string_view kRefusedBudget = "REFUSED_BUDGET";
 constexpr std::string_view kFailed = "FAILED";
 
@@ -112,8 +114,13 @@ void Session::on_open(const std::shared_ptr<transport::Connection>& connection) 
   lose_connection();
   connection_ = connection;
   connection_->trust();  // the transport has proved who it is
-  send(protocol::Hello{
-      .program = config_.program, .run = run_, .plan = config_.plan, .head = tools_.base.head()});
+  const auto mark = mark_now();
+  if (!mark) return;
+  send(protocol::Hello{.program = config_.program,
+                       .run = run_,
+                       .plan = config_.plan,
+                       .head = tools_.base.head(),
+                       .ledger = *mark});
 }
 
 void Session::on_end(transport::Connection& connection, const Error& why) {
@@ -187,13 +194,19 @@ void Session::handle(const protocol::Welcome& m) {
                         "as one that has not trained yet"}));
     return;
   }
+  run_ = m.run;  // of every message from here on, a complaint as well
   if (auto fits = config_.check_plan ? config_.check_plan(m.plan) : Result<void>{}; !fits) {
     send(protocol::problem_of(fits.error()));
     end(fail(std::move(fits).error()));
     return;
   }
+  if (auto kept = tools_.worker.check_remembered(m.remembered); !kept) {
+    send(protocol::Problem{.code = std::string(name(kept.error().code)),
+                           .message = std::string(kLedgerRolledBack)});
+    end(fail(std::move(kept).error()));
+    return;
+  }
   welcomed_ = true;
-  run_ = m.run;
   attempts_ = 0;
   // Trained for, never accepted, and not kept: to be done again from the state before.
   const bool undone = last && last->update_bytes == 0 && m.last_round < last->round &&
@@ -313,6 +326,8 @@ void Session::trained(std::uint32_t round, Result<RoundDone> done) {
     }
     // Nothing keeps it but this message.
     if (!release_last()) return;
+    const auto mark = mark_now();
+    if (!mark) return;
     offered_ = round;
     const std::uint64_t size = done->update.size();
     send(protocol::Offer{.round = round,
@@ -320,7 +335,8 @@ void Session::trained(std::uint32_t round, Result<RoundDone> done) {
                          .update = {.hash = tools_.outbox.last()->update,
                                     .size = size,
                                     .data = std::move(done->update)},
-                         .training = done->training});
+                         .training = done->training,
+                         .ledger = *mark});
   } else {
     go_on();
   }
@@ -333,13 +349,23 @@ bool Session::release_last() {
   return !ended_;
 }
 
+std::optional<protocol::LedgerMark> Session::mark_now() {
+  auto mark = tools_.worker.mark();
+  if (mark) return *mark;
+  end(fail(std::move(mark).error()));
+  return std::nullopt;
+}
+
 void Session::offer() {
   if (!release_last()) return;
+  const auto mark = mark_now();
+  if (!mark) return;
   const auto& entry = *tools_.outbox.last();
   protocol::Offer message{.round = entry.round,
                           .base = entry.base,
                           .update = {.hash = entry.update, .size = entry.update_bytes, .data = {}},
-                          .training = entry.training};
+                          .training = entry.training,
+                          .ledger = *mark};
   if (entry.update_bytes <= protocol::kInlineBytes) {
     auto bytes = tools_.outbox.read(0, entry.update_bytes);
     if (!bytes) {

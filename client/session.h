@@ -116,6 +116,8 @@ class Session final : public transport::Handler {
   void offer();
   /// The last update may leave now.
   [[nodiscard]] bool release_last();
+  /// Nothing when it ended because of that.
+  [[nodiscard]] std::optional<protocol::LedgerMark> mark_now();
   bool forget_last();
   void finish();
   void follow(const protocol::Head& head, protocol::Object object);

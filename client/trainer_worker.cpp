@@ -73,6 +73,13 @@ class TrainerWorker final : public RoundWorker {
     return tools_.budget == nullptr ? Result<void>{} : tools_.budget->release(run, round, update);
   }
 
+  Result<protocol::LedgerMark> mark() override {
+    return tools_.budget == nullptr ? protocol::LedgerMark{} : tools_.budget->mark();
+  }
+  Result<void> check_remembered(const protocol::LedgerMark& seen) override {
+    return tools_.budget == nullptr ? Result<void>{} : tools_.budget->check_remembered(seen);
+  }
+
   Result<void> restore(ByteSpan state) override {
     return trainer_.load(state, tools_.base.model());
   }

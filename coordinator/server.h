@@ -73,11 +73,24 @@ class ServerObserver {
   virtual void done(const Result<void>&) {}
 };
 
+/// What clients showed of their ledgers, over runs.
+class LedgerMemory {
+ public:
+  virtual ~LedgerMemory() = default;
+  /// The farthest mark that was kept of this client's ledger; zeros: none.
+  [[nodiscard]] virtual protocol::LedgerMark of(const protocol::ClientId& client,
+                                                const Sha256& ledger) const = 0;
+  /// Durable when it returns; a mark that is not farther than what is kept changes nothing.
+  [[nodiscard]] virtual Result<void> keep(const protocol::ClientId& client,
+                                          const protocol::LedgerMark& mark) = 0;
+};
+
 struct ServerTools {
   sys::Executor& executor;
   const sys::Clock& clock;
   sys::Disk& disk;
   ServerObserver& observer;
+  LedgerMemory* ledgers = nullptr;  // null: none is remembered
 };
 
 class Server final : public transport::Handler {
@@ -114,7 +127,8 @@ class Server final : public transport::Handler {
   };
   struct Session {
     std::shared_ptr<transport::Connection> connection;
-    protocol::ClientId client;  // once welcomed
+    protocol::ClientId client;    // once welcomed
+    protocol::LedgerMark ledger;  // as it said when it came
     bool ready = false;
     std::unique_ptr<Upload> upload;
   };
@@ -165,6 +179,7 @@ class Server final : public transport::Handler {
   [[nodiscard]] Session* session_of(const protocol::ClientId& client);
   void send(Session& session, const protocol::Message& message);
   void welcome(Session& session);
+  void remember(const Session& session, const protocol::LedgerMark& ledger);
   void tell_round(Session& session);
   [[nodiscard]] std::uint64_t bytes_since(std::uint32_t round) const;
   [[nodiscard]] Result<void> refresh_snapshot();

@@ -97,6 +97,7 @@ void Server::handle(Session& session, const protocol::Problem& m) {
   const Error why = protocol::error_of(m, "the client");
   const protocol::ClientId client = session.client;
   drop(*session.connection);
+  tools_.observer.noticed(client + " gave up: " + why.line());
   tools_.observer.left(client, why);
 }
 
@@ -142,7 +143,14 @@ void Server::handle(Session& session, const protocol::Hello& m) {
     return;
   }
   session.client = id;
+  session.ledger = m.ledger;
   welcome(session);
+}
+
+void Server::remember(const Session& session, const protocol::LedgerMark& ledger) {
+  if (tools_.ledgers == nullptr || ledger.records == 0) return;
+  if (auto kept = tools_.ledgers->keep(session.client, ledger); !kept)
+    tools_.observer.noticed(session.client + "'s ledger: " + kept.error().line());
 }
 
 void Server::welcome(Session& session) {
@@ -156,17 +164,22 @@ void Server::welcome(Session& session) {
   }
   by_client_[session.client] = session.connection.get();
   session.connection->trust();
-  send(session, protocol::Welcome{.run = machine_.run(),
-                                  .client = session.client,
-                                  .plan = config_.plan_of(session.client),
-                                  .head = machine_.head(),
-                                  .last_round = machine_.last_of(session.client).round});
+  send(session, protocol::Welcome{
+                    .run = machine_.run(),
+                    .client = session.client,
+                    .plan = config_.plan_of(session.client),
+                    .head = machine_.head(),
+                    .last_round = machine_.last_of(session.client).round,
+                    .remembered = tools_.ledgers == nullptr
+                                      ? protocol::LedgerMark{}
+                                      : tools_.ledgers->of(session.client, session.ledger.ledger)});
 }
 
 void Server::handle(Session& session, const protocol::Ready&) {
   if (session.ready) return;
   session.ready = true;
   met_anybody_ = true;
+  remember(session, session.ledger);
   tools_.observer.joined(session.client, session.connection->peer());
   arm_deadline();
   tell_round(session);
@@ -228,6 +241,7 @@ void Server::refuse_conflict(Session& session, const protocol::Offer& offer, con
 }
 
 void Server::handle(Session& session, protocol::Offer& m) {
+  remember(session, m.ledger);
   if (const Waiting* first = waiting_of(session.client);
       first != nullptr && m.round == machine_.round()) {
     // For the same update the answer comes with the flush that is on its way.

@@ -21,6 +21,10 @@ void object(A& a, M& m) {
   a(m.hash), a(m.size), a(m.data);
   a.limit(m.data.empty() || m.data.size() == m.size, "data of another size than announced");
 }
+template <class A, class M>
+void mark(A& a, M& m) {
+  a(m.ledger), a(m.records), a(m.head);
+}
 
 template <class M>
 struct Layout;
@@ -32,6 +36,7 @@ struct Layout<Hello> {
   template <class A, class M>
   static void fields(A& a, M& m) {
     a(m.min_version), a(m.max_version), a(m.program), a(m.run), a(m.plan), head(a, m.head);
+    mark(a, m.ledger);
   }
 };
 template <>
@@ -41,6 +46,7 @@ struct Layout<Welcome> {
   template <class A, class M>
   static void fields(A& a, M& m) {
     a(m.version), a(m.run), a(m.client), a(m.plan), head(a, m.head), a(m.last_round);
+    mark(a, m.remembered);
   }
 };
 template <>
@@ -67,7 +73,7 @@ struct Layout<Offer> {
   template <class A, class M>
   static void fields(A& a, M& m) {
     a(m.round), a(m.base), object(a, m.update);
-    training_fields(a, m.training);
+    training_fields(a, m.training), mark(a, m.ledger);
   }
 };
 template <>

@@ -58,6 +58,15 @@ struct Object {
   Bytes data;
 };
 
+/// How far a client's own record of what its data has been through had got: so that somebody else
+/// can remind it when an old copy is put back. Says nothing of the data.
+struct LedgerMark {
+  Sha256 ledger{};  // which one; zeros: none is kept
+  std::uint64_t records = 0;
+  Sha256 head{};  // hash of the last record
+  friend bool operator==(const LedgerMark&, const LedgerMark&) = default;
+};
+
 /// First of all, client to coordinator.
 struct Hello {
   std::uint16_t min_version = kVersion;
@@ -66,6 +75,7 @@ struct Hello {
   RunId run{};          // that it has work of; zeros: none
   Sha256 plan{};        // hash of the plan that it holds; zeros: none
   Head head;            // of its model
+  LedgerMark ledger;
 };
 
 /// The answer: the client is connected.
@@ -76,6 +86,7 @@ struct Welcome {
   std::string plan;              // JSON (docs/formats/plan.md), the client's own part included
   Head head;                     // of the coordinator's model
   std::uint32_t last_round = 0;  // of the client's last accepted update; 0: none
+  LedgerMark remembered;         // the farthest that this ledger was seen; zeros: never
 };
 
 /// The client holds the plan and takes part.
@@ -115,6 +126,7 @@ struct Offer {
   Sha256 base{};
   Object update;
   Training training;
+  LedgerMark ledger;  // with this update's charge and release in it
 };
 
 /// The client cannot contribute to the round.

@@ -278,6 +278,7 @@ Result<Ledger::Session> Ledger::begin() {
     }
   }
   head_ = head_of(*lines);
+  if (!lines->all.empty()) id_ = lines->all.front().hash;
   return Session{std::move(*lock), std::move(*file), std::move(*lines), std::move(*state)};
 }
 

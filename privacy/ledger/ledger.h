@@ -104,6 +104,8 @@ class Ledger {
 
   /// As of the last call.
   [[nodiscard]] const Head& head() const { return head_; }
+  /// Names this ledger: the hash of its first record; zeros before there is one.
+  [[nodiscard]] const Sha256& id() const { return id_; }
   /// `seen` is a head that somebody else remembers. kDamaged when the ledger has not got it any
   /// more: a copy was put back, or two copies went their own ways.
   [[nodiscard]] Result<void> check_remembered(const Head& seen);
@@ -123,6 +125,7 @@ class Ledger {
   std::filesystem::path folder_;
   RowKey key_;
   Head head_;
+  Sha256 id_{};
   bool failed_ = false;
 };
 

@@ -198,6 +198,40 @@ TEST_F(Network, PrivateClientsChargeTheirLedgersAndSpentOnesSayNoMore) {
   }
 }
 
+// A copy of the ledger from before the run is whole in itself; the coordinator has seen more of it.
+TEST_F(Network, ALedgerThatWasPutBackIsNoticedInTheNextRun) {
+  job_["privacy"] = {{"mode", "example_dpsgd"},
+                     {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
+                     {"sampling", {{"q", 0.5}}},
+                     {"batch_divisor", 3},
+                     {"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}};
+  write_job();
+  const auto run = [&] {
+    auto server = coordinator();
+    std::vector<std::unique_ptr<Running>> clients;
+    for (const auto& name : names_) clients.push_back(client(name));
+    std::vector<Finished> out;
+    for (auto& one : clients) out.push_back(one->wait());
+    server->signal(SIGTERM);
+    out.push_back(server->wait());
+    fs::remove_all(at("run"));
+    fs::remove_all(at("state"));
+    return out;
+  };
+  ASSERT_EQ(run().back().status, 0);
+  fs::copy(at("ledger"), at("copy"), fs::copy_options::recursive);
+  ASSERT_EQ(run().back().status, 0);
+  fs::remove_all(at("ledger"));
+  fs::rename(at("copy"), at("ledger"));
+  const auto after = run();
+  EXPECT_THAT(after.back().out + after.back().err, HasSubstr("LEDGER_ROLLED_BACK"));
+  EXPECT_THAT(after.back().out + after.back().err, testing::Not(HasSubstr("records of")));
+  for (std::size_t i = 0; i + 1 < after.size(); ++i) {
+    EXPECT_EQ(after[i].status, 8) << after[i].err;
+    EXPECT_THAT(after[i].out + after[i].err, HasSubstr("was rolled back: it has "));
+  }
+}
+
 TEST_F(Network, SeededNoiseStaysOnTheMachine) {
   job_["privacy"] = {{"mode", "example_dpsgd"},
                      {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},

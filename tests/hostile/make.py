@@ -48,12 +48,13 @@ def block(data):
 
 
 HASH = hashlib.sha256(b"x").digest()
-HELLO = struct.pack("<HH", 1, 1) + block(b"strata 0.1.0") + RUN + HASH + struct.pack("<I", 0) + HASH
+MARK = HASH + struct.pack("<Q", 5) + HASH
+HELLO = struct.pack("<HH", 1, 1) + block(b"strata 0.1.0") + RUN + HASH + struct.pack("<I", 0) + HASH + MARK
 TRAINING = struct.pack("<QQQdddd", 1, 2, 3, 4.0, 3.0, 0.5, 0.0)
 
 
 def offer(size, data=b""):
-    return struct.pack("<I", 1) + HASH + HASH + struct.pack("<Q", size) + block(data) + TRAINING
+    return struct.pack("<I", 1) + HASH + HASH + struct.pack("<Q", size) + block(data) + TRAINING + MARK
 
 
 HELLO_T, READY_T, OFFER_T, ACK_T, HISTORY_T, FETCH_T, CHUNK_T = 16, 18, 20, 22, 25, 26, 256

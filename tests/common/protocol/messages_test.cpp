@@ -21,23 +21,24 @@ std::vector<Message> all() {
   RunId run;
   run.fill(std::byte{3});
   const Training training{1, 2, 3, 4.5, 3.25, 0.125, 1e-3};
-  return {Hello{1, 9, "strata 0.1.0", run, hash(1), {7, hash(2)}},
-          Welcome{2, run, "clinic-a", R"({"version":1})", {3, hash(4)}, 6},
-          Ready{},
-          RoundOpen{4, 9, hash(5), Restart::kMean, true, 12.5},
-          Offer{4, hash(6), object(7), training},
-          Failed{5, "no records"},
-          Ack{5, hash(8), Outcome::kRetryLater, "the disk is full"},
-          RoundDone{{5, hash(9)}, object(10)},
-          CatchUp{{2, hash(11)}},
-          History{{{{3, hash(12)}, object(13)}, {{4, hash(14)}, object(15)}},
-                  {9, hash(16)},
-                  object(17),
-                  hash(18)},
-          Fetch{hash(19), 1u << 20, 77},
-          Finished{{9, hash(20)}, hash(21)},
-          Problem{"E_QUORUM", "too few", true},
-          Chunk{hash(22), 4096, Bytes(33, std::byte{1})}};
+  return {
+      Hello{1, 9, "strata 0.1.0", run, hash(1), {7, hash(2)}, {hash(23), 11, hash(24)}},
+      Welcome{2, run, "clinic-a", R"({"version":1})", {3, hash(4)}, 6, {hash(25), 12, hash(26)}},
+      Ready{},
+      RoundOpen{4, 9, hash(5), Restart::kMean, true, 12.5},
+      Offer{4, hash(6), object(7), training, {hash(27), 13, hash(28)}},
+      Failed{5, "no records"},
+      Ack{5, hash(8), Outcome::kRetryLater, "the disk is full"},
+      RoundDone{{5, hash(9)}, object(10)},
+      CatchUp{{2, hash(11)}},
+      History{{{{3, hash(12)}, object(13)}, {{4, hash(14)}, object(15)}},
+              {9, hash(16)},
+              object(17),
+              hash(18)},
+      Fetch{hash(19), 1u << 20, 77},
+      Finished{{9, hash(20)}, hash(21)},
+      Problem{"E_QUORUM", "too few", true},
+      Chunk{hash(22), 4096, Bytes(33, std::byte{1})}};
 }
 
 TEST(Messages, AreReadAsTheyWereWritten) {
