@@ -5,6 +5,7 @@
 #include "cli/certs.h"
 #include "cli/client_run.h"
 #include "cli/plan.h"
+#include "cli/signed_statement.h"
 #include "cli/table.h"
 #include "cli/verbs/verbs.h"
 #include "export/huggingface.h"
@@ -167,6 +168,13 @@ Result<VerbOutput> run(Options options, Context& context) {
   if (!options.model.empty()) {
     if (auto saved = save_model(context, *job, site->base, options); !saved)
       return fail(std::move(saved).error());
+  }
+  if (site->promise) {
+    if (auto said = write_signed_statement(
+            context.disk, context.clock, hosting.state / name / "privacy.signed.json",
+            certs::files_in(context.disk, options.certificates), *job, *site->promise, *outcome);
+        !said)
+      return fail(std::move(said).error(), "signing the privacy statement");
   }
   VerbOutput out;
   out.data = {{"client", name},

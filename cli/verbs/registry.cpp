@@ -33,6 +33,7 @@ constexpr std::array kVerbs{
     privacy_epsilon_verb,
     privacy_calibrate_verb,
     privacy_audit_verb,
+    privacy_verify_verb,
     privacy_ledger_init_verb,
     privacy_ledger_show_verb,
     privacy_ledger_verify_verb,

@@ -22,6 +22,7 @@ Verb privacy_plan_verb();
 Verb privacy_epsilon_verb();
 Verb privacy_calibrate_verb();
 Verb privacy_audit_verb();
+Verb privacy_verify_verb();
 Verb privacy_ledger_init_verb();
 Verb privacy_ledger_show_verb();
 Verb privacy_ledger_verify_verb();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "certs/chain.h"
 #include "certs/signing.h"
 
 namespace strata::certs {
@@ -53,24 +54,6 @@ Result<void> check_asked(const Identity& identity) {
   return {};
 }
 
-Result<void> check_chain(const Node& node, const std::string& where, std::int64_t now) {
-  const StorePtr store = make_store(*node.ca, node.crl.get());
-  const StoreContextPtr context(X509_STORE_CTX_new());
-  if (!store || !context ||
-      X509_STORE_CTX_init(context.get(), store.get(), node.certificate.get(), nullptr) != 1)
-    return fail({.code = ErrorCode::kInternal, .what = "out of memory"});
-  X509_VERIFY_PARAM_set_time(X509_STORE_CTX_get0_param(context.get()), now);
-  X509_STORE_CTX_set_purpose(context.get(), node.identity.role == Role::kCoordinator
-                                                ? X509_PURPOSE_SSL_SERVER
-                                                : X509_PURPOSE_SSL_CLIENT);
-  const bool sound = X509_verify_cert(context.get()) == 1;
-  (void)drain_errors();
-  if (sound) return {};
-  const X509* subject = X509_STORE_CTX_get_current_cert(context.get());
-  return fail(verify_error(X509_STORE_CTX_get_error(context.get()),
-                           subject == nullptr ? node.certificate.get() : subject, where, now));
-}
-
 Result<void> check_pair(const Node& node, const NodeFiles& files) {
   const bool fits = X509_check_private_key(node.certificate.get(), node.key.get()) == 1;
   (void)drain_errors();
@@ -92,6 +75,24 @@ Result<void> check_role(const Identity& identity, std::optional<Role> role,
 }
 
 }  // namespace
+
+Result<void> check_chain(X509& certificate, X509& ca, X509_CRL* crl, Role role,
+                         const std::string& where, std::int64_t at) {
+  const StorePtr store = make_store(ca, crl);
+  const StoreContextPtr context(X509_STORE_CTX_new());
+  if (!store || !context ||
+      X509_STORE_CTX_init(context.get(), store.get(), &certificate, nullptr) != 1)
+    return fail({.code = ErrorCode::kInternal, .what = "out of memory"});
+  X509_VERIFY_PARAM_set_time(X509_STORE_CTX_get0_param(context.get()), at);
+  X509_STORE_CTX_set_purpose(context.get(), role == Role::kCoordinator ? X509_PURPOSE_SSL_SERVER
+                                                                       : X509_PURPOSE_SSL_CLIENT);
+  const bool sound = X509_verify_cert(context.get()) == 1;
+  (void)drain_errors();
+  if (sound) return {};
+  const X509* subject = X509_STORE_CTX_get_current_cert(context.get());
+  return fail(verify_error(X509_STORE_CTX_get_error(context.get()),
+                           subject == nullptr ? &certificate : subject, where, at));
+}
 
 NodeFiles files_in(const sys::Disk& disk, const std::filesystem::path& folder) {
   NodeFiles out{.ca = folder / "ca.crt",
@@ -159,7 +160,10 @@ Result<Identity> install(sys::Disk& disk, const std::filesystem::path& received,
   node.key = *std::move(key);
   if (auto pair = check_pair(node, {.certificate = received, .key = files.key}); !pair)
     return fail(std::move(pair).error());
-  if (auto chain = check_chain(node, where, now); !chain) return fail(std::move(chain).error());
+  if (auto chain =
+          check_chain(*node.certificate, *node.ca, node.crl.get(), node.identity.role, where, now);
+      !chain)
+    return fail(std::move(chain).error());
   if (auto written = disk.write_atomic(files.ca, pem_of(*node.ca)); !written)
     return fail(std::move(written).error());
   if (auto written = disk.write_atomic(files.certificate, pem_of(*node.certificate)); !written)
@@ -191,7 +195,10 @@ Result<Node> load_node(const sys::Disk& disk, const NodeFiles& files, std::optio
   if (auto fits = check_role(out.identity, role, where); !fits)
     return fail(std::move(fits).error());
   if (auto pair = check_pair(out, files); !pair) return fail(std::move(pair).error());
-  if (auto chain = check_chain(out, where, now); !chain) return fail(std::move(chain).error());
+  if (auto chain =
+          check_chain(*out.certificate, *out.ca, out.crl.get(), out.identity.role, where, now);
+      !chain)
+    return fail(std::move(chain).error());
   return out;
 }
 

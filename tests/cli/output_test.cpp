@@ -191,6 +191,11 @@ std::vector<Command> commands() {
          f.write_private_job();
          return {"privacy", "audit", f.folder / "private.json", "--client", "nobody"};
        }},
+      {"privacy verify",
+       {},
+       [](const auto& f) -> Args {
+         return {"privacy", "verify", f.a(), "--ca", f.b()};
+       }},
       {"privacy ledger init",
        [](const auto& f) -> Args {
          return {"privacy",           "ledger",   "init", "--new-dataset",

@@ -167,6 +167,26 @@ TEST_F(Network, AnotherPlanIsRefusedWithItsKey) {
 
 // Noise of their own at each client: all still come to one model. Whose owner does not go on keeps
 // the reasons to itself.
+// Each client's statement holds, and none does once a byte of it is another.
+void expect_signed_statement(const fs::path& file, const fs::path& ca, const std::string& name) {
+  const auto verify = [&](const fs::path& what) {
+    return support::run_program(
+        {STRATA_BINARY, "privacy", "verify", what, "--ca", ca, "--format", "json"});
+  };
+  const support::Finished right = verify(file);
+  ASSERT_EQ(right.status, 0) << right.err << right.out;
+  const json data = json::parse(right.out).at("data");
+  EXPECT_THAT(data.at("signed_by").get<std::string>(), testing::EndsWith("/client/" + name));
+  EXPECT_LE(data.at("statement").at("epsilon").get<double>(), 8.0);
+  std::string text = read_file(file);
+  text.replace(text.find("add_remove"), 10, "add_rename");
+  const fs::path other = file.string() + ".changed";
+  write_file(other, text);
+  const support::Finished wrong = verify(other);
+  EXPECT_EQ(wrong.status, 6);
+  EXPECT_THAT(wrong.out, HasSubstr("is not what "));
+}
+
 TEST_F(Network, PrivateClientsChargeTheirLedgersAndSpentOnesSayNoMore) {
   job_["privacy"] = {{"mode", "example_dpsgd"},
                      {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
@@ -180,6 +200,9 @@ TEST_F(Network, PrivateClientsChargeTheirLedgersAndSpentOnesSayNoMore) {
   const std::string hash = hash_in(server->wait());
   for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), hash);
   EXPECT_EQ(json::parse(read_file(at("run/privacy.json"))).at("private"), true);
+  for (const auto& name : names_)
+    expect_signed_statement(at("state/" + name + "/privacy.signed.json"),
+                            at("certs/coordinator/ca.crt"), name);
 
   fs::remove_all(at("run"));
   fs::remove_all(at("state"));
