@@ -61,18 +61,22 @@ std::vector<std::string> shell_lines(const std::string& document) {
 // Every call of the program in a line of shell: its command, and the flags it is given.
 Problems bad_calls(const std::string& line, const Flags& known) {
   Problems out;
-  const std::regex call(R"((^|[\s|(])(build/release/)?strata ([a-z]+)( [a-z]+)?([^|;&#>]*))");
+  const std::regex call(
+      R"((^|[\s|(])(build/release/)?strata ([a-z]+)( [a-z]+)?( [a-z]+)?([^|;&#>]*))");
   for (std::sregex_iterator match(line.begin(), line.end(), call), end; match != end; ++match) {
     const std::string one = (*match)[3].str();
     const std::string two = one + (*match)[4].str();
-    const auto command = known.contains(two) ? known.find(two) : known.find(one);
+    const std::string three = two + (*match)[5].str();
+    const auto command = known.contains(three) ? known.find(three)
+                         : known.contains(two) ? known.find(two)
+                                               : known.find(one);
     if (command == known.end()) {
       out.push_back("no command `strata " + one + "`: " + line);
       continue;
     }
     // Words in quotes are the reader's own.
     const std::string rest =
-        std::regex_replace((*match)[5].str(), std::regex(R"("[^"]*"|'[^']*')"), "\"\"");
+        std::regex_replace((*match)[6].str(), std::regex(R"("[^"]*"|'[^']*')"), "\"\"");
     for (const auto& flag : flags_in(rest)) {
       if (!command->second.contains(flag))
         out.push_back("`strata " + command->first + "` has no " + flag + ": " + line);
