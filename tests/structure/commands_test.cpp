@@ -62,7 +62,7 @@ std::vector<std::string> shell_lines(const std::string& document) {
 Problems bad_calls(const std::string& line, const Flags& known) {
   Problems out;
   const std::regex call(
-      R"((^|[\s|(])(build/release/)?strata ([a-z]+)( [a-z]+)?( [a-z]+)?([^|;&#>]*))");
+      R"((^|[\s|(])(build/release/)?strata ([a-z]+)( [a-z]+)?( [a-z]+(?=\s|$))?([^|;&#>]*))");
   for (std::sregex_iterator match(line.begin(), line.end(), call), end; match != end; ++match) {
     const std::string one = (*match)[3].str();
     const std::string two = one + (*match)[4].str();
