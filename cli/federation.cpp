@@ -147,7 +147,9 @@ Result<void> Run::open_server() {
     config.deadline_seconds = 0.0;  // a process does not wait for itself
   }
   if (remote() && job_.privacy.on()) {
-    auto memory = open_ledger_memory(tools_.disk, directory_.parent_path() / kLedgersSeen);
+    auto folder = std::filesystem::absolute(directory_).lexically_normal();
+    if (!folder.has_filename()) folder = folder.parent_path();  // "runs/a/"
+    auto memory = open_ledger_memory(tools_.disk, folder.parent_path() / kLedgersSeen);
     if (!memory) return fail(std::move(memory).error());
     ledgers_ = std::move(*memory);
   }

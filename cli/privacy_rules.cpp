@@ -23,6 +23,13 @@ struct Refusal {
 Result<void> settle_steps(Job& job, const Refusal& refuse) {
   auto& steps = job.privacy.steps;
   auto& training = job.training;
+  if (job.privacy.mode == "client_local") {
+    if (steps.local_per_round > 1)
+      return refuse("privacy.steps.local_per_round", fmt::format("is {}", steps.local_per_round),
+                    "client_local makes a client's update of a round noisy once");
+    steps.local_per_round = 1;
+    return {};
+  }
   if (training.max_steps > 0)
     return refuse("training.max_steps", fmt::format("is {}", training.max_steps),
                   "a private run's steps are counted by round: training.local_steps");
@@ -95,9 +102,12 @@ Result<void> check_mode(const Job& job, const Refusal& refuse) {
                   "would come too late",
                   "use \"fedavg\" or \"zero_pad\" with client_central, or privacy.mode "
                   "\"example_dpsgd\" with stacking");
-  if (p.mode == "client_central" || p.mode == "client_local")
+  if (p.mode == "client_central")
     return refuse("privacy.mode", fmt::format("is \"{}\"", p.mode), "it is not built yet",
-                  "use \"example_dpsgd\"");
+                  "use \"example_dpsgd\" or \"client_local\"");
+  if (p.mode == "client_local" && p.clip.kind == "adaptive")
+    return refuse("privacy.clip.kind", "is \"adaptive\"",
+                  "a client that is one unit has no quantile of norms", "use \"flat\"");
   for (std::size_t i = 0; i < job.clients.size(); ++i) {
     if (job.clients[i].adapter.method == "full")
       return refuse(fmt::format("clients[{}].adapter.method", i), "is \"full\"",

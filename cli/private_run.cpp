@@ -55,9 +55,10 @@ Result<client::DpSgdConfig> dp_sgd_of(const Job& job, const privacy::Promise& pr
   return client::DpSgdConfig{.clip = p.clip,
                              .noise_multiplier = promise.gradient_multiplier,
                              .sampling_rate = p.sampling.q,
-                             .divisor = *p.batch_divisor,
+                             .divisor = p.batch_divisor.value_or(1.0),
                              .grid_bits = *bits,
-                             .seeded = p.seeded_noise};
+                             .seeded = p.seeded_noise,
+                             .whole_update = p.mode == "client_local"};
 }
 
 }  // namespace strata::cli

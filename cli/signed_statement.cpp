@@ -29,7 +29,7 @@ Result<void> write_signed_statement(sys::Disk& disk, const sys::Clock& clock,
   json statement = statement_of(job, promise);
   statement["signed_by"] = uri_of(node->identity);
   statement["time"] = now;
-  statement["rounds_trained"] = outcome.rounds;
+  statement["rounds"] = outcome.finished.head.round;
   statement["chain_hash"] = hex(outcome.finished.head.chain);
   const std::string text = statement.dump();
   auto with = certs::sign_text(*node, text);
@@ -47,7 +47,7 @@ Result<CheckedStatement> read_signed_statement(const sys::Disk& disk,
                                                const std::filesystem::path& ca) {
   const auto bytes = disk.read_text(file);
   if (!bytes) return fail(bytes.error());
-  std::string text, time;
+  std::string text, time, signed_by;
   certs::SignedText with;
   CheckedStatement out;
   try {
@@ -57,12 +57,13 @@ Result<CheckedStatement> read_signed_statement(const sys::Disk& disk,
             .certificate = all.at("certificate").get<std::string>()};
     out.statement = json::parse(text);
     time = out.statement.at("time").get<std::string>();
+    signed_by = out.statement.at("signed_by").get<std::string>();
   } catch (const json::exception& e) {
     return fail(no_statement(file, e.what()));
   }
   auto signer = certs::check_signed_text(disk, text, with, ca, seconds_of(time), file.string());
   if (!signer) return fail(std::move(signer).error());
-  if (out.statement.value("signed_by", "") != uri_of(*signer)) {
+  if (signed_by != uri_of(*signer)) {
     return fail({.code = ErrorCode::kAuth,
                  .what = "was signed by " + uri_of(*signer) + ", and says otherwise",
                  .where = file.string(),

@@ -75,6 +75,7 @@ struct LocalTrainer::Impl {
   Result<void> check_private();
   Result<void> run_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
   Result<void> run_private_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
+  Result<void> run_hidden_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
   [[nodiscard]] Result<std::unique_ptr<noise::NoiseSupply>> noise_supply(std::uint32_t round) const;
 };
 
@@ -91,6 +92,11 @@ std::int64_t steps_of(const TrainingConfig& t, std::size_t examples, std::uint32
 
 Units units_of(const ClientSpec& spec) {
   Units out;
+  if (spec.privacy->whole_update) {
+    out.emplace_back(spec.examples.size());
+    std::iota(out.front().begin(), out.front().end(), std::size_t{0});
+    return out;
+  }
   std::map<std::string, std::size_t> known;
   for (std::size_t i = 0; i < spec.examples.size(); ++i) {
     if (spec.people.empty()) {
@@ -300,6 +306,52 @@ Result<void> LocalTrainer::Impl::run_private_steps(const RoundTask& task, RoundT
   return {};
 }
 
+// Plain steps, of which nothing is told; then what they changed, as the round's only unit, clipped
+// and noised. The next round, if it goes on from here, goes on from the noisy factors.
+Result<void> LocalTrainer::Impl::run_hidden_steps(const RoundTask& task, RoundTools& tools,
+                                                  RoundStats& stats) {
+  const auto params = trainable->params();
+  std::vector<float> before;
+  for (const auto& param : params)
+    before.insert(before.end(), param.value.begin(), param.value.end());
+  const std::int64_t end = std::min(step + steps_per_round, steps_total);
+  observe::NullObserver nobody;
+  RoundTools quiet{tools.clock, nobody, tools.workspace, tools.stopped};
+  RoundStats untold;
+  auto trained = run_steps(task, quiet, untold);
+  if (!trained && trained.error().code != ErrorCode::kNumeric) return trained;
+  // That its records made training fail is nobody's business: it sends nothing but noise.
+  if (!trained) optimizer->reset();
+  step = end;
+  std::vector<float> memory;
+  auto supply = noise_supply(task.round);
+  if (!supply) return fail(std::move(supply).error());
+  auto noisy = PrivateGradient::make(*spec.privacy, 0.0, *trainable->adapters(), memory);
+  if (!noisy) return fail(std::move(noisy).error());
+  tensor::Team& team = tools.workspace.team();
+  noisy->add_unit(
+      [&](std::span<float> change) {
+        std::fill(change.begin(), change.end(), 0.0F);
+        std::size_t at = 0;
+        for (const auto& param : params) {
+          for (const float value : param.value) {
+            if (trained) change[at] = value - before[at];
+            ++at;
+          }
+        }
+      },
+      team);
+  if (auto released = noisy->release(**supply, params, team); !released) return released;
+  std::size_t at = 0;
+  for (const auto& param : params) {
+    for (std::size_t i = 0; i < param.value.size(); ++i, ++at)
+      param.value[i] = before[at] + param.grad[i];
+  }
+  stats.steps = 1;
+  stats.first_loss = stats.last_loss = std::numeric_limits<double>::quiet_NaN();
+  return {};
+}
+
 Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const RoundTask& task,
                                             RoundTools& tools) {
   Impl& c = *impl_;
@@ -308,8 +360,9 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
   if (auto made = c.ensure_trainable(base); !made)
     return fail(std::move(made).error(), "client " + c.spec.name);
   c.trainable->begin_round(base);
-  auto done = c.spec.privacy ? c.run_private_steps(task, tools, out.stats)
-                             : c.run_steps(task, tools, out.stats);
+  auto done = !c.spec.privacy                ? c.run_steps(task, tools, out.stats)
+              : c.spec.privacy->whole_update ? c.run_hidden_steps(task, tools, out.stats)
+                                             : c.run_private_steps(task, tools, out.stats);
   if (!done) return fail(std::move(done).error());
   c.trainable->prepare();
   out.update = {.client = c.spec.name,

@@ -32,6 +32,9 @@ struct DpSgdConfig {
   double divisor = 1.0;                 // B
   int grid_bits = 20;
   bool seeded = false;  // for tests: the noise can be computed from the seed
+  /// The one unit is all that a client has: plain steps, and what they change in a round is clipped
+  /// and noised once.
+  bool whole_update = false;
 };
 
 class PrivateGradient {

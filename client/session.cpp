@@ -200,9 +200,12 @@ void Session::handle(const protocol::Welcome& m) {
     end(fail(std::move(fits).error()));
     return;
   }
-  if (auto kept = tools_.worker.check_remembered(m.remembered); !kept) {
-    send(protocol::Problem{.code = std::string(name(kept.error().code)),
-                           .message = std::string(kLedgerRolledBack)});
+  const bool reminded = m.remembered.records > 0;
+  if (auto kept = reminded ? tools_.worker.check_remembered(m.remembered) : Result<void>{}; !kept) {
+    if (kept.error().code == ErrorCode::kDamaged) {
+      send(protocol::Problem{.code = std::string(name(kept.error().code)),
+                             .message = std::string(kLedgerRolledBack)});
+    }
     end(fail(std::move(kept).error()));
     return;
   }

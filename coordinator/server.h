@@ -80,6 +80,9 @@ class LedgerMemory {
   /// The farthest mark that was kept of this client's ledger; zeros: none.
   [[nodiscard]] virtual protocol::LedgerMark of(const protocol::ClientId& client,
                                                 const Sha256& ledger) const = 0;
+  /// Whether ledgers of this client were seen, but not this one.
+  [[nodiscard]] virtual bool knows_another(const protocol::ClientId& client,
+                                           const Sha256& ledger) const = 0;
   /// Durable when it returns; a mark that is not farther than what is kept changes nothing.
   [[nodiscard]] virtual Result<void> keep(const protocol::ClientId& client,
                                           const protocol::LedgerMark& mark) = 0;

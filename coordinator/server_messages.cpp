@@ -97,7 +97,7 @@ void Server::handle(Session& session, const protocol::Problem& m) {
   const Error why = protocol::error_of(m, "the client");
   const protocol::ClientId client = session.client;
   drop(*session.connection);
-  tools_.observer.noticed(client + " gave up: " + why.line());
+  if (!m.retry) tools_.observer.noticed(client + " gave up: " + why.line());
   tools_.observer.left(client, why);
 }
 
@@ -149,6 +149,11 @@ void Server::handle(Session& session, const protocol::Hello& m) {
 
 void Server::remember(const Session& session, const protocol::LedgerMark& ledger) {
   if (tools_.ledgers == nullptr || ledger.records == 0) return;
+  if (tools_.ledgers->knows_another(session.client, ledger.ledger)) {
+    tools_.observer.noticed(session.client +
+                            " comes with a ledger that was not seen before: its owner began "
+                            "another one, or lost the one there was");
+  }
   if (auto kept = tools_.ledgers->keep(session.client, ledger); !kept)
     tools_.observer.noticed(session.client + "'s ledger: " + kept.error().line());
 }
@@ -241,7 +246,11 @@ void Server::refuse_conflict(Session& session, const protocol::Offer& offer, con
 }
 
 void Server::handle(Session& session, protocol::Offer& m) {
-  remember(session, m.ledger);
+  if (m.ledger.ledger != session.ledger.ledger) {
+    refuse(session, protocol::breach("OFFER is of another ledger than HELLO",
+                                     "a conversation has one ledger"));
+    return;
+  }
   if (const Waiting* first = waiting_of(session.client);
       first != nullptr && m.round == machine_.round()) {
     // For the same update the answer comes with the flush that is on its way.
@@ -250,6 +259,7 @@ void Server::handle(Session& session, protocol::Offer& m) {
   }
   switch (machine_.judge(session.client, m.round, m.update.hash)) {
     case Verdict::kNew:
+      remember(session, m.ledger);
       begin_upload(session, m);
       return;
     case Verdict::kDuplicate:

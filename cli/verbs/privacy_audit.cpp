@@ -73,7 +73,9 @@ std::string explained(privacy::AuditVerdict verdict, double claimed) {
       break;
   }
   return "Even a broken mechanism would not have shown more than epsilon " + promise +
-         " here: take more canaries, or audit a job with a smaller epsilon.\n";
+         " here: take more canaries, or audit a job with a smaller epsilon, or with clip.kind "
+         "\"flat\" "
+         "instead of \"per_layer\".\n";
 }
 
 VerbOutput told(const AuditReport& report, const privacy::Promise& promise, const Options& options,
@@ -119,6 +121,10 @@ Result<VerbOutput> audit(const Options& options, Context& context) {
   const auto& p = **promise;
   if (!std::isfinite(p.epsilon)) {
     return fail(no_promise(options, "has seeded noise or none", "an audit tests a promise"));
+  }
+  if (p.mode != "example_dpsgd") {
+    return fail(no_promise(options, "is of mode \"" + p.mode + "\"",
+                           "the canaries are units of \"example_dpsgd\""));
   }
   auto client = client_of(*job, options);
   if (!client) return fail(std::move(client).error());

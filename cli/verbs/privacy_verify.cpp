@@ -26,8 +26,9 @@ Result<VerbOutput> verify(const Options& options, Context& context) {
   VerbOutput out;
   out.data = {{"signed_by", uri_of(checked->signer)}, {"statement", checked->statement}};
   std::vector<std::vector<std::string>> rows{{"what", ""}};
-  for (const char* key : {"signed_by", "time", "unit", "adjacency", "adversary", "epsilon", "delta",
-                          "accountant", "rounds_trained"}) {
+  for (const char* key :
+       {"signed_by", "time", "mode", "private", "PRIVATE", "unit", "adjacency", "adversary",
+        "epsilon", "delta", "accountant", "max_clients_per_person", "rounds", "chain_hash"}) {
     const auto found = checked->statement.find(key);
     if (found != checked->statement.end()) rows.push_back({key, text_of(*found)});
   }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <future>
 #include <limits>
+#include <system_error>
 
 #include "privacy/accountant/analytic_gaussian.h"
 #include "privacy/accountant/loss_sum.h"
@@ -107,14 +108,22 @@ double start_mesh(const Composition& c, const PldOptions& options) {
   return std::max(mesh_for(c, options), reach_of(c) / kMostPoints);
 }
 
-// The larger of what the directions come to, each in a thread of its own.
+// The larger of what the directions come to; the second one in a thread of its own, if there may be
+// one more.
 template <class One>
 PldBound worst_direction(const Composition& c, PldBound out, const One& one) {
-  std::vector<std::future<PldBound>> bounds;
-  for (const Direction direction : directions_of(c))
-    bounds.push_back(std::async(std::launch::async, one, direction));
-  for (auto& bound : bounds) {
-    const PldBound own = bound.get();
+  const auto directions = directions_of(c);
+  std::future<PldBound> beside;
+  if (directions.size() > 1) {
+    try {
+      beside = std::async(std::launch::async, one, directions[1]);
+    } catch (const std::system_error&) {
+      beside = std::async(std::launch::deferred, one, directions[1]);
+    }
+  }
+  std::vector<PldBound> bounds{one(directions[0])};
+  if (beside.valid()) bounds.push_back(beside.get());
+  for (const PldBound& own : bounds) {
     out.epsilon.value = std::max(out.epsilon.value, own.epsilon.value);
     out.delta.value = std::max(out.delta.value, own.delta.value);
     out.mesh = std::max(out.mesh, own.mesh);

@@ -17,6 +17,7 @@ constexpr double kSeenMax = 5e7;  // numbers kept: canaries times steps
 // Where not every step draws everyone: of those expected to be in, and of those to be out, the
 // share that is guessed. The rest, whose scores lie in the middle, are passed over.
 constexpr double kGuessed = 0.9;
+constexpr std::int64_t kOddOne = 0;
 constexpr double kLeastDeviation = 1e-3;  // assumed of noise that is not there
 constexpr double kNormalQuartile = 0.6745;
 
@@ -26,13 +27,22 @@ double middle(std::vector<float>& values) {
   return static_cast<double>(*at);
 }
 
+// +1 and -1 in a drawn order, equally often; of an odd number, the one at kOddOne is over.
+std::vector<int> balanced(std::int64_t count, const sys::Stream& draws) {
+  std::vector<int> out(static_cast<std::size_t>(count), 1);
+  const std::size_t first = out.size() % 2;  // kOddOne stays +1
+  auto order = sys::Stream(draws).permutation(out.size() - first);
+  for (std::size_t i = 0; i < order.size() / 2; ++i) out[first + order[i]] = -1;
+  return out;
+}
+
 bool draws_everyone(const CanaryPlan& plan) { return plan.sampling_rate >= 1.0; }
 
 // Chance that a canary which is in is drawn at all.
 double appears(const CanaryPlan& plan) {
   return draws_everyone(plan)
              ? 1.0
-             : -std::expm1(static_cast<double>(plan.steps) * std::log1p(-plan.sampling_rate));
+             : -std::expm1(static_cast<double>(plan.steps()) * std::log1p(-plan.sampling_rate));
 }
 
 bool always_drawn(const CanaryPlan& plan) { return appears(plan) > 0.999; }
@@ -70,7 +80,13 @@ Result<Canaries> Canaries::make(const CanaryPlan& plan) {
          .what = fmt::format("{} canaries for {} trained values", plan.canaries, plan.values),
          .rule = "at least one, and every canary has a value of its own"});
   }
-  check(plan.steps > 0 && plan.sampling_rate > 0.0 && plan.sampling_rate <= 1.0,
+  if (static_cast<double>(plan.canaries) * static_cast<double>(plan.steps()) > kSeenMax) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = fmt::format("{} canaries in {} releases", plan.canaries, plan.steps()),
+                 .rule = fmt::format("their product is at most {:g}", kSeenMax),
+                 .remedy = "take fewer canaries"});
+  }
+  check(plan.steps() > 0 && plan.sampling_rate > 0.0 && plan.sampling_rate <= 1.0,
         "something is released");
   Canaries out(plan);
   sys::Stream draws(plan.seed);
@@ -83,23 +99,31 @@ Result<Canaries> Canaries::make(const CanaryPlan& plan) {
     out.flipped_.push_back((flips.next() & 1u) != 0);
     if (out.in_.back()) out.planted_.push_back(i);
   }
-  const auto steps = static_cast<std::size_t>(plan.steps);
-  out.step_signs_.assign(steps, 1);
-  const auto order = draws.at({.purpose = "steps"}).permutation(steps);
-  for (std::size_t i = 0; i < steps / 2; ++i) out.step_signs_[order[i]] = -1;
+  out.in_round_ = balanced(plan.per_round, draws.at({.purpose = "steps"}));
+  out.of_round_ = balanced(plan.rounds, draws.at({.purpose = "rounds"}));
+  const auto steps = static_cast<std::size_t>(plan.steps());
   out.seen_.assign(plan.canaries * steps, 0.0f);
   return out;
 }
 
 int Canaries::sign_of(std::size_t canary, std::int64_t step) const {
-  const int sign = step_signs_[static_cast<std::size_t>(step)];
+  const int sign = in_round_[static_cast<std::size_t>(step % plan_.per_round)] *
+                   of_round_[static_cast<std::size_t>(step / plan_.per_round)];
   return flipped_[canary] ? -sign : sign;
+}
+
+// Of an odd number, the one without a counterpart.
+bool Canaries::left_out(std::int64_t step) const {
+  const auto odd_one = [](const std::vector<int>& signs, std::int64_t at) {
+    return signs.size() > 1 && signs.size() % 2 == 1 && at == kOddOne;
+  };
+  return odd_one(in_round_, step % plan_.per_round) || odd_one(of_round_, step / plan_.per_round);
 }
 
 void Canaries::see(std::int64_t step, std::span<const float> release, double unit) {
   check(release.size() == plan_.values, "a release has the values that canaries were placed in");
-  check(step >= 0 && step < plan_.steps, "no more releases than planned");
-  const auto steps = static_cast<std::size_t>(plan_.steps);
+  check(step >= 0 && step < plan_.steps(), "no more releases than planned");
+  const auto steps = static_cast<std::size_t>(plan_.steps());
   for (std::size_t i = 0; i < plan_.canaries; ++i) {
     seen_[i * steps + static_cast<std::size_t>(step)] =
         static_cast<float>(static_cast<double>(release[place_[i]]) / unit);
@@ -109,18 +133,12 @@ void Canaries::see(std::int64_t step, std::span<const float> release, double uni
 // As many steps of either sign: what is the same in all of them, noise that was used before, is
 // gone.
 std::vector<double> Canaries::signed_sums() const {
-  const auto steps = static_cast<std::size_t>(plan_.steps);
-  std::size_t left_out = steps;  // none
-  if (steps > 1 && steps % 2 == 1) {
-    while (step_signs_[--left_out] < 0) {
-    }
-  }
+  const auto steps = static_cast<std::size_t>(plan_.steps());
   std::vector<double> out(plan_.canaries, 0.0);
   for (std::size_t i = 0; i < plan_.canaries; ++i) {
     for (std::size_t t = 0; t < steps; ++t) {
-      if (t == left_out) continue;
-      out[i] +=
-          sign_of(i, static_cast<std::int64_t>(t)) * static_cast<double>(seen_[i * steps + t]);
+      const auto step = static_cast<std::int64_t>(t);
+      if (!left_out(step)) out[i] += sign_of(i, step) * static_cast<double>(seen_[i * steps + t]);
     }
   }
   return out;
@@ -129,7 +147,7 @@ std::vector<double> Canaries::signed_sums() const {
 // Log likelihood ratio of in to out, each step's noise being Gaussian with the deviation that the
 // releases show:  sum_t log(1 - q + q exp((y_t - 1/2) / s^2)).
 std::vector<double> Canaries::likelihoods() const {
-  const auto steps = static_cast<std::size_t>(plan_.steps);
+  const auto steps = static_cast<std::size_t>(plan_.steps());
   std::vector<float> centred = seen_;
   // A canary that is in is in fewer than half of the steps: what it usually sees is noise, and the
   // same noise in every step is none.
@@ -198,7 +216,7 @@ Result<std::vector<AuditFinding>> Canaries::findings(Delta delta, double confide
 
 Result<std::size_t> canaries_for(Epsilon claimed, Delta delta, double confidence,
                                  const CanaryPlan& plan) {
-  const auto kept = static_cast<std::size_t>(kSeenMax / static_cast<double>(plan.steps));
+  const auto kept = static_cast<std::size_t>(kSeenMax / static_cast<double>(plan.steps()));
   const std::size_t limit = std::max<std::size_t>(1, std::min({kMost, kept, plan.values}));
   CanaryPlan tried = plan;
   std::size_t best = 0;

@@ -19,9 +19,12 @@ namespace strata::privacy {
 struct CanaryPlan {
   std::size_t canaries = 0;
   std::size_t values = 0;      // of one release; every canary has one of its own
-  std::int64_t steps = 0;      // releases of the run
+  std::int64_t per_round = 1;  // releases of a round
+  std::int64_t rounds = 0;
   double sampling_rate = 1.0;  // chance of a unit to be drawn, each step
   std::uint64_t seed = 0;      // of coins, places and signs
+
+  [[nodiscard]] std::int64_t steps() const { return per_round * rounds; }
 };
 
 /// What one attack showed.
@@ -40,14 +43,15 @@ enum class AuditVerdict {
 
 class Canaries {
  public:
-  /// kConfig unless 0 < canaries <= values, steps > 0 and 0 < sampling_rate <= 1.
+  /// kConfig unless 0 < canaries <= values, and canaries times steps at most 5e7.
   [[nodiscard]] static Result<Canaries> make(const CanaryPlan& plan);
 
   /// How many are in; they are numbered from 0.
   [[nodiscard]] std::size_t planted() const { return planted_.size(); }
   [[nodiscard]] std::size_t place(std::size_t planted) const { return place_[planted_[planted]]; }
-  /// +1 or -1. Of two steps in a pair a canary has both signs, so that noise which is used twice
-  /// falls out of its score.
+  /// +1 or -1: a sign of the step in its round times one of the round, each as often the one as the
+  /// other, so that noise which is the same in all steps, in all rounds, or in all steps of a round
+  /// falls out of a canary's score.
   [[nodiscard]] int sign(std::size_t planted, std::int64_t step) const {
     return sign_of(planted_[planted], step);
   }
@@ -62,6 +66,7 @@ class Canaries {
  private:
   explicit Canaries(const CanaryPlan& plan) : plan_(plan) {}
   [[nodiscard]] int sign_of(std::size_t canary, std::int64_t step) const;
+  [[nodiscard]] bool left_out(std::int64_t step) const;
   [[nodiscard]] std::vector<double> signed_sums() const;
   [[nodiscard]] std::vector<double> likelihoods() const;
   [[nodiscard]] AuditCount guess(const std::vector<double>& scores) const;
@@ -69,9 +74,9 @@ class Canaries {
   CanaryPlan plan_;
   std::vector<std::size_t> place_;  // of each canary
   std::vector<bool> in_, flipped_;
-  std::vector<std::size_t> planted_;  // those that are in
-  std::vector<int> step_signs_;       // shared by all but for the flip; balanced
-  std::vector<float> seen_;           // [canary][step]
+  std::vector<std::size_t> planted_;      // those that are in
+  std::vector<int> in_round_, of_round_;  // signs, shared by all but for the flip
+  std::vector<float> seen_;               // [canary][step]
 };
 
 /// The number of canaries with which an attack whose guesses are all right shows a tenth more than

@@ -79,7 +79,9 @@ TEST_P(EveryClipping, CanariesCountForWhatIsAllowed) {
   right.mechanism.clip.kind = GetParam();
   if (GetParam() == "per_layer") right.mechanism.clip.bounds = {{".*", 0.5}};
   if (GetParam() == "adaptive") right.mechanism.clip.sigma_b = 20.0;
-  EXPECT_EQ(verdict(right, 1), privacy::AuditVerdict::kConsistent);
+  // A canary in one layer shows too little of what all layers together may.
+  EXPECT_EQ(verdict(right, 1), GetParam() == "per_layer" ? privacy::AuditVerdict::kInconclusive
+                                                         : privacy::AuditVerdict::kConsistent);
   auto wrong = right;
   wrong.mechanism.noise_multiplier /= 1000.0;
   EXPECT_EQ(verdict(wrong, 1), privacy::AuditVerdict::kViolated);

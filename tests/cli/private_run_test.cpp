@@ -246,6 +246,15 @@ TEST_F(PrivateRun, RefusesWhatDoesNotGoTogether) {
            {R"({"privacy": {"batch_divisor": null}})", "privacy.batch_divisor: is missing"},
            {R"({"privacy": {"unit": {"kind": "user"}}})", "privacy.unit.key: is missing"},
            {R"({"privacy": {"unit": {"kind": "client"}}})", "privacy.unit.kind: is \"client\""},
+           {R"({"privacy": {"mode": "client_central", "unit": {"kind": "client"},
+                "sampling": null}})",
+            "stacking shows each client's part"},
+           {R"({"privacy": {"mode": "client_local", "unit": {"kind": "client"},
+                "sampling": null}})",
+            "privacy.adjacency: is \"add_remove\""},
+           {R"({"privacy": {"mode": "client_local", "unit": {"kind": "client"}, "sampling": null,
+                "adjacency": "replace_one", "steps": {"local_per_round": 2}}})",
+            "privacy.steps.local_per_round: is 2"},
            {R"({"privacy": {"clip": {"gamma": 0.5}}})", "privacy.clip.gamma: is given"},
            {R"({"privacy": {"clip": {"kind": "adaptive"}}})", "privacy.clip.sigma_b: is missing"},
            {R"({"privacy": {"clip": {"kind": "adaptive", "sigma_b": 0.01}}})",
@@ -291,6 +300,30 @@ TEST_F(PrivateRun, UsersAreNamedByTheirKey) {
   const auto done = run();
   ASSERT_EQ(done.status, 0) << done.err;
   EXPECT_EQ(read("privacy.json").at("unit"), "user by who");
+}
+
+// One noisy release a round, whatever the client's steps; charged as such, against any other data.
+TEST_F(PrivateRun, AWholeClientMayBeTheUnit) {
+  federation_.job["training"] = {{"local_epochs", 2}, {"batch_size", 1}, {"learning_rate", 0.001}};
+  privacy() = {{"mode", "client_local"},
+               {"unit", {{"kind", "client"}}},
+               {"adjacency", "replace_one"},
+               {"budget", {{"epsilon", 8.0}, {"delta", 1e-5}}},
+               {"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}};
+  const auto done = run();
+  ASSERT_EQ(done.status, 0) << done.err;
+  const json statement = read("privacy.json");
+  EXPECT_EQ(statement.at("unit"), "client");
+  EXPECT_EQ(statement.at("releases"), (json{{"per_round", 1}, {"rounds", 2}}));
+  EXPECT_LE(statement.at("epsilon").get<double>(), 8.0);
+  // Two updates are up to 2 C apart: twice the noise of a sum that a unit is in or not.
+  const double found = statement.at("noise_multiplier").get<double>();
+  const auto single = strata({"privacy", "calibrate", "--epsilon", "8", "--delta", "0.99e-5",
+                              "--sampling-rate", "1", "--steps", "2", "--format", "json"});
+  const double half = json::parse(single.out).at("data").at("noise_multiplier").get<double>();
+  EXPECT_NEAR(found / half, 2.0, 1e-3);
+  EXPECT_THAT(support::read_file(federation_.out() / "metrics.jsonl"), Not(HasSubstr("\"step\"")));
+  for (const auto& dataset : spent()) EXPECT_EQ(dataset.at("rounds_charged"), 2) << dataset;
 }
 
 TEST_F(PrivateRun, DeltaIsBelowOneOverTheUnits) {

@@ -21,6 +21,20 @@ constexpr double kRate = 1.0;  // of SGD: B after a step is the release
 class PrivateTrainer : public testing::Test {
  protected:
   LocalTrainer trainer(std::int64_t threads, std::int64_t pass_tokens) {
+    return LocalTrainer::make(spec(), training(threads, pass_tokens), run_.model, 1000000).value();
+  }
+  // All that it has is one unit.
+  LocalTrainer whole(double multiplier, double rate) {
+    ClientSpec own = spec();
+    own.privacy->whole_update = true;
+    own.privacy->noise_multiplier = multiplier;
+    own.privacy->divisor = 1.0;
+    TrainingConfig plain = training(1, 100000);
+    plain.optimizer.learning_rate = rate;
+    plain.local_steps = 3;
+    return LocalTrainer::make(std::move(own), plain, run_.model, 1000000).value();
+  }
+  ClientSpec spec() {
     ClientSpec spec{.name = "anna", .examples = {}};
     spec.adapter.rank = 8;
     spec.adapter.alpha = 8.0;
@@ -29,23 +43,28 @@ class PrivateTrainer : public testing::Test {
       spec.examples.push_back({record.tokens, record.trained, "golden"});
     spec.privacy = DpSgdConfig{.noise_multiplier = kMultiplier, .divisor = kDivisor};
     spec.privacy->clip.norm = 0.5;
-    TrainingConfig training;
-    training.optimizer = {.method = "sgd", .learning_rate = kRate};
-    training.local_steps = 1;
-    training.threads = threads;
-    training.pass_tokens = pass_tokens;
-    return LocalTrainer::make(std::move(spec), training, run_.model, 1000000).value();
+    return spec;
+  }
+  static TrainingConfig training(std::int64_t threads, std::int64_t pass_tokens) {
+    TrainingConfig out;
+    out.optimizer = {.method = "sgd", .learning_rate = kRate};
+    out.local_steps = 1;
+    out.threads = threads;
+    out.pass_tokens = pass_tokens;
+    return out;
   }
 
   // Adds what a round sent, tensor by tensor, over what its deviation should be.
-  void round(LocalTrainer& trainer, std::uint32_t number, std::int64_t threads) {
+  void round(LocalTrainer& trainer, std::uint32_t number, std::int64_t threads,
+             double due = kRate * kMultiplier * 0.5 / kDivisor) {
     ASSERT_TRUE(trainer.begin(Restart::kFresh, number, true, {}, run_.model));
     model::Workspace workspace(static_cast<int>(threads));
     RoundTools tools{.clock = *clock_, .observer = nobody_, .workspace = workspace};
     const auto done = trainer.run_round(
         run_.model, {.round = number, .rounds = 1000000, .restart = Restart::kFresh}, tools);
     ASSERT_TRUE(done) << done.error().line();
-    const double due = kRate * kMultiplier * 0.5 / kDivisor;
+    EXPECT_TRUE(std::isnan(done->stats.last_loss));
+    EXPECT_EQ(done->stats.tokens, 0u);
     for (const auto& [name, delta] : done->update.delta) {
       auto& [squares, count] = seen_[name];
       for (const float value : std::get<adapter::LowRank>(delta.terms.at(0)).b.values()) {
@@ -163,6 +182,28 @@ TEST(PrivateSteps, DrawEveryUnitByItself) {
   EXPECT_NEAR(counts, Probe::kUnits, far(Probe::kUnits));
   const double pairs = (kSteps - 1) * static_cast<double>(Probe::kUnits);
   EXPECT_NEAR(again / pairs, kQ * kQ, 4.4 * std::sqrt(kQ * kQ / pairs));
+}
+
+TEST_F(PrivateTrainer, AWholeClientsUpdateIsAsNoisyAsWasCharged) {
+  auto own = whole(kMultiplier, 1e-3);
+  for (std::uint32_t number = 1; number <= 400; ++number) round(own, number, 1, kMultiplier * 0.5);
+  expect_right();
+}
+
+// However far training goes, the update is C long.
+TEST_F(PrivateTrainer, AWholeClientsUpdateIsClipped) {
+  for (const double rate : {1e-4, 1e-2, 1.0, 1e6}) {
+    auto own = whole(1e-6, rate);
+    seen_.clear();
+    round(own, 1, 1, 1.0);
+    double squares = 0.0;
+    for (const auto& [name, values] : seen_) squares += values.first;
+    EXPECT_LE(std::sqrt(squares), 0.5 * (1.0 + 1e-4)) << rate;
+    if (rate == 1.0) {
+      EXPECT_GE(std::sqrt(squares), 0.49);
+    }
+  }
+  EXPECT_EQ(whole(1.0, 1.0).units(), 1u);
 }
 
 // A person's records are one unit, so the quota, the ledger and the bound on delta count people.
