@@ -73,6 +73,18 @@ TEST(Promise, ReplacingOneRecordCostsMoreThanRemovingIt) {
   EXPECT_TRUE(std::isnan(swapped.epsilon_rdp));  // there is no such bound
 }
 
+// The count of units below C is a release of its own: the gradients pay for it with more noise,
+//   z^-2 = z_gradient^-2 + (2 sigma_b)^-2          Andrew et al. 2021, theorem 1
+TEST(Promise, AdaptiveClippingIsPaidFor) {
+  auto adaptive = config();
+  adaptive.clip.kind = "adaptive";
+  adaptive.clip.sigma_b = 2.0;
+  const auto p = promise(adaptive);
+  const double charged = std::pow(p.gradient_multiplier, -2.0) + std::pow(4.0, -2.0);
+  EXPECT_GT(p.gradient_multiplier, p.noise_multiplier);
+  EXPECT_NEAR(charged * std::pow(p.noise_multiplier, 2.0), 1.0, 1e-9);
+}
+
 TEST(Promise, SeededNoisePromisesNothing) {
   auto privacy = config();
   privacy.seeded_noise = true;
