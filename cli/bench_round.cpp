@@ -163,8 +163,8 @@ class Clients {
     std::unique_ptr<client::RoundWorker> worker;
     std::unique_ptr<client::Session> session;
     std::function<void(Result<void>)> ended;
-    void done(Result<protocol::Finished> how) override {
-      ended(how ? Result<void>{} : fail(std::move(how).error()));
+    void done(const Result<protocol::Finished>& how) override {
+      ended(how ? Result<void>{} : fail(how.error()));
     }
   };
   const BenchRoundOptions& options_;

@@ -47,7 +47,7 @@ struct One final : client::SessionObserver {
     say(fmt::format("round {}: the coordinator did not take the update: {}", a.round,
                     printable(a.reason, 300)));
   }
-  void done(Result<protocol::Finished> how) override;
+  void done(const Result<protocol::Finished>& how) override;
 };
 
 class ClientRun {
@@ -69,7 +69,7 @@ class ClientRun {
   void over_budget(const Error& why) {
     if (!over_budget_) over_budget_ = why;
   }
-  void done(Result<protocol::Finished> how);
+  void done(const Result<protocol::Finished>& how);
   observe::Observer& observer() { return tools_.observer; }
 
  private:
@@ -111,7 +111,7 @@ void One::failed(std::uint32_t round, const Error& why) {
   say(fmt::format("round {}: {}", round, why.line()));
 }
 
-void One::done(Result<protocol::Finished> how) { run.done(std::move(how)); }
+void One::done(const Result<protocol::Finished>& how) { run.done(how); }
 
 Result<void> ClientRun::open() {
   const int threads = static_cast<int>(job_.training.threads);
@@ -155,7 +155,7 @@ Result<void> ClientRun::open() {
   return {};
 }
 
-void ClientRun::done(Result<protocol::Finished> how) {
+void ClientRun::done(const Result<protocol::Finished>& how) {
   if (how) {
     outcome_.finished = *how;
   } else if (!error_) {

@@ -62,7 +62,7 @@ struct LocalClient final : client::SessionObserver {
   void failed(std::uint32_t, const Error& why) override {
     if (why.code == ErrorCode::kBudget) over_budget(why);
   }
-  void done(Result<protocol::Finished> how) override {
+  void done(const Result<protocol::Finished>& how) override {
     if (!how && gave_up) gave_up(how.error());
   }
 };

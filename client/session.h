@@ -49,7 +49,7 @@ class SessionObserver {
   virtual void acknowledged(const protocol::Ack&) {}
   virtual void followed(const protocol::Head&, std::uint64_t /*bytes*/) {}
   /// The run is over and the model is final, or this client takes no further part. Called once.
-  virtual void done(Result<protocol::Finished>) {}
+  virtual void done(const Result<protocol::Finished>&) {}
 };
 
 struct SessionTools {

@@ -154,7 +154,7 @@ struct World::ClientProcess final : client::SessionObserver {
     world.note(fmt::format("{} ack {} {}", name(), a.round, static_cast<int>(a.outcome)));
     world.acks_.emplace_back(name(), a);
   }
-  void done(Result<protocol::Finished> how) override {
+  void done(const Result<protocol::Finished>& how) override {
     world.note(name() + (how ? " done" : ": " + how.error().line()));
     if (how) {
       world.finished_[index] = true;
