@@ -8,6 +8,8 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
+constexpr int kFormat = 1;
+
 std::int64_t seconds_of(const std::string& utc) { return certs::parse_utc(utc).value_or(0); }
 
 Error no_statement(const std::filesystem::path& file, const std::string& what) {
@@ -35,7 +37,7 @@ Result<void> write_signed_statement(sys::Disk& disk, const sys::Clock& clock,
   auto with = certs::sign_text(*node, text);
   if (!with) return fail(std::move(with).error());
   // The text as it was signed, not as a value: a reader writes a value in its own way.
-  const json out{{"format", 1},
+  const json out{{"format", kFormat},
                  {"statement", text},
                  {"signature", with->signature},
                  {"certificate", with->certificate}};
@@ -52,6 +54,7 @@ Result<CheckedStatement> read_signed_statement(const sys::Disk& disk,
   CheckedStatement out;
   try {
     const json all = json::parse(*bytes);
+    if (all.at("format") != kFormat) return fail(no_statement(file, "it has another format"));
     text = all.at("statement").get<std::string>();
     with = {.signature = all.at("signature").get<std::string>(),
             .certificate = all.at("certificate").get<std::string>()};

@@ -59,7 +59,7 @@ struct Object {
 };
 
 /// How far a client's own record of what its data has been through had got: so that somebody else
-/// can remind it when an old copy is put back. Says nothing of the data.
+/// can remind it when an old copy is put back. Tells how often something was charged, not what.
 struct LedgerMark {
   Sha256 ledger{};  // which one; zeros: none is kept
   std::uint64_t records = 0;

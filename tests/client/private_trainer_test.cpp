@@ -206,6 +206,26 @@ TEST_F(PrivateTrainer, AWholeClientsUpdateIsClipped) {
   EXPECT_EQ(whole(1.0, 1.0).units(), 1u);
 }
 
+// That its records make training fail is nobody's business: it sends what was charged, noise.
+TEST_F(PrivateTrainer, AWholeClientWhoseTrainingFailsSendsNoise) {
+  constexpr double kBeyondFloats = 1e38;
+  {
+    ClientSpec plain = spec();
+    plain.privacy.reset();
+    TrainingConfig config = training(1, 100000);
+    config.optimizer.learning_rate = kBeyondFloats;
+    config.local_steps = 3;
+    auto open = LocalTrainer::make(std::move(plain), config, run_.model, 1).value();
+    RoundTools tools{.clock = *clock_, .observer = nobody_, .workspace = run_.workspace};
+    const auto failed = open.run_round(run_.model, {.round = 1}, tools);
+    ASSERT_FALSE(failed);
+    ASSERT_EQ(failed.error().code, ErrorCode::kNumeric);
+  }
+  auto own = whole(kMultiplier, kBeyondFloats);
+  for (std::uint32_t number = 1; number <= 400; ++number) round(own, number, 1, kMultiplier * 0.5);
+  expect_right();
+}
+
 // A person's records are one unit, so the quota, the ledger and the bound on delta count people.
 TEST_F(PrivateTrainer, CountsPeopleWhereTheUnitIsAPerson) {
   ClientSpec spec{.name = "anna", .examples = {}};

@@ -26,7 +26,18 @@ using support::Running;
 using support::write_file;
 using testing::HasSubstr;
 
-class Network : public Federation {};
+class Network : public Federation {
+ protected:
+  // Noisy steps, and `more` in the section.
+  void write_private_job(const json& more) {
+    job_["privacy"] = {{"mode", "example_dpsgd"},
+                       {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
+                       {"sampling", {{"q", 0.5}}},
+                       {"batch_divisor", 3}};
+    job_["privacy"].update(more);
+    write_job();
+  }
+};
 
 TEST_F(Network, GivesTheModelOfOneProcess) {
   write_job();
@@ -188,12 +199,7 @@ void expect_signed_statement(const fs::path& file, const fs::path& ca, const std
 }
 
 TEST_F(Network, PrivateClientsChargeTheirLedgersAndSpentOnesSayNoMore) {
-  job_["privacy"] = {{"mode", "example_dpsgd"},
-                     {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
-                     {"sampling", {{"q", 0.5}}},
-                     {"batch_divisor", 3},
-                     {"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}};
-  write_job();
+  write_private_job({{"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}});
   auto server = coordinator();
   std::vector<std::unique_ptr<Running>> clients;
   for (const auto& name : names_) clients.push_back(client(name));
@@ -223,12 +229,7 @@ TEST_F(Network, PrivateClientsChargeTheirLedgersAndSpentOnesSayNoMore) {
 
 // A copy of the ledger from before the run is whole in itself; the coordinator has seen more of it.
 TEST_F(Network, ALedgerThatWasPutBackIsNoticedInTheNextRun) {
-  job_["privacy"] = {{"mode", "example_dpsgd"},
-                     {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
-                     {"sampling", {{"q", 0.5}}},
-                     {"batch_divisor", 3},
-                     {"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}};
-  write_job();
+  write_private_job({{"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}});
   const auto run = [&] {
     auto server = coordinator();
     std::vector<std::unique_ptr<Running>> clients;
@@ -256,12 +257,7 @@ TEST_F(Network, ALedgerThatWasPutBackIsNoticedInTheNextRun) {
 }
 
 TEST_F(Network, SeededNoiseStaysOnTheMachine) {
-  job_["privacy"] = {{"mode", "example_dpsgd"},
-                     {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
-                     {"sampling", {{"q", 0.5}}},
-                     {"batch_divisor", 3},
-                     {"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}};
-  write_job();
+  write_private_job({{"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}});
   for (const char* elsewhere : {"hub.example:7700", "127.0.0.1.example:7700", "10.0.0.1:7700"}) {
     const Finished refused =
         strata({"client", at("job.json"), "--coordinator", elsewhere, "--certs",
