@@ -197,11 +197,22 @@ Result<void> check_exact_match(const TextSide& text, std::span<const text::Recor
   return evaluation::check_references(text::ExampleBuilder(*text.text, text.options), held_out);
 }
 
+// As a client's updates say it; 0: by its trained tokens. Every head of lte counts alike.
+double weight_of(const Job& job, const ClientSection& client,
+                 const adapter::AdapterConfig& config) {
+  if (client.weight > 0.0 || job.aggregation.method != "lte") return client.weight;
+  return static_cast<double>(config.heads);
+}
+
 // What a client's updates will look like.
-Result<coordinator::PlannedUpdate> planned(const std::string& client,
+Result<coordinator::PlannedUpdate> planned(const Job& job, const ClientSection& section,
                                            const adapter::AdapterConfig& config,
                                            const model::Model& base) {
-  coordinator::PlannedUpdate out{.client = client, .ranks = {}};
+  const std::string& client = section.name;
+  coordinator::PlannedUpdate out{.client = client,
+                                 .ranks = {},
+                                 .heads = static_cast<std::size_t>(config.heads),
+                                 .weight = weight_of(job, section, config)};
   if (config.method == "full") {
     for (const auto& parameter : base.parameters()) out.ranks.emplace(parameter.name(), 0);
     return out;
@@ -212,9 +223,15 @@ Result<coordinator::PlannedUpdate> planned(const std::string& client,
   const auto linears = client::linear_shapes(base);
   const auto set = adapter::AdapterSet::make(config, linears, sys::Stream(0));
   if (!set) return fail(set.error(), "client " + client);
+  // Fresh factors between rounds leave the old ones behind, all of which an update tells.
+  const std::size_t parts = client::parts_between_rounds(job.training, job.aggregation.restart == "fresh");
   for (std::size_t i = 0; i < linears.size(); ++i) {
-    if (const auto* own = set->at(i)) out.ranks.emplace(linears[i].module + ".weight", own->rank());
+    if (const auto* own = set->at(i))
+      out.ranks.emplace(linears[i].module + ".weight", own->rank() * parts);
   }
+  const auto saved = client::saved_parameters(config, base, *set);
+  if (!saved) return fail(saved.error(), "client " + client);
+  for (const std::size_t i : *saved) out.ranks.emplace(base.parameters()[i].name(), 0);
   return out;
 }
 
@@ -271,6 +288,23 @@ Result<void> check_private(const std::optional<privacy::Promise>& promise,
 
 }  // namespace
 
+Result<model::Model> base_model(const sys::Disk& disk, const Job& job, tensor::DType compute) {
+  if (!job.model.create) {
+    auto model = model::Model::load(disk, job.model.path, compute);
+    if (!model) return fail(std::move(model).error(), "loading the base model");
+    return model;
+  }
+  const std::string path = (std::filesystem::path(job.model.path) / "config.json").string();
+  auto json = disk.read_text(path);
+  if (!json) return fail(std::move(json).error());
+  return model::Model::create(*json, path, compute,
+                              sys::Stream(static_cast<std::uint64_t>(job.training.seed)));
+}
+
+Result<model::Model> base_model(const sys::Disk& disk, const Job& job) {
+  return base_model(disk, job, compute_type(job.model.dtype));
+}
+
 bool Parts::holds(const std::string& client) const {
   return every_client || std::find(clients.begin(), clients.end(), client) != clients.end();
 }
@@ -310,7 +344,7 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
   for (const std::size_t i : order) {
     const auto& client = job.clients[i];
     const auto config = start ? shaped_by(client.adapter, *start) : client.adapter;
-    auto update = planned(client.name, config, base);
+    auto update = planned(job, client, config, base);
     if (!update) return fail(std::move(update).error());
     updates.push_back(std::move(*update));
     if (!parts.holds(client.name)) continue;
@@ -326,7 +360,8 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
                             .adapter = config,
                             .initial = initial,
                             .examples = std::move(examples->examples),
-                            .weight = client.weight};
+                            .weight = weight_of(job, client, config),
+                            .diagnostics = job.aggregation.diagnostics};
     if (auto ready = make_private(job, *promise, base, own.records, spec); !ready)
       return fail(std::move(ready).error());
     auto trainer = client::LocalTrainer::make(std::move(spec), job.training, base,
@@ -372,14 +407,14 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
 }
 
 Result<Site> assemble_site(sys::Disk& disk, const Job& job, const Parts& parts) {
-  auto model = model::Model::load(disk, job.model.path, compute_type(job.model.dtype));
-  if (!model) return fail(std::move(model).error(), "loading the base model");
+  auto model = base_model(disk, job);
+  if (!model) return fail(std::move(model).error());
   return assemble_site(disk, job, std::move(*model), parts);
 }
 
 Result<Federation> assemble(sys::Disk& disk, const Job& job, int threads) {
-  auto model = model::Model::load(disk, job.model.path, compute_type(job.model.dtype));
-  if (!model) return fail(std::move(model).error(), "loading the base model");
+  auto model = base_model(disk, job);
+  if (!model) return fail(std::move(model).error());
   return assemble(disk, job, std::move(*model), threads);
 }
 
@@ -392,6 +427,7 @@ Result<Federation> with_coordinator(Result<Site> site, const Job& job, int threa
   if (!coordinator) return fail(std::move(coordinator).error());
   if (auto able = coordinator->check_clients(site->planned); !able)
     return fail(std::move(able).error());
+  coordinator->expect(site->planned);
   return Federation{.text = std::move(site->text),
                     .coordinator = std::move(*coordinator),
                     .trainers = std::move(site->trainers),

@@ -63,6 +63,11 @@ struct Site {
   std::vector<std::unique_ptr<client::Budget>> budgets;  // of its clients; else empty
 };
 
+/// The job's base model: loaded, or made from its config.json by the job's seed.
+[[nodiscard]] Result<model::Model> base_model(const sys::Disk& disk, const Job& job);
+[[nodiscard]] Result<model::Model> base_model(const sys::Disk& disk, const Job& job,
+                                              tensor::DType compute);
+
 /// Loads and checks what the parts need; reads no other client's data.
 [[nodiscard]] Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base,
                                          const Parts& parts);

@@ -148,6 +148,7 @@ Result<void> CoordinatorRun::closed(const coordinator::RoundReport& report,
   coordinator::RoundReport kept{.round = report.round,
                                 .aggregate = {},
                                 .exactness = report.exactness,
+                                .diagnostics = {},
                                 .clients = report.clients,
                                 .packet = report.packet,
                                 .chain = report.chain};
@@ -177,6 +178,16 @@ void CoordinatorRun::tell_aggregate(const coordinator::RoundReport& report, doub
     fields.emplace_back("update_norm", report.exactness.update_norm);
   }
   tools_.observer.on({.name = "aggregate", .fields = std::move(fields)});
+  for (const auto& d : report.diagnostics) {
+    tools_.observer.on({.name = "tensor",
+                        .fields = {{"round", whole(report.round)},
+                                   {"tensor", d.tensor},
+                                   {"effective_rank", d.effective_rank},
+                                   {"stable_rank", d.stable_rank},
+                                   {"change_norm", d.change_norm},
+                                   {"alignment_b", d.alignment_b},
+                                   {"alignment_a", d.alignment_a}}});
+  }
 }
 
 Result<void> CoordinatorRun::committed(const coordinator::RoundCommitted& r) {

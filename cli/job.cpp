@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <set>
+
+#include <fmt/format.h>
 
 #include "cli/privacy_rules.h"
 #include "text/record_reader.h"
@@ -16,6 +19,8 @@ void describe_model(Fields& f, ModelSection& m) {
   static constexpr std::array<std::string_view, 2> kTypes{"f32", "bf16"};
   f.path("path", m.path, "Hugging Face folder of the base model");
   f.choice("dtype", m.dtype, kTypes, "type of the matrix products; sums are always f32");
+  f.boolean("create", m.create,
+            "fresh weights for the folder's config.json, drawn by training.seed, instead of its own");
   f.required({"path"});
 }
 
@@ -55,7 +60,11 @@ void describe_adapter(Fields& f, adapter::AdapterConfig& a) {
   f.number("dropout", a.dropout, {.min = 0.0, .below = 1.0}, "on the adapter's input");
   f.number("lr_ratio_b", a.lr_ratio_b, {.max = 1e6, .above = 0.0},
            "LoRA+: learning rate of B over that of A");
+  f.integer("heads", a.heads, {.min = 1, .max = 4096},
+            "adapters side by side on each layer, each with its own part of every batch");
   f.texts("targets", a.targets, "layers: all-linear, names such as q_proj, or regular expressions");
+  f.texts("modules_to_save", a.modules_to_save,
+          "modules trained themselves beside the adapters; all-other: whatever no adapter changes");
   f.integer_map("rank_pattern", a.rank_pattern, {.min = 1, .max = 65536},
                 "rank for layers that match; the first match counts");
   f.number_map("alpha_pattern", a.alpha_pattern, {.max = 1e6, .above = 0.0},
@@ -74,12 +83,13 @@ void describe_client(Fields& f, ClientSection& c) {
 }
 
 void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
-  static constexpr std::array<std::string_view, 2> kRestarts{"fresh", "keep"};
+  static constexpr std::array<std::string_view, 3> kRestarts{"auto", "fresh", "keep"};
   std::vector<std::string_view> names;
   for (const auto& entry : coordinator::aggregators()) names.push_back(entry.name);
-  f.choice("method", a.method, names, "flora is exact; fedavg and zero_pad average factors");
+  f.choice("method", a.method, names, "flora and lte are exact; fedavg and zero_pad average factors");
   f.choice("restart", a.restart, kRestarts,
-           "flora: new factors each round, or factors and moments kept");
+           "flora, lte: new factors each round, or factors and moments kept; auto: fresh for flora, "
+           "keep for lte");
   f.integer("rounds", a.rounds, {.min = 1, .max = 1e6}, "number of rounds");
   f.integer("clients_per_round", a.clients_per_round, {.min = 0, .max = 1e6},
             "clients drawn for each round; 0: all");
@@ -91,6 +101,9 @@ void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
   f.integer("min_clients", a.min_clients, {.min = 1, .max = 1e6},
             "a round with fewer usable updates fails");
   f.boolean("measure", a.measure, "compute the exactness line of every round");
+  f.boolean("diagnostics", a.diagnostics,
+            "tell each round, by tensor, the effective rank of all that was merged and how far the "
+            "heads' directions agree; for strata inspect");
 }
 
 void describe_evaluation(Fields& f, EvaluationSection& e) {
@@ -170,6 +183,67 @@ Result<void> check_job(const Job& job, const std::string& file) {
   return {};
 }
 
+// Several heads share a batch, and merge after whole steps.
+Result<void> check_heads(const Job& job, const std::string& file) {
+  const auto refuse = [&](std::string key, std::string what, std::string rule,
+                          std::string remedy = {}) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = std::move(what),
+                 .where = file + ": " + std::move(key),
+                 .rule = std::move(rule),
+                 .remedy = std::move(remedy)});
+  };
+  const auto& t = job.training;
+  const std::int64_t records = t.batch_size * t.gradient_accumulation;
+  const bool merges = t.merge_every.has_value();
+  if (merges && *t.merge_every != std::floor(*t.merge_every))
+    return refuse("training.merge_every", fmt::format("is {:g}", *t.merge_every),
+                  "heads merge after whole steps");
+  // The coordinator knows beforehand how much an update holds.
+  if (merges && job.aggregation.restart == "fresh" &&
+      (t.local_steps == 0 || t.max_steps % t.local_steps != 0))
+    return refuse("training.merge_every", fmt::format("is {:g}", *t.merge_every),
+                  "with new factors after each merge an update holds those of all merges of a round, "
+                  "whose number must be known",
+                  "set training.local_steps, and max_steps to a multiple of it or not at all");
+  for (std::size_t i = 0; i < job.clients.size(); ++i) {
+    const auto& a = job.clients[i].adapter;
+    const std::string key = fmt::format("clients[{}].adapter", i);
+    const auto method = adapter::find_method(a.method);
+    const bool own = method && (*method)->own_factors;
+    // A private step draws units, not batches.
+    if (job.privacy.mode != "example_dpsgd" && records % a.heads != 0)
+      return refuse(key + ".heads", fmt::format("is {}", a.heads),
+                    fmt::format("heads have equal parts of a step's {} records (batch_size times "
+                                "gradient_accumulation)",
+                                records),
+                    "choose a batch_size that they divide");
+    if (a.heads > 1 && !own)
+      return refuse(key + ".heads", fmt::format("is {}", a.heads),
+                    fmt::format("method \"{}\" has no factors that are a head's own", a.method),
+                    "use method \"lte\" or \"lora\"");
+    if (merges && !own)
+      return refuse("training.merge_every", fmt::format("is {:g}", *t.merge_every),
+                    fmt::format("{} trains by \"{}\", which has no factors to merge between rounds",
+                                job.clients[i].name, a.method),
+                    "leave it out, or use method \"lte\" or \"lora\"");
+    if (merges && job.privacy.mode == "client_local" && job.aggregation.restart != "keep")
+      return refuse("training.merge_every", fmt::format("is {:g}", *t.merge_every),
+                    "the noise of client_local is added to one pair of factors, which a merge with "
+                    "fresh ones leaves behind",
+                    "leave it out, or set aggregation.restart to \"keep\"");
+    if (a.method == "full" && !a.modules_to_save.empty())
+      return refuse(key + ".modules_to_save", "is given", "\"full\" trains every parameter");
+  }
+  return {};
+}
+
+// In a job that has been read, what "auto" came to.
+void settle_restart(Job& job) {
+  const auto entry = coordinator::find_aggregator(job.aggregation.method);
+  if (job.aggregation.restart == "auto" && entry) job.aggregation.restart = (*entry)->restart;
+}
+
 }  // namespace
 
 void describe(Fields& f, Job& job) {
@@ -233,6 +307,8 @@ Result<Job> parse_job(const std::string& text, const std::string& path,
   }
   std::erase_if(job.data.fields, [](const auto& entry) { return entry.second.empty(); });
   if (auto ok = check_job(job, path); !ok) return fail(std::move(ok).error());
+  settle_restart(job);
+  if (auto ok = check_heads(job, path); !ok) return fail(std::move(ok).error());
   if (auto ok = settle_privacy(job, path); !ok) return fail(std::move(ok).error());
   return job;
 }

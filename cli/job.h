@@ -18,6 +18,7 @@ namespace strata::cli {
 struct ModelSection {
   std::string path;
   std::string dtype = "f32";  // of matrix products: f32 | bf16
+  bool create = false;        // fresh weights by training.seed instead of the folder's
 };
 
 /// Where records come from and how they become tokens.

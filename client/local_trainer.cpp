@@ -1,83 +1,11 @@
-#include "client/local_trainer.h"
-
-#include <algorithm>
-#include <cmath>
-#include <numeric>
-
-#include "adapter/seeded_factors.h"
+#include "client/local_trainer_impl.h"
+#include "client/merge_direction.h"
+#include "client/passes.h"
 #include "client/private_step.h"
 #include "client/training_step.h"
 #include "evaluation/evaluator.h"
 
 namespace strata::client {
-
-namespace {
-constexpr std::uint32_t kStateFormat = 2;
-}  // namespace
-
-struct LocalTrainer::Impl {
-  ClientSpec spec;
-  TrainingConfig training;
-  std::unique_ptr<Trainable> trainable;  // null while nothing has been trained since fresh_since
-  std::size_t rank = 0;
-  std::map<std::string, std::size_t> ranks;
-  std::uint32_t fresh_since = 0;  // the round after which its factors were, or will be, drawn
-  std::unique_ptr<Optimizer> optimizer;
-  Schedule schedule;
-  sys::Stream stream;  // this client's draws
-  std::int64_t steps_per_round = 0;
-  std::int64_t steps_total = 0;
-  std::int64_t step = 0;  // optimizer steps done in the run
-  std::int64_t restarted_at = 0;
-  std::vector<std::size_t> order;  // of the running epoch
-  std::size_t cursor = 0;
-  std::uint32_t epoch = 0;
-  Units units;             // of a private client
-  double clip_norm = 0.0;  // of adaptive clipping, after the last step; 0: as configured
-  std::size_t values = 0;
-
-  Impl(ClientSpec s, const TrainingConfig& t, std::unique_ptr<Optimizer> o, const Schedule& sch)
-      : spec(std::move(s)),
-        training(t),
-        optimizer(std::move(o)),
-        schedule(sch),
-        stream(sys::Stream(static_cast<std::uint64_t>(t.seed))
-                   .at({.client = sys::name_hash(spec.name), .purpose = "client"})) {}
-
-  std::size_t records_per_step() const {
-    return static_cast<std::size_t>(training.batch_size * training.gradient_accumulation);
-  }
-
-  // The next step's records. An epoch's last step takes what is left; epochs do not mix within a
-  // step.
-  std::vector<std::size_t> next_records() {
-    if (cursor == order.size()) draw_order();
-    const std::size_t n = std::min(records_per_step(), order.size() - cursor);
-    std::vector<std::size_t> out(order.begin() + static_cast<std::ptrdiff_t>(cursor),
-                                 order.begin() + static_cast<std::ptrdiff_t>(cursor + n));
-    cursor += n;
-    return out;
-  }
-
-  // The next epoch's order of records.
-  void draw_order() {
-    if (training.shuffle) {
-      order = stream.at({.step = epoch, .purpose = "shuffle"}).permutation(spec.examples.size());
-    } else {
-      order.resize(spec.examples.size());
-      std::iota(order.begin(), order.end(), std::size_t{0});
-    }
-    cursor = 0;
-    ++epoch;
-  }
-
-  Result<void> ensure_trainable(const model::Model& base);
-  Result<void> check_private();
-  Result<void> run_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
-  Result<void> run_private_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
-  Result<void> run_hidden_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
-  [[nodiscard]] Result<std::unique_ptr<noise::NoiseSupply>> noise_supply(std::uint32_t round) const;
-};
 
 namespace {
 
@@ -135,7 +63,26 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   }
   if (auto ok = evaluation::check_examples(base, spec.examples); !ok)
     return fail(std::move(ok).error(), doing);
-  auto optimizer = make_optimizer(training.optimizer);
+  const auto heads = static_cast<std::size_t>(std::max<std::int64_t>(1, spec.adapter.heads));
+  if (spec.examples.size() < heads && !spec.privacy) {
+    return fail({.code = ErrorCode::kData,
+                 .what = "has " + std::to_string(spec.examples.size()) + " records for " +
+                         std::to_string(heads) + " heads",
+                 .where = doing,
+                 .rule = "every head needs a record of its own",
+                 .remedy = "lower adapter.heads"});
+  }
+  const auto per_step =
+      static_cast<std::size_t>(training.batch_size * training.gradient_accumulation);
+  if (per_step % heads != 0 && !(spec.privacy && !spec.privacy->whole_update)) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = std::to_string(heads) + " heads and " + std::to_string(per_step) +
+                         " records a step",
+                 .where = doing,
+                 .rule = "heads have equal parts of a step",
+                 .remedy = "choose a training.batch_size that adapter.heads divides"});
+  }
+  auto optimizer = SplitOptimizer::make(training.optimizer);
   if (!optimizer) return fail(std::move(optimizer).error());
   const std::int64_t per_round = steps_of(training, spec.examples.size(), rounds);
   std::int64_t total = per_round * rounds;
@@ -188,7 +135,7 @@ std::size_t LocalTrainer::idle_bytes() const {
          example.trained.capacity() + example.source.capacity();
   }
   if (c.trainable) {
-    for (const auto& param : c.trainable->params())
+    for (const auto& param : c.trainable->kept_params())
       n += (param.value.size() + param.grad.size()) * sizeof(float);
   }
   for (const auto& [name, values] : c.optimizer->state()) n += values.size() * sizeof(float);
@@ -199,13 +146,59 @@ Result<void> LocalTrainer::Impl::ensure_trainable(const model::Model& base) {
   if (trainable) return {};
   auto made = make_trainable(
       spec.adapter, base, stream.at({.round = fresh_since, .purpose = "init"}),
-      adapter::shared_stream(static_cast<std::uint64_t>(training.seed)), fresh_since + 1);
+      adapter::shared_stream(static_cast<std::uint64_t>(training.seed)), fresh_since + 1,
+      merge_every() > 0 ? Merging::kOwnCopy : Merging::kAtRounds);
   if (!made) return fail(std::move(made).error());
   if (fresh_since == 0 && !spec.initial.empty()) {
     if (auto loaded = (*made)->load(spec.initial); !loaded) return loaded;
   }
   trainable = std::move(*made);
   return {};
+}
+
+// What a client's heads came to, into its own copy of the model.
+void LocalTrainer::Impl::merge(const RoundTask& task, RoundTools& tools, std::int64_t done) {
+  const auto draws = stream.at(
+      {.round = task.round, .step = static_cast<std::uint32_t>(done), .purpose = "init"});
+  trainable->merge(task.restart, draws, tools.workspace.team());
+  if (task.restart != protocol::Restart::kFresh) return;
+  restart_moments();
+  restarted_at = step + 1;
+}
+
+// The gradient of the mean token loss by the adapted weights themselves, over the first records: as
+// many as a step has.
+model::FullGradients LocalTrainer::Impl::full_gradients(const model::Model& base,
+                                                        RoundTools& tools) const {
+  std::vector<std::size_t> adapted;
+  for (std::size_t i = 0; i < base.linears().size(); ++i) {
+    if (trainable->adapters()->at(i) != nullptr) adapted.push_back(base.linears()[i].weight);
+  }
+  auto out = model::FullGradients::zeros(base, adapted);
+  const std::size_t count = std::min(records_per_step(), spec.examples.size());
+  std::vector<std::size_t> records(count);
+  std::iota(records.begin(), records.end(), std::size_t{0});
+  std::size_t tokens = 0;
+  for (std::size_t i = 0; i < count; ++i) tokens += spec.examples[i].trained_tokens();
+  model::Decoder decoder(base, tools.workspace, {.recompute = training.recompute});
+  model::PackedBatch batch;
+  for (const PassRange& pass :
+       plan_passes(spec.examples, records, static_cast<std::size_t>(training.pass_tokens), count)) {
+    batch.clear();
+    for (std::size_t i = pass.first; i < pass.first + pass.count; ++i)
+      batch.add(spec.examples[i].tokens, spec.examples[i].trained);
+    const std::vector<float> weights(
+        pass.count, 1.0f / static_cast<float>(std::max<std::size_t>(1, tokens)));
+    (void)decoder.train(batch, {.full = &out, .record_weights = weights});
+  }
+  return out;
+}
+
+void LocalTrainer::Impl::restart_moments() {
+  if (spec.adapter.method == "full") return optimizer->reset();
+  optimizer->restart_factors(training.moments == "keep"    ? MomentsAfter::kKeep
+                             : training.moments == "prune" ? MomentsAfter::kPrune
+                                                           : MomentsAfter::kReset);
 }
 
 Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& tools,
@@ -229,6 +222,7 @@ Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& to
                                                  std::to_string(step + 1));
     }
     losses.push_back(report->loss);
+    if (merges_after(i + 1, planned)) merge(task, tools, i + 1);
     stats.tokens += report->tokens;
     stats.trained_tokens += report->trained_tokens;
     ++stats.steps;
@@ -267,6 +261,13 @@ Result<void> LocalTrainer::Impl::check_private() {
                  .where = "privacy.mode",
                  .rule = "each record's own gradient is clipped, which needs an adapter method"});
   }
+  if (!spec.adapter.modules_to_save.empty()) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is given",
+                 .where = "adapter.modules_to_save",
+                 .rule = "each unit's own gradient is clipped, which is of adapters only",
+                 .remedy = "leave it out of a private run"});
+  }
   values = trainable->adapters()->trainable_count();
   std::vector<float> memory;
   auto made = PrivateGradient::make(*spec.privacy, 0.0, *trainable->adapters(), memory);
@@ -293,6 +294,7 @@ Result<void> LocalTrainer::Impl::run_private_steps(const RoundTask& task, RoundT
         private_step(decoder, memory, *trainable, *optimizer, spec.examples, units, *spec.privacy,
                      *gradient, **supply, training, rate, dropout, spec.planted);
     if (!done) return fail(std::move(done).error(), "client " + spec.name);
+    if (merges_after(i + 1, planned)) merge(task, tools, i + 1);
     ++stats.steps;
     tools.observer.on({.name = "step",
                        .fields = {{"round", static_cast<std::int64_t>(task.round)},
@@ -360,6 +362,9 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
   if (auto made = c.ensure_trainable(base); !made)
     return fail(std::move(made).error(), "client " + c.spec.name);
   c.trainable->begin_round(base);
+  const auto gradients = c.spec.diagnostics && !c.spec.privacy && c.trainable->adapters() != nullptr
+                             ? std::optional(c.full_gradients(base, tools))
+                             : std::nullopt;
   auto done = !c.spec.privacy                ? c.run_steps(task, tools, out.stats)
               : c.spec.privacy->whole_update ? c.run_hidden_steps(task, tools, out.stats)
                                              : c.run_private_steps(task, tools, out.stats);
@@ -370,9 +375,18 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
                 .base = task.base,
                 .weight = c.spec.weight,
                 .delta = c.trainable->delta()};
+  c.trainable->end_round();
+  if (gradients) {
+    tools.observer.on(
+        {.name = "heads",
+         .fields = {{"round", static_cast<std::int64_t>(task.round)},
+                    {"client", c.spec.name},
+                    {"heads", c.spec.adapter.heads},
+                    {"gradient_cosine", descent_cosine(base, *gradients, out.update.delta)}}});
+  }
   if (task.restart == protocol::Restart::kFresh) {  // nothing of this round is used again
     c.trainable.reset();
-    c.optimizer->reset();
+    c.restart_moments();
   }
   // How long a step took tells how many records it drew.
   if (!c.spec.privacy) out.stats.seconds = tools.clock.seconds() - start;
@@ -384,9 +398,10 @@ Result<void> LocalTrainer::restart(
     const std::map<std::string, adapter::LowRank, std::less<>>& mean) {
   Impl& c = *impl_;
   if (policy != protocol::Restart::kFresh) return c.trainable->restart(policy, mean);
+  const bool trained = c.trainable != nullptr;
   c.trainable.reset();
   c.fresh_since = round;
-  c.optimizer->reset();
+  if (trained) c.restart_moments();  // else it was done when the round ended
   c.restarted_at = c.step;
   return {};
 }
@@ -400,109 +415,6 @@ Result<void> LocalTrainer::begin(protocol::Restart policy, std::uint32_t round, 
   if (!goes_on) return restart(protocol::Restart::kFresh, round - 1, mean);
   if (auto made = impl_->ensure_trainable(base); !made) return made;
   return restart(policy, round - 1, mean);
-}
-
-Bytes LocalTrainer::save() const {
-  const Impl& c = *impl_;
-  ByteWriter out;
-  out.number(kStateFormat);
-  for (const std::int64_t value : {c.step, c.restarted_at}) out.number(value);
-  out.number(c.fresh_since);
-  out.number(c.epoch);
-  out.number(c.clip_norm);
-  out.number(static_cast<std::uint64_t>(c.order.size() - c.cursor));  // records left of the epoch
-  const auto params = c.trainable ? c.trainable->params() : std::vector<adapter::ParamRef>{};
-  out.number(static_cast<std::uint32_t>(params.size()));
-  const auto values = [&out](std::string_view name, std::span<const float> v) {
-    out.text(name);
-    out.number(static_cast<std::uint64_t>(v.size()));
-    out.raw(std::as_bytes(v));
-  };
-  for (const auto& param : params) values(param.name, param.value);
-  const auto moments = c.trainable ? c.optimizer->state() : decltype(c.optimizer->state()){};
-  out.number(static_cast<std::uint32_t>(moments.size()));
-  for (const auto& [name, v] : moments) values(name, v);
-  return std::move(out).take();
-}
-
-namespace {
-
-struct Named {
-  std::string name;
-  std::vector<float> values;
-};
-
-std::optional<std::vector<Named>> named_values(ByteReader& in) {
-  const auto count = in.number<std::uint32_t>();
-  if (!count) return std::nullopt;
-  std::vector<Named> out;
-  for (std::uint32_t i = 0; i < *count; ++i) {
-    auto name = in.text();
-    const auto size = name ? in.number<std::uint64_t>() : std::nullopt;
-    if (!size || *size > in.left() / sizeof(float)) return std::nullopt;
-    const auto bytes = *in.raw(*size * sizeof(float));
-    Named& one = out.emplace_back(Named{std::move(*name), std::vector<float>(*size)});
-    std::memcpy(one.values.data(), bytes.data(), bytes.size());
-  }
-  return out;
-}
-
-}  // namespace
-
-Result<void> LocalTrainer::load(ByteSpan state, const model::Model& base) {
-  Impl& c = *impl_;
-  const auto damaged = [&c](std::string what) {
-    return fail({.code = ErrorCode::kDamaged,
-                 .what = std::move(what),
-                 .where = "state of client " + c.spec.name,
-                 .rule = "it goes on from a state that the same job left"});
-  };
-  c.trainable.reset();
-  c.optimizer->reset();
-  c.step = c.restarted_at = 0;
-  c.fresh_since = c.epoch = 0;
-  c.clip_norm = 0.0;
-  c.order.clear();
-  c.cursor = 0;
-  if (state.empty()) return {};
-  ByteReader in(state);
-  const auto format = in.number<std::uint32_t>();
-  const auto step = in.number<std::int64_t>();
-  const auto restarted = in.number<std::int64_t>();
-  const auto fresh_since = in.number<std::uint32_t>();
-  const auto epoch = in.number<std::uint32_t>();
-  const auto clip_norm = in.number<double>();
-  const auto left = in.number<std::uint64_t>();
-  auto params = left ? named_values(in) : std::nullopt;
-  auto moments = params ? named_values(in) : std::nullopt;
-  if (!moments || *format != kStateFormat || in.left() != 0)
-    return damaged("is not laid out as one");
-  if (*left > c.spec.examples.size() || (*left > 0 && *epoch == 0))
-    return damaged("is of other records");
-  c.step = *step;
-  c.restarted_at = *restarted;
-  c.fresh_since = *fresh_since;
-  c.clip_norm = *clip_norm;
-  if (*left > 0) {  // the running epoch's order is drawn again
-    c.epoch = *epoch - 1;
-    c.draw_order();
-    c.cursor = c.order.size() - *left;
-  } else {
-    c.epoch = *epoch;
-  }
-  if (params->empty()) return {};
-  if (auto made = c.ensure_trainable(base); !made) return made;
-  const auto own = c.trainable->params();
-  if (own.size() != params->size()) return damaged("has other parameters than its adapters");
-  for (std::size_t i = 0; i < own.size(); ++i) {
-    const Named& kept = (*params)[i];
-    if (own[i].name != kept.name || own[i].value.size() != kept.values.size())
-      return damaged("has other parameters than its adapters");
-    std::copy(kept.values.begin(), kept.values.end(), own[i].value.begin());
-  }
-  std::map<std::string, std::vector<float>> kept;
-  for (auto& [name, values] : *moments) kept.emplace(std::move(name), std::move(values));
-  return kept.empty() ? Result<void>{} : c.optimizer->load(kept);
 }
 
 }  // namespace strata::client

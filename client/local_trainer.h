@@ -34,6 +34,9 @@ struct ClientSpec {
   std::optional<DpSgdConfig> privacy = {};
   /// Whom each example is of, for units larger than an example; empty: each stands for itself.
   std::vector<std::string> people = {};
+  /// Tell each round how far the heads' mean change follows the gradient (merge_direction.h); not
+  /// of a private client.
+  bool diagnostics = false;
   /// Of an audit; borrowed, null in every run.
   PlantedUnits* planted = nullptr;
 };

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "client/heads.h"
 #include "client/passes.h"
 #include "privacy/noise/poisson.h"
 
@@ -19,6 +20,18 @@ Result<std::vector<std::size_t>> draw(const DpSgdConfig& config, std::size_t uni
   return all;
 }
 
+// The units of a step over the heads, each wherever chance puts it, whatever the others do: whose
+// gradient a unit changes tells nothing of who else there is.
+std::vector<std::vector<std::size_t>> deal(const std::vector<std::size_t>& drawn,
+                                           std::size_t heads, noise::NoiseSupply& supply) {
+  if (heads == 1) return {drawn};
+  std::vector<std::vector<std::size_t>> out(heads);
+  supply.begin();
+  noise::NoiseSource& source = supply.piece(0, 0);
+  for (const std::size_t unit : drawn) out[source.next() % heads].push_back(unit);
+  return out;
+}
+
 }  // namespace
 
 Result<void> private_step(model::Decoder& decoder, StepMemory& memory, Trainable& trainable,
@@ -31,17 +44,24 @@ Result<void> private_step(model::Decoder& decoder, StepMemory& memory, Trainable
   if (!drawn) return fail(std::move(drawn).error());
   std::vector<std::size_t> records;
   std::vector<bool> ends;  // whether the record is its unit's last
-  for (const std::size_t unit : *drawn) {
-    if (unit >= units.size()) {
-      gradient.add_unit([&](std::span<float> own) { planted->gradient(unit - units.size(), own); },
-                        decoder.team());
-      continue;
+  std::vector<std::size_t> by_head;
+  for (const auto& share : deal(*drawn, trainable.adapters()->heads(), supply)) {
+    const std::size_t before = records.size();
+    for (const std::size_t unit : share) {
+      if (unit >= units.size()) {
+        gradient.add_unit(
+            [&](std::span<float> own) { planted->gradient(unit - units.size(), own); },
+            decoder.team());
+        continue;
+      }
+      for (const std::size_t record : units[unit]) {
+        records.push_back(record);
+        ends.push_back(record == units[unit].back());
+      }
     }
-    for (const std::size_t record : units[unit]) {
-      records.push_back(record);
-      ends.push_back(record == units[unit].back());
-    }
+    by_head.push_back(records.size() - before);
   }
+  const Heads heads(trainable, by_head);
   trainable.prepare();
   std::uint32_t number = 0;
   for (const PassRange& pass :
@@ -56,8 +76,10 @@ Result<void> private_step(model::Decoder& decoder, StepMemory& memory, Trainable
       const std::size_t own = example.trained_tokens();
       weights.push_back(own > 0 ? static_cast<float>(1.0 / static_cast<double>(own)) : 0.0f);
     }
+    const auto head_rows = heads.rows(pass.first, memory.batch.offsets);
     model::TrainRequest request{.record_weights = weights,
-                                .dropout = dropout.at({.step = number++, .purpose = "pass"})};
+                                .dropout = dropout.at({.step = number++, .purpose = "pass"}),
+                                .head_rows = head_rows};
     trainable.aim(request);
     request.records = &gradient.begin_pass(memory.batch.offsets);
     (void)decoder.train(memory.batch, request);
@@ -75,6 +97,7 @@ Result<void> private_step(model::Decoder& decoder, StepMemory& memory, Trainable
       return released;
   }
   if (planted != nullptr) planted->released(params, clip_norm);
+  heads.scale(params, decoder.team());
   const sys::Span span(decoder.timeline(), "optimizer", 0.0);
   optimizer.step(params, learning_rate, decoder.team());
   return {};

@@ -1,6 +1,9 @@
 #include "client/trainable.h"
 
 #include <algorithm>
+#include <set>
+
+#include "model/fold.h"
 
 namespace strata::client {
 namespace {
@@ -23,21 +26,93 @@ adapter::Factors truncated(const LowRank& mean, std::size_t rank, double scale) 
   return out;
 }
 
+// What a parameter became against what it was, in the mathematical orientation.
+adapter::TensorDelta dense_change(const model::Parameter& now, const model::Parameter& was) {
+  std::vector<float> after(now.size()), before(now.size());
+  now.copy_values(after);
+  was.copy_values(before);
+  Matrix change(now.d_out(), now.d_in());
+  for (std::size_t r = 0; r < now.rows(); ++r) {
+    for (std::size_t c = 0; c < now.cols(); ++c) {
+      const float difference = after[r * now.cols() + c] - before[r * now.cols() + c];
+      (now.transposed() ? change(c, r) : change(r, c)) = difference;
+    }
+  }
+  adapter::TensorDelta out{now.d_out(), now.d_in(), {}};
+  out.terms.emplace_back(adapter::Dense{std::move(change)});
+  return out;
+}
+
+// Weight decay acts on matrices only, not on norms and biases.
+adapter::ParamRef reference(model::Parameter& parameter, std::span<float> grad) {
+  return {.name = parameter.name(),
+          .role = adapter::ParamRole::kBase,
+          .value = parameter.master(),
+          .grad = grad,
+          .lr_multiplier = 1.0f,
+          .decay = !parameter.is_vector()};
+}
+
 class AdapterTrainable final : public Trainable {
  public:
-  explicit AdapterTrainable(adapter::AdapterSet set, std::size_t linears)
-      : set_(std::move(set)), linears_(linears) {}
+  AdapterTrainable(adapter::AdapterSet set, std::size_t linears, std::vector<std::size_t> saved,
+                   Merging merging)
+      : set_(std::move(set)),
+        linears_(linears),
+        saved_(std::move(saved)),
+        copies_(!saved_.empty() || merging == Merging::kOwnCopy) {}
 
-  void begin_round(const model::Model& base) override { base_ = &base; }
-  const model::Model& model() const override { return *base_; }
+  void begin_round(const model::Model& base) override {
+    base_ = &base;
+    if (!copies_) return;
+    copy_ = base;
+    gradients_ = model::FullGradients::zeros(*copy_, saved_);
+  }
+  const model::Model& model() const override { return copy_ ? *copy_ : *base_; }
   const adapter::AdapterSet* adapters() const override { return &set_; }
-  std::vector<adapter::ParamRef> params() override { return set_.params(); }
-  void prepare() override { set_.prepare(base_->compute()); }
-  void aim(model::TrainRequest& request) override { request.adapters = &set_; }
-  adapter::DeltaTerms delta() const override { return set_.delta(); }
+  std::vector<adapter::ParamRef> params() override {
+    auto out = set_.params();
+    if (!copy_) return out;
+    for (const std::size_t i : saved_)
+      out.push_back(reference(copy_->parameters()[i], gradients_.values[i]));
+    return out;
+  }
+  std::vector<adapter::ParamRef> kept_params() override { return set_.params(); }
+  void prepare() override {
+    set_.prepare(base_->compute());
+    for (const std::size_t i : saved_) copy_->parameters()[i].refresh();
+  }
+  void aim(model::TrainRequest& request) override {
+    request.adapters = &set_;
+    if (!saved_.empty()) request.full = &gradients_;
+  }
+  adapter::DeltaTerms delta() const override {
+    auto out = set_.delta();
+    for (const std::size_t i : saved_) {
+      const auto& now = copy_->parameters()[i];
+      out.emplace(now.name(), dense_change(now, base_->parameters()[i]));
+    }
+    return out;
+  }
+  void end_round() override { copy_.reset(); }
   std::size_t rank() const override { return set_.max_rank(); }
   Result<void> load(const std::map<std::string, adapter::Factors>& factors) override {
     return set_.load(factors);
+  }
+
+  void merge(protocol::Restart policy, const sys::Stream& stream, tensor::Team& team) override {
+    check(copy_.has_value(), "heads are merged into a copy of the model");
+    adapter::Packet packet;
+    for (const auto& [name, change] : set_.increment()) {
+      std::vector<LowRank> pairs;
+      for (const auto& term : change.terms) pairs.push_back(std::get<LowRank>(term));
+      LowRank sum = adapter::stacked(pairs);
+      packet.tensors.emplace(
+          name, adapter::PacketTensor{change.d_out, change.d_in,
+                                      adapter::Stack{std::move(sum.b), std::move(sum.a)}});
+    }
+    model::fold(*copy_, packet, &team);
+    policy == protocol::Restart::kFresh ? set_.restart_merged(stream) : set_.mark_merged();
   }
 
   Result<void> restart(protocol::Restart policy,
@@ -66,7 +141,11 @@ class AdapterTrainable final : public Trainable {
 
   adapter::AdapterSet set_;
   std::size_t linears_;
+  std::vector<std::size_t> saved_;  // parameters trained themselves
+  bool copies_;
   const model::Model* base_ = nullptr;
+  std::optional<model::Model> copy_;  // of a round that changes more than adapters
+  model::FullGradients gradients_;    // of saved_
 };
 
 class FullTrainable final : public Trainable {
@@ -81,17 +160,15 @@ class FullTrainable final : public Trainable {
   const adapter::AdapterSet* adapters() const override { return nullptr; }
   std::vector<adapter::ParamRef> params() override {
     std::vector<adapter::ParamRef> out;
-    for (std::size_t i = 0; i < copy_->parameters().size(); ++i) {
-      auto& parameter = copy_->parameters()[i];
-      // Weight decay acts on matrices only, not on norms and biases.
-      out.push_back({.name = parameter.name(),
-                     .role = adapter::ParamRole::kBase,
-                     .value = parameter.master(),
-                     .grad = gradients_.values[i],
-                     .lr_multiplier = 1.0f,
-                     .decay = !parameter.is_vector()});
-    }
+    for (std::size_t i = 0; copy_ && i < copy_->parameters().size(); ++i)
+      out.push_back(reference(copy_->parameters()[i], gradients_.values[i]));
     return out;
+  }
+  std::vector<adapter::ParamRef> kept_params() override { return {}; }
+  void merge(protocol::Restart, const sys::Stream&, tensor::Team&) override {}
+  void end_round() override {
+    copy_.reset();
+    gradients_ = {};
   }
   void prepare() override {
     for (auto& parameter : copy_->parameters()) parameter.refresh();
@@ -109,19 +186,7 @@ class FullTrainable final : public Trainable {
     adapter::DeltaTerms out;
     for (std::size_t i = 0; i < copy_->parameters().size(); ++i) {
       const auto& now = copy_->parameters()[i];
-      std::vector<float> after(now.size()), before(now.size());
-      now.copy_values(after);
-      base_->parameters()[i].copy_values(before);
-      Matrix change(now.d_out(), now.d_in());
-      for (std::size_t r = 0; r < now.rows(); ++r) {
-        for (std::size_t c = 0; c < now.cols(); ++c) {
-          const float difference = after[r * now.cols() + c] - before[r * now.cols() + c];
-          (now.transposed() ? change(c, r) : change(r, c)) = difference;
-        }
-      }
-      adapter::TensorDelta tensor{now.d_out(), now.d_in(), {}};
-      tensor.terms.emplace_back(adapter::Dense{std::move(change)});
-      out.emplace(now.name(), std::move(tensor));
+      out.emplace(now.name(), dense_change(now, base_->parameters()[i]));
     }
     return out;
   }
@@ -145,16 +210,52 @@ std::vector<adapter::LinearShape> linear_shapes(const model::Model& model) {
   return out;
 }
 
+Result<std::vector<std::size_t>> saved_parameters(const adapter::AdapterConfig& config,
+                                                  const model::Model& base,
+                                                  const adapter::AdapterSet& set) {
+  std::set<std::size_t> adapted;
+  for (std::size_t i = 0; i < base.linears().size(); ++i) {
+    if (set.at(i) != nullptr) adapted.insert(base.linears()[i].weight);
+  }
+  const auto refuse = [](const std::string& name, std::string rule) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "\"" + printable(name, 80) + "\" cannot be trained itself",
+                 .where = "adapter.modules_to_save",
+                 .rule = std::move(rule)});
+  };
+  std::set<std::size_t> out;
+  for (const auto& pattern : config.modules_to_save) {
+    bool hit = false;
+    for (std::size_t i = 0; i < base.parameters().size(); ++i) {
+      const std::string& name = base.parameters()[i].name();
+      const bool rest = pattern == "all-other";
+      auto matches = rest ? Result<bool>(!adapted.contains(i))
+                          : adapter::names_module(pattern, name.substr(0, name.rfind('.')));
+      if (!matches) return fail(std::move(matches).error());
+      if (!*matches) continue;
+      if (adapted.contains(i)) return refuse(pattern, "an adapter changes " + name);
+      out.insert(i);
+      hit = true;
+    }
+    if (!hit) return refuse(pattern, "it matches no module of this model");
+  }
+  return std::vector<std::size_t>(out.begin(), out.end());
+}
+
 Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& config,
                                                   const model::Model& base,
                                                   const sys::Stream& stream,
-                                                  const sys::Stream& shared, std::uint32_t round) {
+                                                  const sys::Stream& shared, std::uint32_t round,
+                                                  Merging merging) {
   if (config.method == "full") return std::make_unique<FullTrainable>();
   const auto linears = linear_shapes(base);
   auto set = adapter::AdapterSet::make(config, linears, shared, round);
   if (!set) return fail(std::move(set).error());
+  auto saved = saved_parameters(config, base, *set);
+  if (!saved) return fail(std::move(saved).error());
   set->reset(stream);
-  return std::make_unique<AdapterTrainable>(std::move(*set), linears.size());
+  return std::make_unique<AdapterTrainable>(std::move(*set), linears.size(), std::move(*saved),
+                                            merging);
 }
 
 }  // namespace strata::client

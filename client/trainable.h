@@ -17,14 +17,23 @@ class Trainable {
   virtual void begin_round(const model::Model& base) = 0;
   /// The model a decoder must run on this round: the base, or this client's copy of it.
   [[nodiscard]] virtual const model::Model& model() const = 0;
+  /// The round's delta has been taken: memory that only a round needs is given back.
+  virtual void end_round() = 0;
   [[nodiscard]] virtual const adapter::AdapterSet* adapters() const = 0;  // null for full training
   [[nodiscard]] virtual std::vector<adapter::ParamRef> params() = 0;
+  /// Those of them that outlive a round: the others start each round as the base has them.
+  [[nodiscard]] virtual std::vector<adapter::ParamRef> kept_params() = 0;
   /// After parameters changed, before the next pass.
   virtual void prepare() = 0;
   /// Fills in what the gradients go to.
   virtual void aim(model::TrainRequest& request) = 0;
   /// The change against the base.
   [[nodiscard]] virtual adapter::DeltaTerms delta() const = 0;
+  /// Between two steps of a round: what the adapters came to goes into this client's own copy of
+  /// the model, on which training goes on; by kKeep with the same factors, each head subtracting
+  /// its own (aggregation of heads as LTE does it), by kFresh with new ones from `stream`. The
+  /// delta tells everything as before. Needs Merging::kOwnCopy; nothing for full training.
+  virtual void merge(protocol::Restart policy, const sys::Stream& stream, tensor::Team& team) = 0;
   /// Goes on after a round by kKeep or kMean, whose averaged factors are `mean`; a fresh start is
   /// another object.
   [[nodiscard]] virtual Result<void> restart(
@@ -37,11 +46,19 @@ class Trainable {
   [[nodiscard]] virtual std::size_t rank() const = 0;
 };
 
+/// Whether heads are merged between rounds, which needs a copy of the model to merge them into.
+enum class Merging { kAtRounds, kOwnCopy };
+
+/// The model's parameters that config.modules_to_save names, in storage order. kConfig when a name
+/// matches none, or one that an adapter of `set` changes.
+[[nodiscard]] Result<std::vector<std::size_t>> saved_parameters(
+    const adapter::AdapterConfig& config, const model::Model& base, const adapter::AdapterSet& set);
+
 /// Adapters of `config` on the model's linear layers; "full" for method "full". `stream` draws this
 /// client's factors, `shared` what they have in common with the other clients' in `round`.
 [[nodiscard]] Result<std::unique_ptr<Trainable>> make_trainable(
     const adapter::AdapterConfig& config, const model::Model& base, const sys::Stream& stream,
-    const sys::Stream& shared, std::uint32_t round = 1);
+    const sys::Stream& shared, std::uint32_t round = 1, Merging merging = Merging::kAtRounds);
 
 /// The model's linear layers as adapters name them.
 [[nodiscard]] std::vector<adapter::LinearShape> linear_shapes(const model::Model& model);

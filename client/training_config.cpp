@@ -1,10 +1,12 @@
 #include "client/training_config.h"
 
+#include <array>
 #include <vector>
 
 namespace strata::client {
 
 void describe(config::Fields& f, TrainingConfig& t) {
+  static constexpr std::array<std::string_view, 3> kMoments{"reset", "keep", "prune"};
   std::vector<std::string_view> optimizer_names, schedule_names;
   for (const auto& entry : optimizers()) optimizer_names.push_back(entry.name);
   for (const auto& entry : schedules()) schedule_names.push_back(entry.name);
@@ -39,6 +41,12 @@ void describe(config::Fields& f, TrainingConfig& t) {
             "warm-up again after each restart with fresh factors");
   f.number("max_grad_norm", t.max_grad_norm, {.min = 0.0},
            "clip the joint gradient norm to this; 0: no clipping");
+  f.number_or("merge_every", t.merge_every, "round", {.min = 1, .max = 1e9},
+              "steps after which a client merges what its heads learned, in itself; \"round\": only "
+              "when a round ends");
+  f.choice("moments", t.moments, kMoments,
+           "the optimizer's memory of factors that start afresh: reset, keep, or prune to the "
+           "largest tenth");
   f.boolean("shuffle", t.shuffle, "new random order of the records in each epoch");
   f.boolean(
       "recompute", t.recompute,
@@ -48,6 +56,12 @@ void describe(config::Fields& f, TrainingConfig& t) {
   f.integer("threads", t.threads, {.min = 1, .max = 1024},
             "compute threads of one client; part of what decides the bits");
   f.integer("seed", t.seed, {.min = 0, .max = 9e15}, "seed of every draw of the run");
+}
+
+std::size_t parts_between_rounds(const TrainingConfig& training, bool fresh) {
+  const auto every = static_cast<std::int64_t>(training.merge_every.value_or(0.0));
+  if (every <= 0 || !fresh) return 1;
+  return static_cast<std::size_t>((training.local_steps + every - 1) / every);
 }
 
 }  // namespace strata::client

@@ -1,6 +1,7 @@
 #pragma once
 // The `training` section of a job: how a client trains.
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "client/optimizer/optimizer.h"
@@ -23,6 +24,9 @@ struct TrainingConfig {
   /// Clip each record's own gradient to this norm and average them (adapters only); 0: the gradient
   /// of the mean token loss. Not a key of job files: a private mechanism sets it.
   double record_max_norm = 0.0;
+  /// Steps between merges of a client's heads among themselves; none: at rounds only.
+  std::optional<double> merge_every;
+  std::string moments = "reset";  // of factors that start afresh: reset | keep | prune
   bool shuffle = true;
   bool recompute = false;
   std::int64_t pass_tokens = 1024;  // tokens computed at once; a larger batch is cut into passes
@@ -31,5 +35,9 @@ struct TrainingConfig {
 };
 
 void describe(config::Fields& fields, TrainingConfig& training);
+
+/// How many factors one after another an adapter goes through in a round of local_steps: 1, or more
+/// when heads merge in between and start afresh.
+[[nodiscard]] std::size_t parts_between_rounds(const TrainingConfig& training, bool fresh);
 
 }  // namespace strata::client

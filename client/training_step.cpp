@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 
+#include "client/heads.h"
 #include "client/passes.h"
 #include "client/record_clipping.h"
 
@@ -21,6 +22,7 @@ Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory, Tr
                                  const TrainingConfig& training, double learning_rate,
                                  const sys::Stream& dropout) {
   StepReport report;
+  const Heads heads(trainable, examples, records);
   for (const std::size_t i : records) report.trained_tokens += examples[i].trained_tokens();
   if (report.trained_tokens == 0) return report;  // nothing to learn from these records
   std::optional<RecordClipping> clipping;
@@ -40,15 +42,19 @@ Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory, Tr
                    clipping ? clipping->records_max() : records.size())) {
     memory.batch.clear();
     std::vector<float> weights;
-    for (const std::size_t i : records.subspan(pass.first, pass.count)) {
-      memory.batch.add(examples[i].tokens, examples[i].trained);
-      // Every record weighs 1 / trained tokens of the whole step, so that cutting the batch into
-      // passes changes nothing; one that is clipped alone, 1 / its own.
-      const std::size_t own = clipping ? examples[i].trained_tokens() : report.trained_tokens;
-      weights.push_back(own > 0 ? static_cast<float>(1.0 / static_cast<double>(own)) : 0.0f);
+    for (std::size_t i = pass.first; i < pass.first + pass.count; ++i) {
+      const auto& example = examples[records[i]];
+      memory.batch.add(example.tokens, example.trained);
+      // Every record weighs 1 / trained tokens of its head's whole step, so that cutting the batch
+      // into passes changes nothing; one that is clipped alone, 1 / its own.
+      const std::size_t own = clipping ? example.trained_tokens() : heads.trained_tokens(i);
+      const auto divisor = static_cast<double>(own * (clipping ? 1 : heads.count()));
+      weights.push_back(own > 0 ? static_cast<float>(1.0 / divisor) : 0.0f);
     }
+    const auto head_rows = heads.rows(pass.first, memory.batch.offsets);
     model::TrainRequest request{.record_weights = weights,
-                                .dropout = dropout.at({.step = number++, .purpose = "pass"})};
+                                .dropout = dropout.at({.step = number++, .purpose = "pass"}),
+                                .head_rows = head_rows};
     trainable.aim(request);
     if (clipping) request.records = &clipping->begin_pass(memory.batch.offsets);
     loss_sum += decoder.train(memory.batch, request).total_loss();
@@ -59,7 +65,7 @@ Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory, Tr
   }
   report.loss = loss_sum / static_cast<double>(report.trained_tokens);
   const sys::Span span(decoder.timeline(), "optimizer", 0.0);
-  report.grad_norm = clip_global_norm(params, training.max_grad_norm, decoder.team());
+  report.grad_norm = heads.clip(params, training.max_grad_norm, decoder.team());
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
     return fail({.code = ErrorCode::kNumeric,
                  .what = "the loss is " + in_words(report.loss) + ", the gradient norm " +

@@ -5,18 +5,35 @@
 #include "model/fold.h"
 
 namespace strata::coordinator {
+namespace {
+
+std::string_view restart_of(const AggregationConfig& config, const AggregatorEntry& entry) {
+  return config.restart == "auto" ? entry.restart : std::string_view(config.restart);
+}
+
+}  // namespace
 
 Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry& entry,
                          model::Model base, int threads)
     : config_(config),
       entry_(&entry),
       restart_(entry.averages_factors ? protocol::Restart::kMean
-                                      : (config.restart == "keep" ? protocol::Restart::kKeep
-                                                                  : protocol::Restart::kFresh)),
+                                      : (restart_of(config, entry) == "keep"
+                                             ? protocol::Restart::kKeep
+                                             : protocol::Restart::kFresh)),
       team_(threads),
       model_(std::move(base)),
       chain_(model_.state_hash(&team_)),
-      aggregator_(entry.make()) {}
+      aggregator_(entry.make(0.0)) {
+  if (config.diagnostics) first_ = model_;
+}
+
+void Coordinator::expect(std::span<const PlannedUpdate> clients) {
+  for (const auto& client : clients) heads_[client.client] = client.heads;
+  if (!entry_->fixed_shares || restart_ != protocol::Restart::kKeep) return;
+  for (const auto& client : clients) planned_weight_ += client.weight;
+  aggregator_ = entry_->make(planned_weight_);
+}
 
 Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Model base,
                                       int threads) {
@@ -59,7 +76,7 @@ Result<void> Coordinator::check_restart(std::span<const PlannedUpdate> clients) 
   const bool averages = entry_->averages_factors;
   return fail(
       {.code = ErrorCode::kConfig,
-       .what = "is \"" + (averages ? config_.method : config_.restart) + "\"",
+       .what = "is \"" + (averages ? config_.method : "keep") + "\"",
        .where = averages ? "aggregation.method" : "aggregation.restart",
        .rule = seeded->client + " draws A anew each round (adapter.method), " +
                (averages ? "averaged factors would keep it" : "kept factors are of the last"),
@@ -131,12 +148,17 @@ Result<RoundReport> Coordinator::close() {
     report.exactness = std::move(*exactness);
   }
   model::fold(model_, report.aggregate.packet, &team_);
+  if (first_) {
+    auto diagnostics = diagnose(updates_, heads_, *first_, model_, &team_);
+    if (!diagnostics) return fail(std::move(diagnostics).error());
+    report.diagnostics = std::move(*diagnostics);
+  }
   mean_ = report.aggregate.mean_factors;
   report.packet = report.aggregate.hash();
   chain_ = adapter::chain_hash(chain_, round_, report.packet);
   report.chain = chain_;
   ++round_;
-  aggregator_ = entry_->make();
+  aggregator_ = entry_->make(planned_weight_);
   updates_ = UpdateSet();
   return report;
 }

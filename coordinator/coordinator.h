@@ -3,12 +3,15 @@
 // keeps the chain of hashes that names its history. It owns no socket, thread or clock; the caller
 // brings updates and says when a round closes. Calls per round: accept*, close. Threads: one.
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "coordinator/aggregator/aggregator.h"
 #include "coordinator/aggregator/exactness.h"
+#include "coordinator/diagnostics.h"
 #include "coordinator/updates/kept_update.h"
 #include "model/model.h"
 #include "protocol/messages.h"
@@ -18,13 +21,14 @@ namespace strata::coordinator {
 
 struct AggregationConfig {
   std::string method = "flora";
-  std::string restart = "fresh";  // flora only: fresh | keep
+  std::string restart = "auto";  // flora and lte: fresh | keep; auto: as the method has it
   std::int64_t rounds = 3;
   std::int64_t min_clients = 1;        // a round with fewer usable updates fails
   std::int64_t clients_per_round = 0;  // drawn for each round; 0: all
   double deadline = 0.0;         // seconds of a round; 0: it waits for every client that was drawn
   std::string encoding = "f32";  // of updates on their way: f32 | bf16 | int8
   bool measure = true;           // the exactness line
+  bool diagnostics = false;      // ranks of what merged, alignment of heads (diagnostics.h)
 };
 
 /// What a round came to.
@@ -32,6 +36,7 @@ struct RoundReport {
   std::uint32_t round = 0;
   Aggregate aggregate;
   Exactness exactness;
+  std::vector<TensorDiagnostics> diagnostics;  // when asked for
   std::vector<std::string> clients;  // whose updates were used, in order
   Sha256 packet{};
   Sha256 chain{};
@@ -45,6 +50,9 @@ class Coordinator {
   /// folded into from now on, by `threads` threads (which change no bit).
   [[nodiscard]] static Result<Coordinator> make(const AggregationConfig& config, model::Model base,
                                                 int threads = 1);
+  /// Says which clients there are, after check_clients(): where the method fixes shares by the
+  /// plan, they are of these clients' weights.
+  void expect(std::span<const PlannedUpdate> clients);
 
   /// Whether rounds of these clients can succeed at all: kConfig when the method cannot combine
   /// what they will send, factors would outlive a round for which they are drawn, or min_clients
@@ -88,6 +96,9 @@ class Coordinator {
 
   AggregationConfig config_;
   const AggregatorEntry* entry_;
+  double planned_weight_ = 0.0;  // where shares are fixed
+  std::map<std::string, std::size_t> heads_;  // of each client
+  std::optional<model::Model> first_;         // the model as it was, for diagnostics
   protocol::Restart restart_;
   tensor::Team team_;
   model::Model model_;

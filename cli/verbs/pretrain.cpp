@@ -1,5 +1,8 @@
-// strata pretrain: a model from scratch, every parameter trained: a federation of one client in
-// full mode.
+// strata pretrain: a model from scratch, as a federation of one process: every parameter trained by
+// one client (full), or parallel low-rank heads that merge rarely (LTE, Huh et al. 2024), whose
+// norms and embeddings are trained themselves.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "cli/memory_plan.h"
@@ -10,6 +13,13 @@ namespace strata::cli {
 namespace {
 
 struct Options {
+  std::string method = "full";
+  std::int64_t heads = 8;
+  std::int64_t rank = 32;
+  double alpha = 0.0;  // 0: a scale of 1
+  std::int64_t merge_every = 10;
+  std::int64_t clients = 1;
+  bool reset = false;
   std::string model;
   std::string data;
   std::string held_out;
@@ -28,11 +38,42 @@ struct Options {
   bool force = false;
 };
 
+// What LTE trains: heads of `clients` that merge in each client every merge_every steps, and with
+// each other when a round ends, which with several clients is as often.
+void set_heads(const Options& o, Job& job) {
+  auto& a = job.adapter.config;
+  a.method = "lte";
+  a.rank = o.rank;
+  a.alpha = o.alpha > 0.0 ? o.alpha : static_cast<double>(o.rank);
+  a.heads = o.heads / o.clients;
+  a.modules_to_save = {"all-other"};
+  job.aggregation.method = "lte";
+  job.aggregation.restart = o.reset ? "fresh" : "keep";
+  auto& t = job.training;
+  t.batch_size = o.batch_size / o.clients;
+  if (o.clients == 1) {
+    t.merge_every = static_cast<double>(o.merge_every);
+    if (o.reset) t.max_steps = t.local_steps * job.aggregation.rounds;  // whole rounds
+  } else {
+    t.local_steps = o.merge_every;
+    job.aggregation.rounds = (o.steps + o.merge_every - 1) / o.merge_every;
+    job.evaluation.every =
+        std::max<std::int64_t>(1, job.aggregation.rounds / std::max<std::int64_t>(1, o.evaluations));
+  }
+  job.clients.clear();
+  for (std::int64_t k = 0; k < o.clients; ++k) {
+    job.clients.push_back({.name = fmt::format("worker-{:0{}}", k, o.clients > 10 ? 4 : 1),
+                           .data = o.clients == 1 ? o.data : std::string(),
+                           .adapter = a});
+  }
+  if (o.clients > 1) job.data.path = o.data;
+}
+
 Job job_of(const Options& o, int threads) {
   const std::int64_t rounds = std::min(o.evaluations, o.steps);  // each with at least one step
   Job job;
   job.name = "pretrain";
-  job.model = {.path = o.model, .dtype = o.dtype};
+  job.model = {.path = o.model, .dtype = o.dtype, .create = true};
   job.data.max_length = o.max_length;
   job.adapter.config.method = "full";
   job.clients.push_back({.name = "data", .data = o.data, .adapter = job.adapter.config});
@@ -52,21 +93,37 @@ Job job_of(const Options& o, int threads) {
   job.output.round_adapters = false;
   job.output.merged_model = true;
   job.output.merged_dtype = o.save_dtype;
+  if (o.method == "lte") set_heads(o, job);
   return job;
 }
 
+Result<void> check(const Options& o) {
+  const auto refuse = [](std::string flag, std::int64_t value, std::string rule) {
+    return fail({.code = ErrorCode::kUsage,
+                 .what = fmt::format("{} {}", flag, value),
+                 .rule = std::move(rule)});
+  };
+  if (o.method != "lte") {
+    if (o.clients > 1)
+      return refuse("--clients", o.clients, "only the heads of --method lte are shared out");
+    return {};
+  }
+  if (o.heads % o.clients != 0)
+    return refuse("--heads", o.heads,
+                  fmt::format("the {} clients have equal numbers of heads", o.clients));
+  if (o.batch_size % o.heads != 0)
+    return refuse("--batch-size", o.batch_size,
+                  fmt::format("the {} heads have equal parts of a batch", o.heads));
+  return {};
+}
+
 Result<VerbOutput> pretrain(const Options& o, Context& context) {
+  if (auto good = check(o); !good) return fail(std::move(good).error());
   const Job job = job_of(o, context.threads);
   auto limit = memory_limit_of(o.memory_limit);
   if (!limit) return fail(std::move(limit).error());
   return start_run(job, o.force, *limit, context, [&]() -> Result<Federation> {
-    const std::string path = (std::filesystem::path(o.model) / "config.json").string();
-    auto json = context.disk.read_text(path);
-    if (!json) return fail(std::move(json).error());
-    auto model = model::Model::create(*json, path, compute_type(o.dtype),
-                                      sys::Stream(static_cast<std::uint64_t>(o.seed)));
-    if (!model) return fail(std::move(model).error());
-    return assemble(context.disk, job, std::move(*model), context.threads);
+    return assemble(context.disk, job, context.threads);
   });
 }
 
@@ -89,6 +146,19 @@ Verb pretrain_verb() {
         command.add_option("--held-out", o->held_out, "records for evaluation");
         command.add_option("-o,--output-dir", o->directory, "run folder; the model is its model/")
             ->required();
+        command.add_option("--method", o->method, "full: every parameter; lte: parallel heads")
+            ->check(CLI::IsMember({"full", "lte"}));
+        command.add_option("--heads", o->heads, "lte: parallel heads, all clients together")
+            ->check(CLI::Range(1, 4096));
+        command.add_option("--rank", o->rank, "lte: rank of each head")
+            ->check(CLI::PositiveNumber);
+        command.add_option("--alpha", o->alpha, "lte: scale numerator; default: the rank")
+            ->check(CLI::PositiveNumber);
+        command.add_option("--merge-every", o->merge_every, "lte: steps between merges")
+            ->check(CLI::PositiveNumber);
+        command.add_option("--clients", o->clients, "lte: clients that the heads are spread over")
+            ->check(CLI::Range(1, 4096));
+        command.add_flag("--reset", o->reset, "lte: new factors after each merge");
         command.add_option("--dtype", o->dtype, "type of matrix products")
             ->check(CLI::IsMember({"f32", "bf16"}));
         command.add_option("--save-dtype", o->save_dtype, "type of the saved tensors")

@@ -128,8 +128,8 @@ Result<VerbOutput> audit(const Options& options, Context& context) {
   }
   auto client = client_of(*job, options);
   if (!client) return fail(std::move(client).error());
-  auto base = model::Model::load(context.disk, job->model.path, compute_type(job->model.dtype));
-  if (!base) return fail(std::move(base).error(), "loading the base model");
+  auto base = base_model(context.disk, *job);
+  if (!base) return fail(std::move(base).error());
   auto set =
       adapter::AdapterSet::make((*client)->adapter, client::linear_shapes(*base), sys::Stream(0));
   if (!set) return fail(std::move(set).error(), "client " + (*client)->name);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cli/assemble.h"
 #include "cli/private_run.h"
 #include "cli/table.h"
 #include "cli/verbs/verbs.h"
@@ -103,8 +104,8 @@ Result<VerbOutput> plan(const Options& options, Context& context) {
     return out;
   }
   const auto& p = **promise;
-  auto base = model::Model::load(context.disk, job->model.path, tensor::DType::kF32);
-  if (!base) return fail(std::move(base).error(), "loading the base model");
+  auto base = base_model(context.disk, *job, tensor::DType::kF32);
+  if (!base) return fail(std::move(base).error());
   auto fit = rounds_that_fit(*job, p);
   if (!fit) return fail(std::move(fit).error());
   std::vector<ClientNoise> clients;

@@ -3,6 +3,7 @@
 // T tokens, r rank.
 //   forward    y += delta(x)
 //   backward   dx += delta^T(dy), then the gradients of the method's own tensors
+// Several heads of one layer (LTE, Huh et al. 2024) are one adapter that shares its rows out.
 // Order of calls: reset or load once; per step prepare, then forward, backward_input and
 // backward_factors of each layer; optimizers write through params(); delta() between steps.
 // Threads: forward and backward_input on disjoint rows, and backward_factors of different parts,
@@ -31,6 +32,7 @@ struct LinearShape {
 
 /// Memory that a compute thread lends, reused from call to call; contents undefined between calls.
 struct AdapterScratch {
+  std::vector<float> heads;  // what one head of several adds
   std::vector<float> floats;
   std::vector<tensor::BFloat16> input;  // a batch's input after dropout
   std::vector<tensor::BFloat16> inner;  // a product's r-wide operand
@@ -44,6 +46,8 @@ struct AdapterPass {
   bool training = false;      // dropout on
   sys::Stream dropout{0};     // of this pass; the adapter adds its own item
   std::size_t first_row = 0;  // of the given rows within the batch: dropout is drawn by row
+  /// Head h works on rows [head_rows[h], head_rows[h + 1]) of the batch. Empty: on all, as a mean.
+  std::span<const std::uint32_t> head_rows = {};
 };
 
 /// Where gradients go when each record's own is wanted: record i (rows offsets[i] .. offsets[i+1])
@@ -92,7 +96,8 @@ class Adapter {
 
   /// Trainable tensors in a fixed order; record gradients lie in the same order.
   [[nodiscard]] virtual std::vector<ParamRef> params() = 0;
-  /// What training did since the last base: product minus anchor, scale folded into B.
+  /// What training did since the last base: product minus anchor, scale folded into B. With merges
+  /// in between, of all that came since reset() or anchor().
   [[nodiscard]] virtual TensorDelta delta() const = 0;
   /// The present product alone (no anchor), scale folded into B: what evaluation on an unmerged
   /// base adds.
@@ -103,6 +108,19 @@ class Adapter {
   /// The present product has been folded into the base: from now on it is subtracted, and factors
   /// stay (LTE without reset).
   virtual void anchor() = 0;
+
+  // Merging between rounds: what was trained goes into a model that only this client works on.
+  /// What has not been folded in yet: since reset(), anchor(), or the last merge.
+  [[nodiscard]] virtual TensorDelta increment() const = 0;
+  /// The increment has been folded in; factors stay and are subtracted, as by anchor(), but delta()
+  /// goes on telling it.
+  virtual void mark_merged() = 0;
+  /// The increment has been folded in; fresh factors, product zero. delta() goes on telling it.
+  /// Not after anchor().
+  virtual void restart_merged(const sys::Stream& stream) = 0;
+  /// Adapters that share the batch (adapter/multi_head.h).
+  [[nodiscard]] virtual std::size_t heads() const { return 1; }
+
   /// Takes factors as they are (scale applies on top); kIncompatibleUpdate when the shapes do not
   /// fit, or A is another than the one that a seeded method drew.
   [[nodiscard]] virtual Result<void> load(const Factors& factors) = 0;
@@ -116,6 +134,7 @@ struct AdapterSpec {
   double lr_ratio_b = 1.0;  // LoRA+: learning rate of B over that of A
   sys::Stream shared{0};    // the same for all clients of a run: frozen factors come from here
   std::uint32_t round = 1;  // that the factors are made for
+  double share = 1.0;       // of this adapter in what is exported: 1/N of N heads
 };
 
 struct AdapterMethod {
@@ -125,6 +144,8 @@ struct AdapterMethod {
   /// A is drawn from the seed for each round (adapter/seeded_factors.h) and no update carries it:
   /// factors cannot be kept over rounds, nor given.
   bool seeded = false;
+  /// Both factors are the client's own and trained: several of them can work beside each other.
+  bool own_factors = true;
 };
 
 /// Every method, in the order shown to users.

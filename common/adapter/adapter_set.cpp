@@ -5,6 +5,7 @@
 #include <set>
 
 #include "adapter/low_rank_adapter.h"
+#include "adapter/multi_head.h"
 #include "config/section.h"
 
 namespace strata::adapter {
@@ -109,6 +110,15 @@ Result<AdapterSet> AdapterSet::make(const AdapterConfig& config,
                                     std::uint32_t round) {
   auto method = find_method(config.method);
   if (!method) return fail(std::move(method).error());
+  if (config.heads < 1 || (config.heads > 1 && !(*method)->own_factors)) {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is " + std::to_string(config.heads),
+                 .where = "adapter.heads",
+                 .rule = config.heads < 1 ? "there is at least one"
+                                          : "method \"" + config.method +
+                                                "\" has one A for all, heads have their own",
+                 .remedy = "use method \"lte\" or \"lora\""});
+  }
   auto chosen = targeted(config, linears);
   if (!chosen) return fail(std::move(chosen).error());
   if (auto used = all_used(config.rank_pattern, "adapter.rank_pattern", linears); !used)
@@ -137,12 +147,21 @@ Result<AdapterSet> AdapterSet::make(const AdapterConfig& config,
            .rule = "a rank is between 1 and the layer's smaller side, " + std::to_string(side),
            .remedy = "lower it, or set rank_pattern for this layer"});
     }
-    set.sites_[i] = (*method)->make(linear, {.rank = static_cast<std::size_t>(*rank),
-                                             .alpha = *alpha,
-                                             .dropout = config.dropout,
-                                             .lr_ratio_b = config.lr_ratio_b,
-                                             .shared = shared,
-                                             .round = round});
+    const AdapterSpec spec{.rank = static_cast<std::size_t>(*rank),
+                           .alpha = *alpha,
+                           .dropout = config.dropout,
+                           .lr_ratio_b = config.lr_ratio_b,
+                           .shared = shared,
+                           .round = round,
+                           .share = 1.0 / static_cast<double>(config.heads)};
+    if (config.heads == 1) {
+      set.sites_[i] = (*method)->make(linear, spec);
+    } else {
+      std::vector<std::unique_ptr<Adapter>> heads;
+      for (std::int64_t h = 0; h < config.heads; ++h)
+        heads.push_back((*method)->make(linear, spec));
+      set.sites_[i] = make_multi_head(std::move(heads));
+    }
     for (const auto& param : set.sites_[i]->params()) set.trainable_ += param.value.size();
   }
   return set;
@@ -185,6 +204,13 @@ std::size_t AdapterSet::max_rank() const {
   return rank;
 }
 
+std::size_t AdapterSet::heads() const {
+  for (const auto& site : sites_) {
+    if (site) return site->heads();
+  }
+  return 1;
+}
+
 void AdapterSet::prepare(tensor::DType compute) {
   for (const auto& site : sites_) {
     if (site) site->prepare(compute);
@@ -203,6 +229,18 @@ void AdapterSet::anchor() {
   }
 }
 
+void AdapterSet::mark_merged() {
+  for (const auto& site : sites_) {
+    if (site) site->mark_merged();
+  }
+}
+
+void AdapterSet::restart_merged(const sys::Stream& stream) {
+  for (const auto& site : sites_) {
+    if (site) site->restart_merged(stream);
+  }
+}
+
 std::vector<ParamRef> AdapterSet::params() const {
   std::vector<ParamRef> out;
   for (const auto& site : sites_) {
@@ -212,21 +250,17 @@ std::vector<ParamRef> AdapterSet::params() const {
   return out;
 }
 
-DeltaTerms AdapterSet::delta() const {
+DeltaTerms AdapterSet::collect(TensorDelta (Adapter::*what)() const) const {
   DeltaTerms out;
   for (const auto& site : sites_) {
-    if (site) out.emplace(site->shape().module + ".weight", site->delta());
+    if (site) out.emplace(site->shape().module + ".weight", (*site.*what)());
   }
   return out;
 }
 
-DeltaTerms AdapterSet::product() const {
-  DeltaTerms out;
-  for (const auto& site : sites_) {
-    if (site) out.emplace(site->shape().module + ".weight", site->product());
-  }
-  return out;
-}
+DeltaTerms AdapterSet::delta() const { return collect(&Adapter::delta); }
+DeltaTerms AdapterSet::product() const { return collect(&Adapter::product); }
+DeltaTerms AdapterSet::increment() const { return collect(&Adapter::increment); }
 
 Result<void> AdapterSet::load(const std::map<std::string, Factors>& factors) {
   std::size_t used = 0;

@@ -18,8 +18,12 @@ struct AdapterConfig {
   double alpha = 16.0;
   double dropout = 0.0;
   double lr_ratio_b = 1.0;  // LoRA+
+  std::int64_t heads = 1;   // side by side on each layer, each on its own part of a batch
   std::vector<std::string> targets = {
       "all-linear"};  // names, dotted suffixes, or regular expressions over module names
+  /// Modules whose tensors are trained themselves, beside the adapters: names as in targets, or
+  /// "all-other" (every tensor that no adapter changes). PEFT's name for it.
+  std::vector<std::string> modules_to_save;
   /// Suffix or regular expression -> value; of several that match a layer the first counts.
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
@@ -29,8 +33,8 @@ struct AdapterConfig {
 class AdapterSet {
  public:
   AdapterSet() = default;
-  /// kConfig when a target or pattern matches no layer (naming near ones) or a rank is larger than
-  /// the layer's smaller side. `round`: that they are made for. Factors start at zero; call
+  /// kConfig when a target or pattern matches no layer (naming near ones), a rank is larger than
+  /// the layer's smaller side, or there are several heads of a method that shares a factor. `round`: that they are made for. Factors start at zero; call
   /// reset().
   [[nodiscard]] static Result<AdapterSet> make(const AdapterConfig& config,
                                                std::span<const LinearShape> linears,
@@ -51,10 +55,16 @@ class AdapterSet {
   /// Trainable values of all adapters: the length of a record's gradient vector.
   [[nodiscard]] std::size_t trainable_count() const { return trainable_; }
   [[nodiscard]] std::size_t max_rank() const;
+  /// Heads that share a batch: the same on every layer.
+  [[nodiscard]] std::size_t heads() const;
 
   void prepare(tensor::DType compute);
   void reset(const sys::Stream& stream);
   void anchor();
+  // Merging between rounds, as Adapter has it.
+  [[nodiscard]] DeltaTerms increment() const;
+  void mark_merged();
+  void restart_merged(const sys::Stream& stream);
   [[nodiscard]] std::vector<ParamRef> params() const;
   /// Keyed by the base tensor ("<module>.weight").
   [[nodiscard]] DeltaTerms delta() const;
@@ -64,6 +74,8 @@ class AdapterSet {
   [[nodiscard]] Result<void> load(const std::map<std::string, Factors>& factors);
 
  private:
+  [[nodiscard]] DeltaTerms collect(TensorDelta (Adapter::*what)() const) const;
+
   std::vector<std::unique_ptr<Adapter>> sites_;
   std::vector<std::size_t> offsets_;
   std::size_t trainable_ = 0;

@@ -98,6 +98,23 @@ Result<void> validate(const DeltaTerms& delta) {
   return {};
 }
 
+LowRank stacked(const std::vector<LowRank>& pairs) {
+  if (pairs.size() == 1) return pairs.front();
+  std::size_t rank = 0;
+  for (const auto& pair : pairs) rank += pair.a.rows();
+  const std::size_t d_out = pairs.front().b.rows(), d_in = pairs.front().a.cols();
+  LowRank out{.b = tensor::Matrix(d_out, rank), .a = tensor::Matrix(rank, d_in)};
+  std::size_t at = 0;
+  for (const auto& pair : pairs) {
+    const std::size_t r = pair.a.rows();
+    for (std::size_t i = 0; i < d_out; ++i)
+      std::copy_n(pair.b.data() + i * r, r, out.b.data() + i * rank + at);
+    std::copy_n(pair.a.data(), pair.a.size(), out.a.data() + at * d_in);
+    at += r;
+  }
+  return out;
+}
+
 void scale(DeltaTerms& delta, float factor) {
   for (auto& [name, tensor] : delta) {
     for (auto& term : tensor.terms) {

@@ -59,6 +59,10 @@ using DeltaTerms = std::map<std::string, TensorDelta, std::less<>>;
 /// delta * factor; the factor goes into B (or the dense values).
 void scale(DeltaTerms& delta, float factor);
 
+/// [B_1 ... B_n] [A_1; ...; A_n]: the sum of the pairs as one, of the sum of their ranks. A single
+/// pair is itself; of several the result is nobody's shared factor.
+[[nodiscard]] LowRank stacked(const std::vector<LowRank>& pairs);
+
 /// Appends the terms of `other`. Shapes must agree (kIncompatibleUpdate).
 [[nodiscard]] Result<void> add(DeltaTerms& into, const DeltaTerms& other);
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "tensor/convert.h"
+#include "tensor/linalg.h"
 
 namespace strata::adapter {
 namespace {
@@ -50,9 +51,10 @@ class LowRankAdapter final : public Adapter {
       wide_a_ = Matrix(w, shape_.d_in);
       wide_b_ = Matrix(shape_.d_out, w);
       std::copy_n(a_.data(), a_.size(), wide_a_.data());
-      std::copy_n(anchor_a_.data(), anchor_a_.size(), wide_a_.data() + a_.size());
+      std::copy_n(anchor_->a.data(), anchor_->a.size(), wide_a_.data() + a_.size());
       for (std::size_t i = 0; i < shape_.d_out; ++i) {
-        for (std::size_t j = 0; j < w; ++j) wide_b_(i, j) = j < r ? b_(i, j) : -anchor_b_(i, j - r);
+        for (std::size_t j = 0; j < w; ++j)
+          wide_b_(i, j) = j < r ? b_(i, j) : -anchor_->b(i, j - r);
       }
     }
     if (compute != DType::kBF16) return;
@@ -123,32 +125,40 @@ class LowRankAdapter final : public Adapter {
     return out;
   }
 
-  TensorDelta product() const override {
-    TensorDelta out{.d_out = shape_.d_out, .d_in = shape_.d_in, .terms = {}};
-    out.terms.emplace_back(term(b_, options_.scale, a_));
+  TensorDelta product() const override { return of({term(b_, a_)}); }
+
+  TensorDelta increment() const override {
+    TensorDelta out = product();
+    if (anchor_) out.terms.emplace_back(term(anchor_->b, anchor_->a, -1.0));
     return out;
   }
 
   TensorDelta delta() const override {
-    TensorDelta out = product();
-    if (!anchor_a_.empty()) out.terms.emplace_back(term(anchor_b_, -options_.scale, anchor_a_));
+    std::vector<LowRank> pairs{term(b_, a_)};
+    for (const Factors& left : merged_) pairs.push_back(term(left.b, left.a));
+    TensorDelta out = of({stacked(pairs)});
+    if (round_) out.terms.emplace_back(term(round_->b, round_->a, -1.0));
     return out;
   }
 
   void reset(const sys::Stream& stream) override {
-    if (options_.seeded) {
-      a_ = options_.seeded->a(tensor_name(), rank(), shape_.d_in);
-    } else {
-      draw_a(options_.shared_a != 0 ? options_.shared : stream);
-    }
-    std::fill(b_.values().begin(), b_.values().end(), 0.0f);
-    anchor_a_ = Matrix();
-    anchor_b_ = Matrix();
+    draw(stream);
+    forget();
   }
 
   void anchor() override {
-    anchor_a_ = a_;
-    anchor_b_ = b_;
+    mark_merged();
+    round_ = anchor_;
+    merged_.clear();
+  }
+
+  void mark_merged() override { anchor_ = std::make_shared<const Factors>(Factors{b_, a_}); }
+
+  void restart_merged(const sys::Stream& stream) override {
+    // What was folded in and not left behind: only the part that this restart ends.
+    check(!round_ && !anchor_, "a kept factor cannot restart between rounds");
+    merged_.push_back({b_, a_});
+    draw(stream);
   }
 
   Result<void> load(const Factors& factors) override {
@@ -173,32 +183,64 @@ class LowRankAdapter final : public Adapter {
     }
     a_ = factors.a;
     b_ = factors.b;
-    anchor_a_ = Matrix();
-    anchor_b_ = Matrix();
+    forget();
     return {};
   }
 
  private:
   std::string tensor_name() const { return shape_.module + ".weight"; }
 
+  void draw(const sys::Stream& stream) {
+    if (options_.seeded) {
+      a_ = options_.seeded->a(tensor_name(), rank(), shape_.d_in);
+    } else {
+      draw_a(options_.shared_a != 0 ? options_.shared : stream);
+    }
+    std::fill(b_.values().begin(), b_.values().end(), 0.0f);
+  }
+
   // Kaiming-uniform with a = sqrt(5), as torch's nn.Linear and PEFT: U(-1/sqrt(d_in),
   // 1/sqrt(d_in)). Rows are drawn one behind another, so a smaller rank is a prefix of a larger
   // one.
   void draw_a(const sys::Stream& source) {
     sys::Stream draws = source.at({.purpose = "lora_A", .item = sys::name_hash(shape_.module)});
+    if (options_.orthogonal) return draw_orthogonal(draws);
     const double bound = 1.0 / std::sqrt(static_cast<double>(shape_.d_in));
     for (float& value : a_.values()) value = static_cast<float>(draws.uniform(-bound, bound));
   }
 
-  LowRank term(const Matrix& b, double scale, const Matrix& a) const {
-    return {.b = scaled(b, scale),
+  // Orthogonal rows of length sqrt(d_in / r): the Q of a Gaussian matrix.
+  void draw_orthogonal(sys::Stream& draws) {
+    tensor::Doubles normal(shape_.d_in, rank());
+    for (double& value : normal.values) value = draws.normal();
+    const tensor::Doubles q = tensor::thin_qr(normal).q;
+    const double length =
+        std::sqrt(static_cast<double>(shape_.d_in) / static_cast<double>(rank()));
+    for (std::size_t j = 0; j < rank(); ++j) {
+      for (std::size_t i = 0; i < shape_.d_in; ++i)
+        a_(j, i) = static_cast<float>(length * q(i, j));
+    }
+  }
+
+  void forget() {
+    anchor_.reset();
+    round_.reset();
+    merged_.clear();
+  }
+
+  TensorDelta of(std::vector<Term> terms) const {
+    return {.d_out = shape_.d_out, .d_in = shape_.d_in, .terms = std::move(terms)};
+  }
+
+  LowRank term(const Matrix& b, const Matrix& a, double sign = 1.0) const {
+    return {.b = scaled(b, sign * options_.scale * options_.share),
             .a = a,
             .id_a = options_.shared_a,
             .id_b = 0,
             .seeded_a = options_.seeded.has_value()};
   }
 
-  std::size_t width() const { return rank() + anchor_a_.rows(); }
+  std::size_t width() const { return rank() + (anchor_ ? anchor_->a.rows() : 0); }
   float factor() const { return static_cast<float>(options_.scale); }
 
   static Matrix scaled(const Matrix& m, double factor) {
@@ -277,7 +319,9 @@ class LowRankAdapter final : public Adapter {
   LowRankOptions options_;
   Matrix a_, b_;  // f32 master copies
   Matrix grad_a_, grad_b_;
-  Matrix anchor_a_, anchor_b_;
+  std::shared_ptr<const Factors> anchor_;  // subtracted from what the model holds of them
+  std::shared_ptr<const Factors> round_;   // as they were when the round began
+  std::vector<Factors> merged_;            // folded in and left behind since then
   DType compute_ = DType::kF32;
   Matrix wide_a_, wide_b_;  // [A; A0] and [B, -B0], when there is an anchor
   std::vector<BFloat16> half_a_, half_b_;

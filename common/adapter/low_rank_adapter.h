@@ -2,6 +2,7 @@
 // delta(x) = s B A x: the parametrisation shared by LoRA and its relatives (Hu et al. 2021, eq. 3).
 // A: r x d_in, B: d_out x r. After anchor() the forward is s (B A - B0 A0) x with (B0, A0) the
 // factors folded into the base.
+// Exports carry s and the share in B.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -16,6 +17,8 @@ struct LowRankOptions {
   double dropout = 0.0;
   double lr_ratio_b = 1.0;
   bool train_a = true;
+  bool orthogonal = false;     // A starts with orthogonal rows of length sqrt(d_in / r)
+  double share = 1.0;          // of what is exported: 1/N of N heads
   std::uint64_t shared_a = 0;  // non-zero: A is the same for all clients and comes from `shared`
   sys::Stream shared{0};
   std::optional<SeededFactors> seeded = {};  // A is drawn from there and not sent

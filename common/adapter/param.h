@@ -14,6 +14,7 @@ struct ParamRef {
   std::span<float> grad;       // same length
   float lr_multiplier = 1.0f;  // LoRA+: > 1 for B
   bool decay = true;           // weight decay applies
+  int head = -1;               // of several, that alone trains it; -1: trained by all records
 };
 
 }  // namespace strata::adapter

@@ -24,6 +24,13 @@ FullGradients FullGradients::zeros(const Model& model) {
   return out;
 }
 
+FullGradients FullGradients::zeros(const Model& model, std::span<const std::size_t> parameters) {
+  FullGradients out{std::vector<std::vector<float>>(model.parameters().size())};
+  for (const std::size_t i : parameters)
+    out.values[i].assign(model.parameters()[i].size(), 0.0f);
+  return out;
+}
+
 KvCache::KvCache(const Model& model, std::size_t sequences, std::size_t capacity)
     : capacity_(capacity), lengths_(sequences, 0) {
   for (std::size_t layer = 0; layer < model.config().layers; ++layer) {
@@ -174,7 +181,9 @@ adapter::AdapterPass Decoder::Impl::adapter_pass(Member& m, std::size_t first_ro
           .scratch = m.adapter,
           .training = pass.request != nullptr,
           .dropout = pass.request != nullptr ? pass.request->dropout : sys::Stream(0),
-          .first_row = first_row};
+          .first_row = first_row,
+          .head_rows = pass.request != nullptr ? pass.request->head_rows
+                                               : std::span<const std::uint32_t>{}};
 }
 
 AttentionShape Decoder::Impl::attention_shape(std::size_t layer) const {
@@ -254,13 +263,13 @@ Lowest lowest_trained(const Model& model, const adapter::AdapterSet& adapters) {
 }  // namespace
 
 LossSums Decoder::train(const PackedBatch& batch, const TrainRequest& request) {
-  check((request.adapters == nullptr) != (request.full == nullptr),
+  check(request.adapters != nullptr || request.full != nullptr,
         "train: give adapters or full gradients");
   check(request.record_weights.size() + 1 == batch.offsets.size(), "train: one weight per record");
   Impl& d = *impl_;
   d.lay_out(batch);
-  const Lowest lowest = request.adapters != nullptr ? lowest_trained(d.model, *request.adapters)
-                                                    : Lowest{0, Stage::kNothing};
+  const Lowest lowest = request.full == nullptr ? lowest_trained(d.model, *request.adapters)
+                                                : Lowest{0, Stage::kNothing};
   d.begin({.adapters = request.adapters, .request = &request, .first_kept = lowest.layer});
   LossSums sums = d.head(batch, d.forward());
   d.backward(lowest.layer, lowest.stage);

@@ -29,11 +29,18 @@ struct LossSums {
   [[nodiscard]] std::uint64_t total_correct() const;
 };
 
-/// Gradients of every parameter, for full-parameter training: one f32 vector per Model parameter,
-/// in storage order.
+/// Gradients of parameters that are trained themselves: one f32 vector per Model parameter, in
+/// storage order; empty for one that is not.
 struct FullGradients {
   std::vector<std::vector<float>> values;
+  /// Of every parameter.
   [[nodiscard]] static FullGradients zeros(const Model& model);
+  /// Of those given by index.
+  [[nodiscard]] static FullGradients zeros(const Model& model,
+                                           std::span<const std::size_t> parameters);
+  [[nodiscard]] bool wanted(std::size_t parameter) const {
+    return parameter < values.size() && !values[parameter].empty();
+  }
 };
 
 struct DecoderOptions {
@@ -45,12 +52,14 @@ struct DecoderOptions {
 
 /// What to differentiate and how much each record weighs.
 struct TrainRequest {
-  adapter::AdapterSet* adapters = nullptr;  // or
+  adapter::AdapterSet* adapters = nullptr;  // either or both
   FullGradients* full = nullptr;
   std::span<const float> record_weights;  // gradient of sum_i weight_i * loss_i
   const adapter::RecordGradients* records =
       nullptr;             // per-record adapter gradients instead of the sum
   sys::Stream dropout{0};  // of this step
+  /// Of adapters with N heads: N + 1 rows of the batch, head h has those between h and h + 1.
+  std::span<const std::uint32_t> head_rows = {};
 };
 
 /// Keys and values of generated sequences, so that each new token costs one row.

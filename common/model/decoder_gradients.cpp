@@ -24,8 +24,13 @@ void Decoder::Impl::queue_site(std::size_t site, const TypedRows& x, const Typed
     for (std::size_t part = 0; part < sites[site]->parts(); ++part)
       waiting.push_back({.site = site, .part = part, .x = x, .dy = dy, .cache = &cache});
   }
-  if (pass.request->full == nullptr) return;
-  const Parameter& weight = model.parameters()[model.linears()[site].weight];
+  const auto* full = pass.request->full;
+  const LinearSite& where = model.linears()[site];
+  if (full == nullptr) return;
+  if (where.bias != kNone && full->wanted(where.bias))
+    waiting.push_back({.site = site, .bias = true, .x = x, .dy = dy, .cache = &cache});
+  if (!full->wanted(where.weight)) return;
+  const Parameter& weight = model.parameters()[where.weight];
   for (std::size_t first = 0; first < weight.rows(); first += kWeightRows) {
     waiting.push_back({.site = site,
                        .part = first,
@@ -70,6 +75,13 @@ void Decoder::Impl::queue_gradients(std::size_t layer, Stage from, Stage to) {
 
 void Decoder::Impl::run_gradient(const GradientTask& task, Member& m) {
   const LinearSite& where = model.linears()[task.site];
+  if (task.bias) {
+    auto& sum = pass.request->full->values[where.bias];
+    float* scratch = m.rows.floats(task.dy.cols).data();
+    for (std::size_t t = 0; t < task.dy.rows; ++t)
+      bias_backward(sum.data(), ConstMatrixView(task.dy.read(t, scratch), 1, task.dy.cols));
+    return;
+  }
   if (task.count == 0) {
     // The pass only lends adapters for reading; the request is where gradients go.
     adapter::Adapter& adapter = *pass.request->adapters->at(task.site);
@@ -97,12 +109,6 @@ void Decoder::Impl::run_gradient(const GradientTask& task, Member& m) {
   const tensor::Operand left = weight.transposed() ? task.x.cols_from(task.part, task.count)
                                                    : task.dy.cols_from(task.part, task.count);
   m.gemm.multiply(dw, left.t(), weight.transposed() ? task.dy : task.x, true);
-  if (where.bias == kNone || task.part != 0) return;
-  float* scratch = m.rows.floats(task.dy.cols).data();
-  for (std::size_t t = 0; t < task.dy.rows; ++t) {
-    bias_backward(full[where.bias].data(),
-                  ConstMatrixView(task.dy.read(t, scratch), 1, task.dy.cols));
-  }
 }
 
 void Decoder::Impl::run_tasks(std::size_t attention_layer) {
@@ -161,11 +167,12 @@ void Decoder::Impl::norm_gradient(int which, Block rows, ConstMatrixView dy, Con
 void Decoder::Impl::end_norm_partials(int which, std::size_t gain, std::size_t bias) {
   if (pass.request->full == nullptr || gain == kNone) return;
   auto& full = pass.request->full->values;
-  const std::size_t width = full[gain].size();
+  const std::size_t width = model.parameters()[gain].size();
   const auto all = work.norm_partials[which].floats(layout.blocks.size() * 2 * width);
   for (std::size_t b = 0; b < layout.blocks.size(); ++b) {
-    for (std::size_t i = 0; i < width; ++i) full[gain][i] += all[b * 2 * width + i];
-    if (bias == kNone) continue;
+    if (!full[gain].empty())
+      for (std::size_t i = 0; i < width; ++i) full[gain][i] += all[b * 2 * width + i];
+    if (bias == kNone || full[bias].empty()) continue;
     for (std::size_t i = 0; i < width; ++i) full[bias][i] += all[b * 2 * width + width + i];
   }
 }
@@ -173,13 +180,13 @@ void Decoder::Impl::end_norm_partials(int which, std::size_t gain, std::size_t b
 void Decoder::Impl::embedding_backward() {
   const MatrixView grad = work.dx.matrix(layout.rows(), model.config().hidden);
   auto& table = pass.request->full->values[model.embedding()];
-  for (std::size_t t = 0; t < grad.rows; ++t) {
+  for (std::size_t t = 0; t < grad.rows && !table.empty(); ++t) {
     float* row = table.data() + static_cast<std::size_t>(layout.tokens[t]) * grad.cols;
     for (std::size_t i = 0; i < grad.cols; ++i) row[i] += grad.row(t)[i];
   }
   if (model.positions() == kNone) return;
   auto& learned = pass.request->full->values[model.positions()];
-  for (std::size_t t = 0; t < grad.rows; ++t) {
+  for (std::size_t t = 0; t < grad.rows && !learned.empty(); ++t) {
     float* row = learned.data() + layout.positions[t] * grad.cols;
     for (std::size_t i = 0; i < grad.cols; ++i) row[i] += grad.row(t)[i];
   }

@@ -94,8 +94,10 @@ void Decoder::Impl::head_chunk(Member& m, HeadSlot& slot, const PackedBatch& bat
 void Decoder::Impl::head_weight_gradient(std::span<const Block> chunks) {
   const DecoderConfig& c = model.config();
   auto& full = pass.request->full->values;
-  const MatrixView dw(full[model.head()].data(), c.vocab, c.hidden);
-  work.team.for_range(c.vocab, 256, [&](std::size_t first, std::size_t last, int member) {
+  const bool table = !full[model.head()].empty();
+  const MatrixView dw = table ? MatrixView(full[model.head()].data(), c.vocab, c.hidden)
+                              : MatrixView();
+  work.team.for_range(table ? c.vocab : 0, 256, [&](std::size_t first, std::size_t last, int member) {
     Member& m = work.members[static_cast<std::size_t>(member)];
     for (std::size_t i = 0; i < chunks.size(); ++i) {
       HeadSlot& slot = work.slots[i];
@@ -112,7 +114,7 @@ void Decoder::Impl::head_weight_gradient(std::span<const Block> chunks) {
   });
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const auto add = [&](std::vector<float>& sum, std::span<const float> part) {
-      for (std::size_t j = 0; j < part.size(); ++j) sum[j] += part[j];
+      for (std::size_t j = 0; j < sum.size(); ++j) sum[j] += part[j];
     };
     add(full[model.final_norm()], work.slots[i].dgain.floats(c.hidden));
     if (model.final_norm_bias() != kNone)

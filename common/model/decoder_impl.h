@@ -177,6 +177,7 @@ struct GradientTask {
   std::size_t site = 0;
   std::size_t part = 0;   // of the adapter; or first row of the weight as stored
   std::size_t count = 0;  // full training: rows of the weight
+  bool bias = false;      // of the bias instead
   tensor::TypedRows x, dy;
   LayerCache* cache = nullptr;
 };

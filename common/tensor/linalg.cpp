@@ -120,6 +120,12 @@ Svd svd(const Doubles& m) {
   return {doubles(out.u), {out.s.begin(), out.s.end()}, doubles(out.v)};
 }
 
+std::vector<double> singular_values(const Doubles& m) {
+  const Eigen::BDCSVD<Dense> decomposition(map(m));
+  const auto& s = decomposition.singularValues();
+  return {s.begin(), s.end()};
+}
+
 Recompressed recompress(const FactorView& product, const RecompressRule& rule) {
   check(product.b.cols == product.a.rows, "recompress: the factors have different ranks");
   Recompressed out{Doubles(product.b.rows, 0), Doubles(0, product.a.cols), {}, 0.0, 0.0};

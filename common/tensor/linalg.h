@@ -55,6 +55,9 @@ struct Svd {
 };
 [[nodiscard]] Svd svd(const Doubles& m);
 
+/// The singular values of m alone, descending.
+[[nodiscard]] std::vector<double> singular_values(const Doubles& m);
+
 /// What recompression may lose: the smallest rank q whose lost part is at most max(absolute,
 /// relative * norm), then at most max_rank. With the defaults only directions below the noise of
 /// float factors go:  sigma_i <= max(m, n) 2^-24 sigma_1.

@@ -3,6 +3,10 @@
 //   flora      exact for any ranks, scales and weights (Wang et al. 2024):
 //              dW = sum_k p_k s_k B_k A_k = [s_1 B_1 ... s_K B_K] [p_1 A_1; ...; p_K A_K],
 //              p_k = weight_k / sum weight
+//   lte        the same over clients with several parallel heads, which stays LTE's mean over all N
+//              heads when some are missing (Huh et al. 2024): with kept factors
+//              W_t = W_0 + sum_n p_n s_n B_n A_n,  p_n = weight_n / sum of all planned weights,
+//              a missing head's part staying as it was; with fresh ones as flora
 //   fedavg     mean of B and mean of A (FedIT, Zhang et al. 2023): the control that users know,
 //              biased by the covariance of factors
 //   zero_pad   fedavg after padding every client to the largest rank (Cho et al. 2024 without
@@ -39,7 +43,7 @@ using protocol::MeanFactors;
 /// control methods on adapters; the averaged factors are what clients continue from under
 /// Restart::kMean, else empty.
 struct Aggregate : protocol::RoundChange {
-  std::map<std::string, double> weights;  // p_k by client, sum 1
+  std::map<std::string, double> weights;  // p_k by client; sum 1, or less where weights are fixed
 };
 
 class Aggregator {
@@ -62,6 +66,8 @@ struct PlannedUpdate {
   protocol::ClientId client;
   std::map<std::string, std::size_t> ranks;
   bool seeded = false;
+  std::size_t heads = 1;  // parallel ones, whose ranks stand side by side in `ranks`
+  double weight = 1.0;    // as its updates will say
 };
 
 struct AggregatorEntry {
@@ -69,7 +75,13 @@ struct AggregatorEntry {
   std::string_view help;
   bool averages_factors;  // control methods: the model is base + mean factors, and every client
                           // restarts from them
-  std::unique_ptr<Aggregator> (*make)();
+  /// What aggregation.restart "auto" stands for.
+  std::string_view restart;
+  /// `planned_weight`: sum of the weights of all clients that could take part, where each client's
+  /// share is fixed by the plan; 0: shares are of those that do.
+  std::unique_ptr<Aggregator> (*make)(double planned_weight);
+  /// With kept factors shares are fixed by the plan.
+  bool fixed_shares;
   /// kConfig naming clients and ranks when report() could not combine such updates, so that it is
   /// known before anybody trains. Null: any updates combine.
   Result<void> (*check)(std::span<const PlannedUpdate> clients);
@@ -105,8 +117,8 @@ class UpdateSet {
     return updates_;
   }
   [[nodiscard]] bool empty() const { return updates_.empty(); }
-  /// p_k in client order; sum 1.
-  [[nodiscard]] std::map<std::string, double> normalised_weights() const;
+  /// p_k in client order, of `whole`; 0: of their sum.
+  [[nodiscard]] std::map<std::string, double> normalised_weights(double whole = 0.0) const;
   /// Names and shapes of all tensors any client changed.
   [[nodiscard]] const adapter::TensorShapes& tensors() const { return tensors_; }
   /// One of tensors(), read from all clients. May be called from several threads.

@@ -39,6 +39,14 @@ std::string ranks_text(std::span<const PlannedUpdate> clients, const std::string
 // Averaging factors means something only for pairs of equal rank, or padded to it, from clients
 // that adapt the same layers by the same method. Clients in name order.
 Result<void> check_average(std::span<const PlannedUpdate> clients, bool pad) {
+  for (const auto& client : clients) {
+    if (client.heads == 1) continue;
+    return fail({.code = ErrorCode::kConfig,
+                 .what = client.client + " has " + std::to_string(client.heads) + " heads",
+                 .where = "adapter.heads",
+                 .rule = "factors can be averaged one pair per client",
+                 .remedy = "use aggregation.method \"lte\" or \"flora\""});
+  }
   std::map<std::string, std::size_t> first_rank;  // by tensor, of the first client that adapts it
   for (const auto& client : clients) first_rank.insert(client.ranks.begin(), client.ranks.end());
   for (const auto& [tensor, rank] : first_rank) {
@@ -156,8 +164,8 @@ LowRank mean_factors(const TensorChanges& changes, const std::map<std::string, d
   return out;
 }
 
-std::unique_ptr<Aggregator> make_fedavg() { return std::make_unique<FactorMean>(false); }
-std::unique_ptr<Aggregator> make_zero_pad() { return std::make_unique<FactorMean>(true); }
+std::unique_ptr<Aggregator> make_fedavg(double /*planned_weight*/) { return std::make_unique<FactorMean>(false); }
+std::unique_ptr<Aggregator> make_zero_pad(double /*planned_weight*/) { return std::make_unique<FactorMean>(true); }
 
 Result<void> check_fedavg(std::span<const PlannedUpdate> clients) {
   return check_average(clients, false);

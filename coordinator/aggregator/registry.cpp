@@ -9,12 +9,14 @@ namespace strata::coordinator {
 namespace {
 
 constexpr std::array kAggregators{
-    AggregatorEntry{"flora", "exact stacking of any ranks, scales and weights", false,
-                    make_stacking, nullptr},
-    AggregatorEntry{"fedavg", "control: mean of A and mean of B, equal ranks", true, make_fedavg,
-                    check_fedavg},
-    AggregatorEntry{"zero_pad", "control: fedavg with smaller ranks padded by zeros", true,
-                    make_zero_pad, check_zero_pad},
+    AggregatorEntry{"flora", "exact stacking of any ranks, scales and weights", false, "fresh",
+                    make_stacking, false, nullptr},
+    AggregatorEntry{"lte", "exact mean of parallel heads, each client with one or several", false,
+                    "keep", make_stacking, true, nullptr},
+    AggregatorEntry{"fedavg", "control: mean of A and mean of B, equal ranks", true, "fresh",
+                    make_fedavg, false, check_fedavg},
+    AggregatorEntry{"zero_pad", "control: fedavg with smaller ranks padded by zeros", true, "fresh",
+                    make_zero_pad, false, check_zero_pad},
 };
 
 }  // namespace
@@ -31,7 +33,7 @@ Result<const AggregatorEntry*> find_aggregator(std::string_view name) {
   return fail({.code = ErrorCode::kConfig,
                .what = "\"" + printable(name, 60) + "\" is not an aggregation method",
                .where = "aggregation.method",
-               .rule = near ? "did you mean \"" + *near + "\"?" : "known: flora fedavg zero_pad"});
+               .rule = near ? "did you mean \"" + *near + "\"?" : "known: flora lte fedavg zero_pad"});
 }
 
 }  // namespace strata::coordinator

@@ -95,6 +95,7 @@ Stack build(const std::vector<Block>& blocks, std::size_t d_out, std::size_t d_i
 
 class Stacking final : public Aggregator {
  public:
+  explicit Stacking(double planned_weight) : planned_weight_(planned_weight) {}
   Result<void> accumulate(SharedUpdate update) override { return set_.add(std::move(update)); }
   std::size_t accepted() const override { return set_.updates().size(); }
 
@@ -105,7 +106,7 @@ class Stacking final : public Aggregator {
                    .rule = "a round needs at least one"});
     }
     Aggregate out;
-    out.weights = set_.normalised_weights();
+    out.weights = set_.normalised_weights(planned_weight_);
     auto tensors = for_each_tensor(set_, team, [&](const TensorChanges& changes) {
       return condense(stack_tensor(changes, out.weights));
     });
@@ -119,6 +120,7 @@ class Stacking final : public Aggregator {
   }
 
  private:
+  double planned_weight_;
   UpdateSet set_;
 };
 
@@ -173,6 +175,8 @@ adapter::PacketTensor condense(adapter::PacketTensor tensor) {
   return {d_out, d_in, Stack{std::move(identity), std::move(product)}};
 }
 
-std::unique_ptr<Aggregator> make_stacking() { return std::make_unique<Stacking>(); }
+std::unique_ptr<Aggregator> make_stacking(double planned_weight) {
+  return std::make_unique<Stacking>(planned_weight);
+}
 
 }  // namespace strata::coordinator

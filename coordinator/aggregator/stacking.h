@@ -1,11 +1,11 @@
 #pragma once
-// The flora aggregator, for registry.cpp only.
+// The aggregator of flora and lte, for registry.cpp only.
 #include <memory>
 
 #include "coordinator/aggregator/aggregator.h"
 
 namespace strata::coordinator {
 
-[[nodiscard]] std::unique_ptr<Aggregator> make_stacking();
+[[nodiscard]] std::unique_ptr<Aggregator> make_stacking(double planned_weight);
 
 }  // namespace strata::coordinator

@@ -37,9 +37,9 @@ Result<TensorChanges> UpdateSet::changes(const std::string& name) const {
   return out;
 }
 
-std::map<std::string, double> UpdateSet::normalised_weights() const {
-  double sum = 0.0;
-  for (const auto& [client, update] : updates_) sum += update->weight();
+std::map<std::string, double> UpdateSet::normalised_weights(double whole) const {
+  double sum = whole;
+  for (const auto& [client, update] : updates_) sum += whole > 0.0 ? 0.0 : update->weight();
   std::map<std::string, double> out;
   for (const auto& [client, update] : updates_) out.emplace(client, update->weight() / sum);
   return out;

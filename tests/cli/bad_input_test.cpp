@@ -115,6 +115,52 @@ std::vector<Case> job_cases() {
        kConfig,
        {"adapter.rank", "0"},
        [](Federation& f) { f.job["adapter"]["rank"] = 0; }},
+      {"HeadsThatDoNotDivideTheBatch",
+       kConfig,
+       {"job.json", "clients[0].adapter.heads", "is 3", "equal parts", "batch_size"},
+       [](Federation& f) {
+         f.job["adapter"]["heads"] = 3;
+         f.job["training"]["batch_size"] = 4;
+       }},
+      {"HeadsOfASharedFactor",
+       kConfig,
+       {"clients[0].adapter.heads", "seeded-a"},
+       [](Federation& f) {
+         f.job["adapter"]["method"] = "seeded-a";
+         f.job["adapter"]["heads"] = 2;
+         f.job["training"]["batch_size"] = 4;
+       }},
+      {"MergesAfterNoStep",
+       kConfig,
+       {"training.merge_every", "0"},
+       [](Federation& f) { f.job["training"]["merge_every"] = 0; }},
+      {"MergesAfterHalfAStep",
+       kConfig,
+       {"training.merge_every", "2.5", "whole steps"},
+       [](Federation& f) { f.job["training"]["merge_every"] = 2.5; }},
+      {"MergesOfFreshFactorsWithoutANumberOfSteps",
+       kConfig,
+       {"training.merge_every", "local_steps"},
+       [](Federation& f) {
+         f.job["aggregation"]["restart"] = "fresh";
+         f.job["training"].erase("local_steps");
+         f.job["training"]["merge_every"] = 2;
+       }},
+      {"HeadsThatAreAveragedByFactors",
+       kConfig,
+       {"adapter.heads", "2 heads", "lte"},
+       [](Federation& f) {
+         f.job["adapter"]["heads"] = 2;
+         f.job["training"]["batch_size"] = 4;
+         f.job["aggregation"] = {{"method", "zero_pad"}, {"rounds", 2}};
+       }},
+      {"SavedModuleThatAnAdapterChanges",
+       kConfig,
+       {"adapter.modules_to_save", "q_proj", "an adapter changes"},
+       [](Federation& f) {
+         f.job["adapter"]["targets"] = {"q_proj"};
+         f.job["adapter"]["modules_to_save"] = {"q_proj"};
+       }},
       {"InitialAdapterWhereAIsDrawn",
        kConfig,
        {"adapter.init", "draws A anew each round"},

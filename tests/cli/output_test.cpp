@@ -130,6 +130,14 @@ std::vector<Command> commands() {
        [](const auto& f) -> Args {
          return {"status", f.out()};
        }},
+      {"inspect",
+       [](const auto& f) -> Args {
+         (void)f.run();
+         return {"inspect", f.out()};
+       },
+       [](const auto& f) -> Args {
+         return {"inspect", f.out()};
+       }},
       {"certs init",
        [](const auto& f) -> Args {
          return {"certs", "init", "--federation", "spring", "-o", f.out()};

@@ -39,6 +39,21 @@ class Network : public Federation {
   }
 };
 
+// Parallel heads that merge in their clients every step, on a model that everybody draws.
+json lte_of(json job) {
+  job["model"]["create"] = true;
+  job["adapter"] = {{"method", "lte"},
+                    {"rank", 2},
+                    {"alpha", 4},
+                    {"targets", {"q_proj", "v_proj"}},
+                    {"heads", 2},
+                    {"modules_to_save", {"norm"}}};
+  job["clients"][1]["adapter"] = {{"rank", 3}};
+  job["training"]["merge_every"] = 1;
+  job["aggregation"] = {{"method", "lte"}, {"rounds", 3}};
+  return job;
+}
+
 TEST_F(Network, GivesTheModelOfOneProcess) {
   write_job();
   const std::string expected = plain_hash();
@@ -49,6 +64,26 @@ TEST_F(Network, GivesTheModelOfOneProcess) {
   for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
   const Finished status = strata({"status", at("run")});
   EXPECT_THAT(status.out, HasSubstr("3 of 3 rounds committed; done"));
+}
+
+TEST_F(Network, HeadsGiveTheModelOfOneProcessWhoeverIsKilled) {
+  job_ = lte_of(job_);
+  for (const char* restart : {"keep", "fresh"}) {
+    job_["aggregation"]["restart"] = restart;
+    write_job();
+    for (const char* folder : {"plain", "run", "state"}) fs::remove_all(at(folder));
+    const std::string expected = plain_hash();
+    auto server = coordinator();
+    std::vector<std::unique_ptr<Running>> clients;
+    for (const auto& name : names_) clients.push_back(client(name));
+    while (!fs::exists(at("run/rounds/0001")))
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    clients[1]->signal(SIGKILL);
+    (void)clients[1]->wait();
+    clients[1] = client(names_[1]);
+    EXPECT_EQ(hash_in(server->wait()), expected) << restart;
+    for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected) << restart;
+  }
 }
 
 // STRATA_KILLS=500 kills more often.
@@ -348,6 +383,12 @@ TEST_F(Mpirun, GivesTheModelOfOneProcessHoweverManyRanks) {
     fs::remove_all(at("run"));
     EXPECT_EQ(hash_in(support::run_program(command(ranks))), expected) << ranks << " ranks";
   }
+}
+
+TEST_F(Mpirun, HeadsGiveTheModelOfOneProcess) {
+  job_ = lte_of(job_);
+  write_job();
+  EXPECT_EQ(hash_in(support::run_program(command("3"))), plain_hash());
 }
 
 TEST_F(Mpirun, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {

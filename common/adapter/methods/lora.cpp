@@ -8,7 +8,8 @@ std::unique_ptr<Adapter> make_lora(const LinearShape& shape, const AdapterSpec& 
   return make_low_rank(shape, spec.rank,
                        {.scale = spec.alpha / static_cast<double>(spec.rank),
                         .dropout = spec.dropout,
-                        .lr_ratio_b = spec.lr_ratio_b});
+                        .lr_ratio_b = spec.lr_ratio_b,
+                        .share = spec.share});
 }
 
 }  // namespace strata::adapter

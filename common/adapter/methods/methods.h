@@ -10,5 +10,6 @@ std::unique_ptr<Adapter> make_lora(const LinearShape& shape, const AdapterSpec& 
 std::unique_ptr<Adapter> make_rslora(const LinearShape& shape, const AdapterSpec& spec);
 std::unique_ptr<Adapter> make_frozen_a(const LinearShape& shape, const AdapterSpec& spec);
 std::unique_ptr<Adapter> make_seeded_a(const LinearShape& shape, const AdapterSpec& spec);
+std::unique_ptr<Adapter> make_lte(const LinearShape& shape, const AdapterSpec& spec);
 
 }  // namespace strata::adapter

@@ -11,7 +11,8 @@ std::unique_ptr<Adapter> make_rslora(const LinearShape& shape, const AdapterSpec
   return make_low_rank(shape, spec.rank,
                        {.scale = spec.alpha / std::sqrt(static_cast<double>(spec.rank)),
                         .dropout = spec.dropout,
-                        .lr_ratio_b = spec.lr_ratio_b});
+                        .lr_ratio_b = spec.lr_ratio_b,
+                        .share = spec.share});
 }
 
 }  // namespace strata::adapter

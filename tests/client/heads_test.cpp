@@ -1,0 +1,436 @@
+// Several heads on one client (LTE, Huh et al. 2024): each is what a client of its own would be,
+// and they merge as clients do.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "client/heads.h"
+#include "client/local_trainer.h"
+#include "client/training_step.h"
+#include "common/model/golden_run.h"
+#include "model/fold.h"
+
+namespace strata::client {
+namespace {
+
+using adapter::AdapterConfig;
+using adapter::AdapterSet;
+using model::GoldenRun;
+using protocol::Restart;
+
+AdapterConfig lte(std::int64_t heads, std::int64_t rank = 3) {
+  AdapterConfig out{.method = "lte", .rank = rank, .alpha = 6.0};
+  out.heads = heads;
+  return out;
+}
+
+std::vector<double> dense(const adapter::TensorDelta& delta) {
+  std::vector<double> out;
+  adapter::add_dense(delta, 1.0, out);
+  return out;
+}
+
+double norm(const std::vector<double>& v) {
+  double sum = 0.0;
+  for (const double x : v) sum += x * x;
+  return std::sqrt(sum);
+}
+
+double distance(std::vector<double> a, const std::vector<double>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
+  return norm(a) / std::max(norm(b), 1e-30);
+}
+
+class HeadsTest : public testing::Test {
+ protected:
+  // Factors with a product that is not zero, the same wherever they are asked for.
+  std::map<std::string, adapter::Factors> factors(std::size_t rank, std::uint64_t seed) const {
+    std::map<std::string, adapter::Factors> out;
+    sys::Stream draws(seed);
+    for (const auto& shape : run_.shapes()) {
+      auto& own = out[shape.module];
+      own.a = tensor::Matrix(rank, shape.d_in);
+      own.b = tensor::Matrix(shape.d_out, rank);
+      for (float& value : own.a.values()) value = static_cast<float>(draws.uniform(-0.2, 0.2));
+      for (float& value : own.b.values()) value = static_cast<float>(draws.uniform(-0.1, 0.1));
+    }
+    return out;
+  }
+  std::vector<text::Example> examples() const {
+    std::vector<text::Example> out;
+    for (const auto& record : run_.golden.records())
+      out.push_back({record.tokens, record.trained, "golden"});
+    // Six, all different: the golden ones and the same from the other end.
+    for (const auto& record : run_.golden.records()) {
+      text::Example turned{record.tokens, record.trained, "turned"};
+      std::reverse(turned.tokens.begin(), turned.tokens.end());
+      out.push_back(std::move(turned));
+    }
+    return out;
+  }
+  static TrainingConfig training(std::int64_t batch, std::int64_t steps) {
+    TrainingConfig out;
+    out.batch_size = batch;
+    out.local_steps = steps;
+    out.optimizer.learning_rate = 0.01;
+    out.shuffle = false;
+    out.seed = 5;
+    return out;
+  }
+  RoundTools tools() { return {.clock = *clock_, .observer = nobody_, .workspace = run_.workspace}; }
+
+  GoldenRun run_{"llama"};
+  observe::NullObserver nobody_;
+  std::unique_ptr<sys::Clock> clock_ = sys::make_posix_clock();
+};
+
+TEST_F(HeadsTest, StartWithOrthogonalRowsAndNothingAdded) {
+  auto set = AdapterSet::make(lte(2), run_.shapes(), sys::Stream(1)).value();
+  set.reset(sys::Stream(4));
+  std::vector<std::vector<float>> seen;
+  for (const auto& param : set.params()) {
+    if (param.role != adapter::ParamRole::kFactorA) {
+      for (const float value : param.value) ASSERT_EQ(value, 0.0F);
+      continue;
+    }
+    const std::size_t rank = 3, d_in = param.value.size() / rank;
+    for (std::size_t i = 0; i < rank; ++i) {
+      for (std::size_t j = 0; j <= i; ++j) {
+        double product = 0.0;
+        for (std::size_t k = 0; k < d_in; ++k)
+          product += double{param.value[i * d_in + k]} * double{param.value[j * d_in + k]};
+        EXPECT_NEAR(product, i == j ? static_cast<double>(d_in) / rank : 0.0, 1e-5 * d_in)
+            << param.name;
+      }
+    }
+    seen.emplace_back(param.value.begin(), param.value.end());
+  }
+  ASSERT_EQ(seen.size(), 2 * run_.shapes().size());
+  std::sort(seen.begin(), seen.end());
+  EXPECT_EQ(std::adjacent_find(seen.begin(), seen.end()), seen.end()) << "two heads start alike";
+}
+
+// The pass over everybody's rows gives each head the gradient that a pass over its own rows gives.
+TEST_F(HeadsTest, LearnEachFromTheirOwnRowsAlone) {
+  constexpr std::size_t kHeads = 3;
+  auto together = AdapterSet::make(lte(kHeads), run_.shapes(), sys::Stream(1)).value();
+  ASSERT_TRUE(together.load(factors(3, 9)));
+  together.prepare(run_.model.compute());
+  model::Decoder decoder(run_.model, run_.workspace);
+  const auto weights = run_.mean_weights();
+  const std::vector<std::uint32_t> rows(run_.batch.offsets.begin(), run_.batch.offsets.end());
+  ASSERT_EQ(rows.size(), kHeads + 1) << "one record a head";
+  const auto sums = decoder.train(
+      run_.batch, {.adapters = &together, .record_weights = weights, .head_rows = rows});
+  std::map<std::string, std::vector<float>> gradients;
+  for (const auto& param : together.params())
+    gradients[param.name] = {param.grad.begin(), param.grad.end()};
+
+  for (std::size_t h = 0; h < kHeads; ++h) {
+    auto alone = AdapterSet::make(lte(1), run_.shapes(), sys::Stream(1)).value();
+    ASSERT_TRUE(alone.load(factors(3, 9)));
+    alone.prepare(run_.model.compute());
+    model::PackedBatch own;
+    const auto& record = run_.golden.records()[h];
+    own.add(record.tokens, record.trained);
+    const std::vector<float> weight{weights[h]};
+    const auto loss = decoder.train(own, {.adapters = &alone, .record_weights = weight});
+    EXPECT_NEAR(loss.loss[0], sums.loss[h], 1e-5 * loss.loss[0]);
+    for (const auto& param : alone.params()) {
+      std::string name = param.name;
+      name.insert(name.rfind('.'), ".heads." + std::to_string(h));
+      const auto& found = gradients.at(name);
+      double largest = 0.0, off = 0.0;
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        largest = std::max(largest, std::abs(double{param.grad[i]}));
+        off = std::max(off, std::abs(double{param.grad[i]} - double{found[i]}));
+      }
+      EXPECT_GT(largest, 0.0) << name;
+      EXPECT_LT(off, 2e-5 * largest) << name;
+    }
+  }
+}
+
+TEST_F(HeadsTest, GiveARecordAGradientOfItsOwnHeadOnly) {
+  constexpr std::size_t kHeads = 3;
+  auto set = AdapterSet::make(lte(kHeads), run_.shapes(), sys::Stream(1)).value();
+  ASSERT_TRUE(set.load(factors(3, 9)));
+  set.prepare(run_.model.compute());
+  model::Decoder decoder(run_.model, run_.workspace);
+  const auto weights = run_.mean_weights();
+  const std::vector<std::uint32_t> rows(run_.batch.offsets.begin(), run_.batch.offsets.end());
+  (void)decoder.train(run_.batch,
+                      {.adapters = &set, .record_weights = weights, .head_rows = rows});
+  const std::size_t values = set.trainable_count();
+  std::vector<float> own(kHeads * values, 777.0F);
+  adapter::RecordGradients target{.data = own.data(), .stride = values, .offsets = {}};
+  target.offsets = run_.batch.offsets;
+  (void)decoder.train(run_.batch, {.adapters = &set,
+                                   .record_weights = weights,
+                                   .records = &target,
+                                   .head_rows = rows});
+  std::size_t at = 0;
+  for (const auto& param : set.params()) {
+    for (const float grad : param.grad) {
+      for (std::size_t r = 0; r < kHeads; ++r) {
+        const float found = own[r * values + at];
+        if (static_cast<int>(r) != param.head) {
+          ASSERT_EQ(found, 0.0F) << param.name << " of record " << r;
+        } else {
+          ASSERT_NEAR(found, grad, 1e-6 + 1e-4 * std::abs(grad)) << param.name;
+        }
+      }
+      ++at;
+    }
+  }
+  EXPECT_EQ(at, values);
+}
+
+// What evaluation adds is the mean of the heads, as a merge would fold it in.
+TEST_F(HeadsTest, TogetherAreTheirMean) {
+  auto set = AdapterSet::make(lte(2), run_.shapes(), sys::Stream(1)).value();
+  set.reset(sys::Stream(3));
+  sys::Stream draws(8);
+  for (auto& param : set.params()) {
+    if (param.role != adapter::ParamRole::kFactorB) continue;
+    for (float& value : param.value) value = static_cast<float>(draws.uniform(-0.05, 0.05));
+  }
+  set.prepare(run_.model.compute());
+  model::Decoder decoder(run_.model, run_.workspace);
+  const auto beside = decoder.logits(run_.batch, &set);
+  model::Model merged = run_.model;
+  adapter::Packet packet;
+  for (const auto& [name, delta] : set.product()) {
+    ASSERT_EQ(delta.terms.size(), 1U);
+    const auto& pair = std::get<adapter::LowRank>(delta.terms.front());
+    ASSERT_EQ(pair.a.rows(), 6U) << "two heads of rank 3";
+    packet.tensors.emplace(
+        name, adapter::PacketTensor{delta.d_out, delta.d_in, adapter::Stack{pair.b, pair.a}});
+  }
+  model::fold(merged, packet);
+  const auto inside = model::Decoder(merged, run_.workspace).logits(run_.batch, nullptr);
+  for (std::size_t i = 0; i < inside.size(); ++i)
+    ASSERT_NEAR(beside.values()[i], inside.values()[i], 2e-4);
+}
+
+// One client with two heads that merge every two steps is two clients that merge every two steps.
+TEST_F(HeadsTest, MergeInAClientAsClientsMerge) {
+  for (const Restart policy : {Restart::kKeep, Restart::kFresh}) {
+    const bool fresh = policy == Restart::kFresh;
+    const auto all = examples();
+    auto training_inside = training(2, 6);
+    training_inside.merge_every = 2.0;
+    const auto start = fresh ? std::map<std::string, adapter::Factors>{} : factors(3, 9);
+    auto inside = LocalTrainer::make({.name = "both",
+                                      .adapter = lte(2),
+                                      .initial = start,
+                                      .examples = all,
+                                      .weight = 1.0},
+                                     training_inside, run_.model, 1)
+                      .value();
+    auto t = tools();
+    const auto done =
+        inside.run_round(run_.model, {.round = 1, .rounds = 1, .restart = policy}, t);
+    ASSERT_TRUE(done) << done.error().line();
+    if (fresh) {
+      // Three generations of factors of each head; nothing is lost and nothing told twice.
+      for (const auto& [name, delta] : done->update.delta)
+        EXPECT_EQ(std::get<adapter::LowRank>(delta.terms.at(0)).a.rows(), 3U * 2U * 3U);
+      continue;  // other clients draw other factors
+    }
+    std::vector<LocalTrainer> apart;
+    for (const std::size_t which : {0U, 1U}) {
+      std::vector<text::Example> own;
+      for (std::size_t i = which; i < all.size(); i += 2) own.push_back(all[i]);
+      apart.push_back(LocalTrainer::make({.name = which == 0 ? "one" : "two",
+                                          .adapter = lte(1),
+                                          .initial = start,
+                                          .examples = own,
+                                          .weight = 1.0},
+                                         training(1, 2), run_.model, 3)
+                          .value());
+    }
+    model::Model base = run_.model;
+    for (std::uint32_t round = 1; round <= 3; ++round) {
+      adapter::Packet packet;
+      std::map<std::string, std::vector<adapter::LowRank>> pairs;
+      for (auto& trainer : apart) {
+        ASSERT_TRUE(trainer.begin(policy, round, true, {}, base));
+        auto own = trainer.run_round(base, {.round = round, .rounds = 3, .restart = policy}, t);
+        ASSERT_TRUE(own) << own.error().line();
+        adapter::scale(own->update.delta, 0.5F);
+        for (auto& [name, delta] : own->update.delta) {
+          for (auto& term : delta.terms)
+            pairs[name].push_back(std::get<adapter::LowRank>(std::move(term)));
+        }
+      }
+      for (const auto& [name, of] : pairs) {
+        auto sum = adapter::stacked(of);
+        const std::size_t d_out = sum.b.rows(), d_in = sum.a.cols();
+        packet.tensors.emplace(
+            name, adapter::PacketTensor{d_out, d_in,
+                                        adapter::Stack{std::move(sum.b), std::move(sum.a)}});
+      }
+      model::fold(base, packet);
+    }
+    for (const auto& [name, delta] : done->update.delta) {
+      const auto& now = base.parameters()[base.find(name)];
+      const auto& was = run_.model.parameters()[run_.model.find(name)];
+      std::vector<float> after(now.size()), before(was.size());
+      now.copy_values(after);
+      was.copy_values(before);
+      std::vector<double> change(after.size());
+      for (std::size_t i = 0; i < after.size(); ++i)
+        change[i] = double{after[i]} - double{before[i]};
+      EXPECT_LT(distance(dense(delta), change), 1e-4) << name;
+    }
+  }
+}
+
+// Right after a merge every head works on the merged weights: what it adds to them is nothing.
+TEST_F(HeadsTest, AddNothingToTheMergedWeightsRightAfterAMerge) {
+  auto set = AdapterSet::make(lte(2), run_.shapes(), sys::Stream(1)).value();
+  ASSERT_TRUE(set.load(factors(3, 9)));
+  const auto before = set.delta();
+  set.mark_merged();
+  set.prepare(run_.model.compute());
+  for (const auto& [name, increment] : set.increment()) {
+    EXPECT_LT(norm(dense(increment)), 1e-12 * norm(dense(before.at(name)))) << name;
+    EXPECT_LT(distance(dense(set.delta().at(name)), dense(before.at(name))), 1e-12) << name;
+  }
+  const std::vector<std::uint32_t> rows{0, run_.batch.offsets[1], run_.batch.offsets.back()};
+  model::Decoder decoder(run_.model, run_.workspace);
+  const auto weights = run_.mean_weights();
+  const auto with = decoder.train(
+      run_.batch, {.adapters = &set, .record_weights = weights, .head_rows = rows});
+  const auto without = decoder.evaluate(run_.batch, nullptr);
+  for (std::size_t r = 0; r < without.loss.size(); ++r)
+    EXPECT_NEAR(with.loss[r], without.loss[r], 1e-5 * without.loss[r]);
+  set.anchor();
+  for (const auto& [name, delta] : set.delta()) {
+    ASSERT_EQ(delta.terms.size(), 2U);
+    EXPECT_LT(norm(dense(delta)), 1e-12 * norm(dense(before.at(name)))) << name;
+  }
+}
+
+// Batches are dealt out evenly, cut into passes anywhere, and the loss of one head does not weigh on
+// another's.
+TEST_F(HeadsTest, TakeTheSameStepHoweverTheBatchIsCutIntoPasses) {
+  const auto all = examples();
+  const std::vector<std::size_t> records{0, 1, 2, 3, 4, 5};
+  std::vector<std::vector<float>> after;
+  for (const std::int64_t pass_tokens : {1024, 20}) {
+    auto config = training(6, 1);
+    config.pass_tokens = pass_tokens;
+    auto trainable =
+        make_trainable(lte(3), run_.model, sys::Stream(2), sys::Stream(3)).value();
+    ASSERT_TRUE(trainable->load(factors(3, 9)));
+    trainable->begin_round(run_.model);
+    model::Decoder decoder(run_.model, run_.workspace);
+    StepMemory memory;
+    auto optimizer = make_optimizer({.method = "sgd", .learning_rate = 1.0}).value();
+    const auto report = training_step(decoder, memory, *trainable, *optimizer, all, records, config,
+                                      1.0, sys::Stream(1));
+    ASSERT_TRUE(report) << report.error().line();
+    auto& values = after.emplace_back();
+    for (const auto& param : trainable->params())
+      values.insert(values.end(), param.value.begin(), param.value.end());
+  }
+  ASSERT_EQ(after[0].size(), after[1].size());
+  for (std::size_t i = 0; i < after[0].size(); ++i) ASSERT_NEAR(after[0][i], after[1][i], 1e-5);
+}
+
+// Norms and embeddings beside the adapters: trained, told as they changed, averaged like the rest.
+TEST_F(HeadsTest, ModulesToSaveAreTrainedThemselves) {
+  auto config = lte(2);
+  config.modules_to_save = {"all-other"};
+  auto trainer = LocalTrainer::make({.name = "anna",
+                                     .adapter = config,
+                                     .examples = examples(),
+                                     .weight = 1.0},
+                                    training(2, 3), run_.model, 2)
+                     .value();
+  auto t = tools();
+  const auto done =
+      trainer.run_round(run_.model, {.round = 1, .rounds = 2, .restart = Restart::kKeep}, t);
+  ASSERT_TRUE(done) << done.error().line();
+  EXPECT_EQ(done->update.delta.size(), run_.model.parameters().size());
+  for (const auto& parameter : run_.model.parameters()) {
+    const auto& delta = done->update.delta.at(parameter.name());
+    const bool adapted = std::any_of(
+        run_.model.linears().begin(), run_.model.linears().end(), [&](const auto& site) {
+          return run_.model.parameters()[site.weight].name() == parameter.name();
+        });
+    EXPECT_EQ(std::holds_alternative<adapter::Dense>(delta.terms.at(0)), !adapted);
+    EXPECT_GT(norm(dense(delta)), 0.0) << parameter.name();
+  }
+  config.modules_to_save = {"q_proj"};
+  const auto refused = LocalTrainer::make(
+      {.name = "anna", .adapter = config, .examples = examples()}, training(2, 3), run_.model, 2);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kConfig);
+  EXPECT_NE(refused.error().line().find("an adapter changes"), std::string::npos)
+      << refused.error().line();
+}
+
+// The gradient of a tensor that is trained beside adapters is the one full training computes.
+TEST_F(HeadsTest, ModulesToSaveHaveTheGradientOfFullTraining) {
+  auto config = lte(1);
+  config.modules_to_save = {"embed_tokens", "norm", ".*layernorm"};
+  auto set = AdapterSet::make(config, run_.shapes(), sys::Stream(1)).value();
+  set.reset(sys::Stream(1));  // adds nothing
+  set.prepare(run_.model.compute());
+  const auto saved = saved_parameters(config, run_.model, set).value();
+  ASSERT_GE(saved.size(), 6U);
+  auto some = model::FullGradients::zeros(run_.model, saved);
+  auto every = model::FullGradients::zeros(run_.model);
+  model::Decoder decoder(run_.model, run_.workspace);
+  const auto weights = run_.mean_weights();
+  (void)decoder.train(run_.batch, {.adapters = &set, .full = &some, .record_weights = weights});
+  (void)decoder.train(run_.batch, {.full = &every, .record_weights = weights});
+  for (std::size_t i = 0; i < every.values.size(); ++i) {
+    const bool wanted = std::find(saved.begin(), saved.end(), i) != saved.end();
+    ASSERT_EQ(some.values[i].empty(), !wanted);
+    for (std::size_t j = 0; wanted && j < every.values[i].size(); ++j) {
+      ASSERT_NEAR(some.values[i][j], every.values[i][j],
+                  1e-6 + 1e-4 * std::abs(every.values[i][j]))
+          << run_.model.parameters()[i].name();
+    }
+  }
+}
+
+// A restart forgets, keeps or thins out what the optimizer remembers of the factors that go.
+TEST_F(HeadsTest, MomentsOfFactorsThatRestartAreResetKeptOrPruned) {
+  std::map<std::string, std::vector<double>> updates;
+  for (const std::string moments : {"reset", "keep", "prune"}) {
+    auto config = training(2, 2);
+    config.moments = moments;
+    auto trainer = LocalTrainer::make({.name = "anna",
+                                       .adapter = lte(1),
+                                       .examples = examples(),
+                                       .weight = 1.0},
+                                      config, run_.model, 3)
+                       .value();
+    auto t = tools();
+    for (std::uint32_t round = 1; round <= 2; ++round) {
+      ASSERT_TRUE(trainer.begin(Restart::kFresh, round, true, {}, run_.model));
+      if (round == 2) {  // the same when it was saved and loaded in between
+        const Bytes state = trainer.save();
+        ASSERT_TRUE(trainer.load(state, run_.model));
+        ASSERT_TRUE(trainer.begin(Restart::kFresh, round, true, {}, run_.model));
+      }
+      const auto done = trainer.run_round(
+          run_.model, {.round = round, .rounds = 3, .restart = Restart::kFresh}, t);
+      ASSERT_TRUE(done) << done.error().line();
+      if (round == 2) updates[moments] = dense(done->update.delta.begin()->second);
+    }
+  }
+  EXPECT_GT(distance(updates["keep"], updates["reset"]), 1e-3);
+  EXPECT_GT(distance(updates["prune"], updates["reset"]), 1e-3);
+  EXPECT_GT(distance(updates["prune"], updates["keep"]), 1e-3);
+}
+
+}  // namespace
+}  // namespace strata::client
