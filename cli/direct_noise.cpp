@@ -26,19 +26,17 @@ tl::unexpected<Error> unknown(const std::string& file, std::string_view key, std
                .remedy = "use the adapter as it is"});
 }
 
-// What unit noise in each release of a round leaves in a value: the sum of squares of the learning
-// rates, with momentum of those that follow, too.
-Result<double> moved_by_noise(const Job& job, std::uint32_t round) {
+// What unit noise in each release of a round (from 0) leaves in a value: the sum of squares of the
+// learning rates, with momentum of those that follow, too.
+double moved_by_noise(const Job& job, const client::Schedule& schedule, std::int64_t round) {
   const std::int64_t steps = job.privacy.steps.local_per_round;
-  auto schedule = client::Schedule::make(job.training.schedule, steps * job.aggregation.rounds);
-  if (!schedule) return fail(std::move(schedule).error());
-  const std::int64_t first = steps * (static_cast<std::int64_t>(round) - 1);
+  const std::int64_t first = steps * round;
   const bool afresh = job.aggregation.method == "flora" && job.aggregation.restart == "fresh";
   const auto& optimizer = job.training.optimizer;
   const double momentum = optimizer.method == "sgd" ? optimizer.momentum : 0.0;
   double sum = 0.0, reach = 0.0;
   for (std::int64_t i = first + steps; i-- > first;) {
-    const double rate = optimizer.learning_rate * schedule->factor(i, afresh ? first : 0);
+    const double rate = optimizer.learning_rate * schedule.factor(i, afresh ? first : 0);
     reach = rate + momentum * reach;
     sum += reach * reach;
   }
@@ -74,23 +72,26 @@ Result<void> check_direct_noise(const Job& job, const adapter::AdapterSet& adapt
   return {};
 }
 
-Result<ValueNoise> value_noise(const Job& job, double multiplier,
-                               const adapter::AdapterConfig& config,
-                               const adapter::AdapterSet& adapters, std::uint32_t round) {
+Result<std::vector<ValueNoise>> noise_by_round(const Job& job, double multiplier,
+                                               const adapter::AdapterConfig& config,
+                                               const adapter::AdapterSet& adapters) {
   auto clip = client::PrivateGradient::clip_norm_of(job.privacy.clip, adapters);
   if (!clip) return fail(std::move(clip).error());
+  auto schedule = client::Schedule::make(
+      job.training.schedule, job.privacy.steps.local_per_round * job.aggregation.rounds);
+  if (!schedule) return fail(std::move(schedule).error());
   const bool steps = job.privacy.mode != "client_local";
   const bool scaled = steps && job.training.optimizer.method != "sgd";
   const double released =
       scaled ? 1.0 : multiplier * *clip / job.privacy.batch_divisor.value_or(1.0);
-  ValueNoise out{.a = released * released, .b = released * released};
-  if (steps) {
-    auto moved = moved_by_noise(job, round);
-    if (!moved) return fail(std::move(moved).error());
-    out.a *= *moved;
-    out.b *= *moved * config.lr_ratio_b * config.lr_ratio_b;  // LoRA+
+  const double both = trains_a(adapters) ? 1.0 : 0.0;
+  const double ratio = steps ? config.lr_ratio_b : 1.0;  // LoRA+
+  std::vector<ValueNoise> out;
+  for (std::int64_t round = 0; round < job.aggregation.rounds; ++round) {
+    const double variance =
+        released * released * (steps ? moved_by_noise(job, *schedule, round) : 1.0);
+    out.push_back({.a = both * variance, .b = ratio * ratio * variance});
   }
-  if (!trains_a(adapters)) out.a = 0.0;
   return out;
 }
 

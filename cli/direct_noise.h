@@ -5,6 +5,8 @@
 //   variance (z C / B)^2 sum_i l_i^2        client_local: (z C)^2, once a round
 // in it. What the noise of one step does to the gradients of the next is not counted: it depends on
 // the records. Values; any thread.
+#include <vector>
+
 #include "adapter/adapter_set.h"
 #include "cli/job.h"
 
@@ -21,14 +23,13 @@ struct ValueNoise {
 [[nodiscard]] Result<void> check_direct_noise(const Job& job, const adapter::AdapterSet& adapters,
                                               const std::string& file);
 
-/// Of round `round` (from 1) for a client with these adapters; `multiplier`: z of the gradients.
+/// Of each round of the job, for a client with these adapters; `multiplier`: z of the gradients.
 /// With momentum mu a step's noise goes on moving the value to the end of the round:
 ///   sum_i c_i^2,  c_i = l_i + mu c_(i+1)
 /// adamw scales what it sees to about 1, so noise alone leaves about sum_i l_i^2. kConfig when a
 /// layer has no clip norm, or the schedule is none.
-[[nodiscard]] Result<ValueNoise> value_noise(const Job& job, double multiplier,
-                                             const adapter::AdapterConfig& config,
-                                             const adapter::AdapterSet& adapters,
-                                             std::uint32_t round);
+[[nodiscard]] Result<std::vector<ValueNoise>> noise_by_round(const Job& job, double multiplier,
+                                                             const adapter::AdapterConfig& config,
+                                                             const adapter::AdapterSet& adapters);
 
 }  // namespace strata::cli

@@ -1,6 +1,7 @@
 #include "cli/noise_plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "cli/direct_noise.h"
 #include "client/trainable.h"
@@ -24,29 +25,54 @@ std::vector<double> weights_of(const Job& job) {
   return out;
 }
 
+struct Layer {
+  double scale = 0.0;
+  std::size_t rank = 0;  // 0: without an adapter
+};
+
 struct Trained {
-  adapter::AdapterSet as_it_is;  // for ranks and scales
+  std::vector<Layer> layers;  // as the job has them
   std::vector<ValueNoise> by_round;
 };
 
-Result<std::vector<Trained>> trained_by(const Job& job, const privacy::Promise& promise,
-                                        std::span<const adapter::LinearShape> linears,
-                                        const std::string& method) {
+Result<Trained> trained_by(const Job& job, const privacy::Promise& promise,
+                           std::span<const adapter::LinearShape> linears,
+                           const adapter::AdapterConfig& own, const std::string& method) {
+  Trained out;
+  auto set = adapter::AdapterSet::make(own, linears, sys::Stream(0));
+  if (!set) return fail(std::move(set).error());
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    const auto* site = set->at(i);
+    out.layers.push_back(site == nullptr ? Layer{} : Layer{site->scale(), site->rank()});
+  }
+  adapter::AdapterConfig config = own;
+  if (!method.empty()) config.method = method;
+  set = adapter::AdapterSet::make(config, linears, sys::Stream(0));
+  if (!set) return fail(std::move(set).error());
+  auto noise = noise_by_round(job, promise.gradient_multiplier, config, *set);
+  if (!noise) return fail(std::move(noise).error());
+  out.by_round = *std::move(noise);
+  return out;
+}
+
+// Of all clients; most have one configuration, which is worked out once.
+Result<std::vector<Trained>> trained_by_all(const Job& job, const privacy::Promise& promise,
+                                            std::span<const adapter::LinearShape> linears,
+                                            const std::string& method) {
   std::vector<Trained> out;
-  for (const auto& client : job.clients) {
-    auto own = adapter::AdapterSet::make(client.adapter, linears, sys::Stream(0));
-    if (!own) return fail(std::move(own).error(), "client " + client.name);
-    adapter::AdapterConfig config = client.adapter;
-    if (!method.empty()) config.method = method;
-    auto other = adapter::AdapterSet::make(config, linears, sys::Stream(0));
-    if (!other) return fail(std::move(other).error(), "client " + client.name);
-    Trained trained{.as_it_is = std::move(*own)};
-    for (std::uint32_t round = 1; round <= job.aggregation.rounds; ++round) {
-      auto noise = value_noise(job, promise.gradient_multiplier, config, *other, round);
-      if (!noise) return fail(std::move(noise).error(), "client " + client.name);
-      trained.by_round.push_back(*noise);
+  for (std::size_t k = 0; k < job.clients.size(); ++k) {
+    const auto& own = job.clients[k].adapter;
+    const auto same =
+        std::find_if(job.clients.begin(), job.clients.begin() + static_cast<std::ptrdiff_t>(k),
+                     [&](const auto& other) { return other.adapter == own; });
+    const auto known = static_cast<std::size_t>(same - job.clients.begin());
+    if (known < k) {
+      out.push_back(Trained(out[known]));
+      continue;
     }
-    out.push_back(std::move(trained));
+    auto trained = trained_by(job, promise, linears, own, method);
+    if (!trained) return fail(std::move(trained).error(), "client " + job.clients[k].name);
+    out.push_back(*std::move(trained));
   }
   return out;
 }
@@ -55,7 +81,7 @@ Result<std::vector<Trained>> trained_by(const Job& job, const privacy::Promise& 
 Result<privacy::MergedNoise> noise_with(const Job& job, const privacy::Promise& promise,
                                         std::span<const adapter::LinearShape> linears,
                                         const std::string& method) {
-  auto clients = trained_by(job, promise, linears, method);
+  auto clients = trained_by_all(job, promise, linears, method);
   if (!clients) return fail(std::move(clients).error());
   const auto weights = weights_of(job);
   const bool flora = job.aggregation.method == "flora";
@@ -67,10 +93,9 @@ Result<privacy::MergedNoise> noise_with(const Job& job, const privacy::Promise& 
     for (std::size_t first = 0; first < rounds; first += afresh ? 1 : rounds) {
       std::vector<privacy::NoisyFactors> parts;
       for (std::size_t k = 0; k < clients->size(); ++k) {
-        const auto* own = (*clients)[k].as_it_is.at(i);
-        if (own == nullptr) continue;
-        privacy::NoisyFactors part{
-            .weight = weights[k], .scale = own->scale(), .rank = own->rank()};
+        const Layer& own = (*clients)[k].layers[i];
+        if (own.rank == 0) continue;
+        privacy::NoisyFactors part{.weight = weights[k], .scale = own.scale, .rank = own.rank};
         for (std::size_t t = first; t < (afresh ? first + 1 : rounds); ++t) {
           part.a += (*clients)[k].by_round[t].a;
           part.b += (*clients)[k].by_round[t].b;

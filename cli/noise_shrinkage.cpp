@@ -117,6 +117,8 @@ Result<RunFacts> read_run(const sys::Disk& disk, const fs::path& folder) {
   auto job = read_job(disk, out.file, {});
   if (!job) return fail(std::move(job).error());
   out.job = *std::move(job);
+  if (rounds > static_cast<std::size_t>(out.job.aggregation.rounds))
+    return fail(not_of_the_run(folder, "is of more rounds than its run's config.json has"));
   auto read = read_rounds(disk, run, rounds);
   if (!read) return fail(std::move(read).error());
   out.rounds = *std::move(read);
@@ -202,6 +204,7 @@ Result<Noises> noises_of(const RunFacts& run, std::span<const adapter::LinearSha
   const auto shared = adapter::shared_stream(static_cast<std::uint64_t>(run.job.training.seed));
   for (const Group& group : groups_of(run.job)) {
     std::optional<adapter::AdapterSet> adapters;
+    std::vector<ValueNoise> by_round;
     double waiting = 0.0;  // of rounds that share a frozen A
     auto method = adapter::find_method(group.config.method);
     if (!method) return fail(std::move(method).error(), run.file);
@@ -211,12 +214,15 @@ Result<Noises> noises_of(const RunFacts& run, std::span<const adapter::LinearSha
         if (!made) return fail(std::move(made).error(), run.file);
         adapters = std::move(*made);
         adapters->reset(sys::Stream(0));  // A of these methods comes from `shared`
+      }
+      if (by_round.empty()) {
         if (auto known = check_direct_noise(run.job, *adapters, run.file); !known)
           return fail(std::move(known).error());
+        auto noise = noise_by_round(run.job, run.multiplier, group.config, *adapters);
+        if (!noise) return fail(std::move(noise).error(), run.file);
+        by_round = *std::move(noise);
       }
-      auto noise = value_noise(run.job, run.multiplier, group.config, *adapters, round);
-      if (!noise) return fail(std::move(noise).error(), run.file);
-      waiting += noise->b * squared_weights(group, run.rounds[round - 1]);
+      waiting += by_round[round - 1].b * squared_weights(group, run.rounds[round - 1]);
       if ((*method)->seeded) add_noise(out, *adapters, linears, std::exchange(waiting, 0.0));
     }
     if (adapters) add_noise(out, *adapters, linears, waiting);
