@@ -10,8 +10,8 @@
 //   eta(y) = sqrt((y^2 - beta - 1)^2 - 4 beta) / y   for y > 1 + sqrt(beta),   else 0
 // Elsewhere what v_i has wrong, spread over all of the frame, is coloured with the rest, and
 //   t_i = eta (||S v_i||^2 - (1 - c^2) tr(S^2) / R) / (c^2 ||S v_i||^2),   at least 0
-// is best for ||X' - L||_F; c is the cosine between v_i and the signal's own direction, which
-// follows from y_i. One thread, double, sums in a fixed order.
+// is best for ||X' - L||_F once R is large; c is the cosine between v_i and the signal's own
+// direction, which follows from y_i. One thread, double, sums in a fixed order.
 #include "tensor/linalg.h"
 
 namespace strata::tensor {

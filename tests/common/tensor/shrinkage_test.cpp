@@ -232,6 +232,31 @@ TEST(Shrink, WhitensASkewedFrame) {
   EXPECT_LT(own, 0.6 * none);
 }
 
+// A plain signal where there is hardly any noise, beside directions with a hundred times as much:
+// the little that its singular vector has wrong must not come back a hundred times larger.
+TEST(Shrink, DoesNotColourWhatItHasWrong) {
+  constexpr std::size_t kRows = 300, kColumns = 120, kRank = 100;
+  std::mt19937 draw(16);
+  double own = 0.0, none = 0.0;
+  for (int times = 0; times < 10; ++times) {
+    const ThinQr frame = thin_qr(wide(normals(draw, kColumns, kRank)));
+    Matrix a(kRank, kColumns), signal(kRows, kRank);
+    for (std::size_t r = 0; r < kRank; ++r) {
+      for (std::size_t c = 0; c < kColumns; ++c)
+        a(r, c) = static_cast<float>((r < kRank / 2 ? 1.0 : 0.01) * frame.q(c, r));
+    }
+    for (std::size_t i = 0; i < kRows; ++i) signal(i, kRank - 1) = 3.0F;
+    const Matrix noisy = added(signal, normals(draw, kRows, kRank)).narrow();
+    RowNoise noise(kColumns);
+    noise.add(1.0, a.view());
+    const Shrunk got = shrink({.b = noisy.view(), .a = a.view()}, noise);
+    const Doubles wanted = product(wide(signal), wide(a));
+    own += std::pow(distance(product(got.b, got.a), wanted), 2);
+    none += std::pow(distance(wanted, Doubles(kRows, kColumns)), 2);
+  }
+  EXPECT_LT(own, 10.0 * none);  // eta alone would lose 160 times it
+}
+
 // Pairs with the same product give the same result.
 TEST(Shrink, DoesNotDependOnHowTheProductIsFactored) {
   std::mt19937 draw(14);
