@@ -7,6 +7,7 @@ namespace strata::cli {
 void ModelOptions::declare(CLI::App& command) {
   command.add_option("--model", model, "Hugging Face folder of the model")->required();
   command.add_option("--adapter", adapter, "PEFT folder of an adapter to put beside it");
+  command.add_flag("--shrink", shrink, kShrinkHelp);
   command.add_option("--dtype", dtype, "type of the matrix products")
       ->check(CLI::IsMember({"f32", "bf16"}));
   command.add_option("--template", data.chat_template,
@@ -21,10 +22,18 @@ Result<LoadedModel> load_model(const sys::Disk& disk, const ModelOptions& option
   if (!model) return fail(std::move(model).error());
   auto text = load_text(disk, options.model, options.data, model->config().vocab);
   if (!text) return fail(std::move(text).error());
-  LoadedModel out{std::move(*model), std::nullopt, std::move(*text)};
-  if (options.adapter.empty()) return out;
+  LoadedModel out{std::move(*model), std::nullopt, std::move(*text), std::nullopt};
+  if (options.adapter.empty()) {
+    if (options.shrink) return fail(nothing_to_shrink());
+    return out;
+  }
   auto peft = exporting::read_peft(disk, options.adapter);
   if (!peft) return fail(std::move(peft).error());
+  if (options.shrink) {
+    auto shrunk = shrink_adapter(disk, options.adapter, *peft);
+    if (!shrunk) return fail(std::move(shrunk).error());
+    out.shrinkage = *shrunk;
+  }
   std::map<std::string, adapter::Factors> factors;
   for (const auto& [module, pair] : peft->modules) {
     adapter::Factors scaled{pair.b, pair.a};

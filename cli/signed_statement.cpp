@@ -44,9 +44,10 @@ Result<void> write_signed_statement(sys::Disk& disk, const sys::Clock& clock,
   return disk.write_atomic(file, out.dump(2) + "\n");
 }
 
-Result<CheckedStatement> read_signed_statement(const sys::Disk& disk,
+Result<CheckedStatement> read_signed_statement(const sys::Disk& disk, const sys::Clock& clock,
                                                const std::filesystem::path& file,
-                                               const std::filesystem::path& ca) {
+                                               const std::filesystem::path& ca,
+                                               const std::filesystem::path& crl) {
   const auto bytes = disk.read_text(file);
   if (!bytes) return fail(bytes.error());
   std::string text, time, signed_by;
@@ -64,7 +65,9 @@ Result<CheckedStatement> read_signed_statement(const sys::Disk& disk,
   } catch (const json::exception& e) {
     return fail(no_statement(file, e.what()));
   }
-  auto signer = certs::check_signed_text(disk, text, with, ca, seconds_of(time), file.string());
+  auto signer = certs::check_signed_text(disk, text, with,
+                                         {.ca = ca, .crl = crl, .now = seconds_of(clock.utc())},
+                                         seconds_of(time), file.string());
   if (!signer) return fail(std::move(signer).error());
   if (signed_by != uri_of(*signer)) {
     return fail({.code = ErrorCode::kAuth,

@@ -26,9 +26,12 @@ struct CheckedStatement {
   nlohmann::ordered_json statement;
 };
 
-/// kAuth when it was changed, or its signer's certificate is not of `ca` or was not valid then.
+/// kAuth when it was changed, or its signer's certificate is not of `ca`, was not valid then, or is
+/// on the list `crl` (a file, or empty: nothing is looked up), which must be current by `clock`.
 [[nodiscard]] Result<CheckedStatement> read_signed_statement(const sys::Disk& disk,
+                                                             const sys::Clock& clock,
                                                              const std::filesystem::path& file,
-                                                             const std::filesystem::path& ca);
+                                                             const std::filesystem::path& ca,
+                                                             const std::filesystem::path& crl = {});
 
 }  // namespace strata::cli

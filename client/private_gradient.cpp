@@ -51,32 +51,53 @@ PrivateGradient::PrivateGradient(const DpSgdConfig& config, const adapter::Adapt
       norm_(config.clip.norm),
       gradients_(&memory) {}
 
-Result<PrivateGradient> PrivateGradient::make(const DpSgdConfig& config, double clip_norm,
-                                              const adapter::AdapterSet& adapters,
-                                              std::vector<float>& memory) {
-  PrivateGradient out(config, adapters, memory);
-  const bool by_layer = config.clip.kind == "per_layer";
-  double squares = 0.0;
+// The parts that are clipped by themselves: all values, or those of each layer.
+Result<std::vector<PrivateGradient::Layer>> PrivateGradient::layers_of(
+    const privacy::ClipConfig& clip, const adapter::AdapterSet& adapters) {
+  const bool by_layer = clip.kind == "per_layer";
+  std::vector<Layer> out;
   std::size_t at = 0;
   std::string current;
   for (const auto& param : adapters.params()) {
     const std::string layer = by_layer ? layer_of(param.name) : "";
-    if (out.layers_.empty() || layer != current) {
-      double bound = config.clip.norm;
+    if (out.empty() || layer != current) {
+      double bound = clip.norm;
       if (by_layer) {
-        auto found = bound_of(config.clip.bounds, layer);
+        auto found = bound_of(clip.bounds, layer);
         if (!found) return fail(std::move(found).error());
         bound = *found;
       }
-      squares += bound * bound;
-      out.layers_.push_back({.from = at, .count = 0, .bound = bound});
+      out.push_back({.from = at, .count = 0, .bound = bound});
       current = layer;
     }
-    out.layers_.back().count += param.value.size();
+    out.back().count += param.value.size();
     at += param.value.size();
   }
-  check(at == out.width_, "the layers cover every trained value");
-  if (by_layer) out.norm_ = std::sqrt(squares);
+  return out;
+}
+
+Result<double> PrivateGradient::clip_norm_of(const privacy::ClipConfig& clip,
+                                             const adapter::AdapterSet& adapters) {
+  if (clip.kind != "per_layer") return clip.norm;
+  auto layers = layers_of(clip, adapters);
+  if (!layers) return fail(std::move(layers).error());
+  double squares = 0.0;
+  for (const Layer& layer : *layers) squares += layer.bound * layer.bound;
+  return std::sqrt(squares);
+}
+
+Result<PrivateGradient> PrivateGradient::make(const DpSgdConfig& config, double clip_norm,
+                                              const adapter::AdapterSet& adapters,
+                                              std::vector<float>& memory) {
+  PrivateGradient out(config, adapters, memory);
+  auto layers = layers_of(config.clip, adapters);
+  if (!layers) return fail(std::move(layers).error());
+  out.layers_ = *std::move(layers);
+  check(!out.layers_.empty() && out.layers_.back().from + out.layers_.back().count == out.width_,
+        "the layers cover every trained value");
+  auto norm = clip_norm_of(config.clip, adapters);
+  if (!norm) return fail(std::move(norm).error());
+  out.norm_ = *norm;
   if (clip_norm > 0.0 && config.clip.kind == "adaptive") out.norm_ = clip_norm;
   if (auto made = out.make_sums(); !made) return fail(std::move(made).error());
   return out;

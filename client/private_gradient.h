@@ -46,6 +46,11 @@ class PrivateGradient {
                                                     const adapter::AdapterSet& adapters,
                                                     std::vector<float>& memory);
 
+  /// C of the first step: with per_layer the root of the sum of C_l^2 over the layers of
+  /// `adapters`. kConfig as make().
+  [[nodiscard]] static Result<double> clip_norm_of(const privacy::ClipConfig& clip,
+                                                   const adapter::AdapterSet& adapters);
+
   /// Records whose gradients are held at a time: as many as fit into about 64 MB, at least one.
   [[nodiscard]] std::size_t records_max() const;
 
@@ -78,6 +83,8 @@ class PrivateGradient {
   };
   PrivateGradient(const DpSgdConfig& config, const adapter::AdapterSet& adapters,
                   std::vector<float>& memory);
+  [[nodiscard]] static Result<std::vector<Layer>> layers_of(const privacy::ClipConfig& clip,
+                                                            const adapter::AdapterSet& adapters);
   [[nodiscard]] Result<void> make_sums();
   void add_unit(std::span<float> gradient, tensor::Team& team);
   [[nodiscard]] double norm_of(std::span<const float> values, tensor::Team& team);

@@ -67,6 +67,10 @@ Result<VerbOutput> eval(Options& options, Context& context) {
           ? fmt::format(" ({} truncated, {} dropped)", examples->report.truncated,
                         examples->report.dropped)
           : "");
+  if (loaded->shrinkage) {
+    out.data["shrinkage"] = shrinkage_json(*loaded->shrinkage);
+    out.text += "shrinkage   " + shrinkage_text(*loaded->shrinkage);
+  }
   if (options.exact_match) {
     if (!loaded->text.text) {
       return fail({.code = ErrorCode::kUnsupported,

@@ -1,6 +1,7 @@
 // strata export: a base model with adapters folded in, as a Hugging Face checkpoint.
 #include <fmt/format.h>
 
+#include "cli/loaded_model.h"
 #include "cli/table.h"
 #include "cli/verb.h"
 #include "cli/verbs/verbs.h"
@@ -17,6 +18,7 @@ struct Options {
   std::vector<std::string> adapters;
   std::string output;
   std::string dtype = "f32";
+  bool shrink = false;
   bool force = false;
 };
 
@@ -26,15 +28,22 @@ tensor::DType stored_type(const std::string& name) {
 }
 
 // One adapter after the other, in the order given, as rounds follow each other.
-Result<void> fold_all(const sys::Disk& disk, const Options& options, model::Model& model,
-                      tensor::Team& team) {
+Result<std::vector<Shrinkage>> fold_all(const sys::Disk& disk, const Options& options,
+                                        model::Model& model, tensor::Team& team) {
+  std::vector<Shrinkage> out;
+  if (options.shrink && options.adapters.empty()) return fail(nothing_to_shrink());
   for (const auto& folder : options.adapters) {
     auto adapter = exporting::read_peft(disk, folder);
     if (!adapter) return fail(std::move(adapter).error());
+    if (options.shrink) {
+      auto shrunk = shrink_adapter(disk, folder, *adapter);
+      if (!shrunk) return fail(std::move(shrunk).error());
+      out.push_back(*shrunk);
+    }
     if (auto folded = exporting::fold_adapter(model, *adapter, folder, &team); !folded)
-      return folded;
+      return fail(std::move(folded).error());
   }
-  return {};
+  return out;
 }
 
 Result<VerbOutput> run(Context& context, const Options& options) {
@@ -43,8 +52,8 @@ Result<VerbOutput> run(Context& context, const Options& options) {
   tensor::Team team(context.threads);
   auto model = model::Model::load(context.disk, options.model, tensor::DType::kF32);
   if (!model) return fail(std::move(model).error(), "loading the base model");
-  if (auto folded = fold_all(context.disk, options, *model, team); !folded)
-    return fail(std::move(folded).error());
+  auto shrinkages = fold_all(context.disk, options, *model, team);
+  if (!shrinkages) return fail(std::move(shrinkages).error());
   exporting::CheckpointSummary summary;
   const auto fill = [&](const std::filesystem::path& folder) -> Result<void> {
     auto written = exporting::write_checkpoint_files(context.disk, folder, options.model, *model,
@@ -62,6 +71,12 @@ Result<VerbOutput> run(Context& context, const Options& options) {
               {"model_hash", hash}};
   out.text = fmt::format("wrote {}: {} tensors as {}, {}\n", options.output, summary.tensors,
                          options.dtype, bytes_text(static_cast<double>(summary.bytes)));
+  if (!options.shrink) return out;
+  out.data["shrinkage"] = nlohmann::ordered_json::array();
+  for (const auto& shrinkage : *shrinkages) {
+    out.data["shrinkage"].push_back(shrinkage_json(shrinkage));
+    out.text += "shrinkage: " + shrinkage_text(shrinkage);
+  }
   return out;
 }
 
@@ -79,6 +94,7 @@ Verb export_verb() {
                 ->required();
             command.add_option("--adapter", options->adapters,
                                "PEFT adapter folder; several are folded in the order given");
+            command.add_flag("--shrink", options->shrink, kShrinkHelp);
             command.add_option("-o,--output-dir", options->output, "folder to write")->required();
             command
                 .add_option("--dtype", options->dtype,

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "cli/adapter_merge.h"
+#include "cli/loaded_model.h"
 #include "cli/table.h"
 #include "cli/verb.h"
 #include "cli/verbs/verbs.h"
@@ -22,6 +23,7 @@ struct Options {
   std::string output;
   std::optional<double> recompress;
   bool rank_pattern = false;
+  bool shrink = false;
   bool force = false;
 };
 
@@ -48,11 +50,17 @@ Result<std::vector<double>> parse_weights(const std::string& text, std::size_t c
 }
 
 Result<std::vector<WeightedAdapter>> read_all(const sys::Disk& disk, const Options& options,
-                                              const std::vector<double>& weights) {
+                                              const std::vector<double>& weights,
+                                              std::vector<Shrinkage>& shrinkages) {
   std::vector<WeightedAdapter> out;
   for (std::size_t i = 0; i < options.adapters.size(); ++i) {
     auto adapter = exporting::read_peft(disk, options.adapters[i]);
     if (!adapter) return fail(std::move(adapter).error());
+    if (options.shrink) {
+      auto shrunk = shrink_adapter(disk, options.adapters[i], *adapter);
+      if (!shrunk) return fail(std::move(shrunk).error());
+      shrinkages.push_back(*shrunk);
+    }
     out.push_back(
         {.folder = options.adapters[i], .weight = weights[i], .adapter = *std::move(adapter)});
   }
@@ -126,13 +134,19 @@ Result<VerbOutput> run(Context& context, const Options& options) {
   if (!weights) return fail(std::move(weights).error());
   if (auto free = formats::check_free(context.disk, options.output, options.force); !free)
     return fail(std::move(free).error());
-  auto inputs = read_all(context.disk, options, *weights);
+  std::vector<Shrinkage> shrinkages;
+  auto inputs = read_all(context.disk, options, *weights, shrinkages);
   if (!inputs) return fail(std::move(inputs).error());
   auto outcome = merge(context.disk, options, *inputs);
   if (!outcome) return fail(std::move(outcome).error());
   for (const auto& warning : outcome->warnings)
     context.progress.on({.name = "message", .fields = {{"text", "warning: " + warning}}});
-  return described(options, *inputs, *outcome);
+  auto out = described(options, *inputs, *outcome);
+  for (const auto& shrinkage : shrinkages) {
+    out.data["shrinkage"].push_back(shrinkage_json(shrinkage));
+    out.text += "shrinkage: " + shrinkage_text(shrinkage);
+  }
+  return out;
 }
 
 }  // namespace
@@ -156,6 +170,7 @@ Verb merge_verb() {
                             "lower each layer's rank as far as this relative error allows "
                             "(default: keep the stack)")
                 ->check(CLI::Range(0.0, 1.0));
+            command.add_flag("--shrink", options->shrink, kShrinkHelp);
             command.add_flag(
                 "--rank-pattern", options->rank_pattern,
                 "let ranks differ by layer (rank_pattern) instead of padding them to one");

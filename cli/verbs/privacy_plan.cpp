@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "cli/assemble.h"
+#include "cli/noise_plan.h"
 #include "cli/private_run.h"
 #include "cli/table.h"
 #include "cli/verbs/verbs.h"
@@ -71,17 +72,51 @@ Result<ClientNoise> noise_of(const Job& job, const ClientSection& client,
   return out;
 }
 
-std::string advice(const std::vector<ClientNoise>& clients) {
-  const bool trains_a = std::any_of(clients.begin(), clients.end(), [](const ClientNoise& c) {
-    return c.method == "lora" || c.method == "rslora";
-  });
-  if (!trains_a) return {};
-  return "Training A and B both puts noise on both, and the product of the two noises into the "
-         "model. With adapter.method \"seeded-a\" only B is trained, on an A that is drawn anew "
-         "each "
-         "round: half the noisy values and half the upload, and the noise stays linear. Smaller "
-         "ranks "
-         "have less of it, too.\n";
+std::string merged_text(const Job& job, const NoisePlan& noise) {
+  std::vector<std::vector<std::string>> rows{
+      {"adapter.method", "noise in the merged update", "of which the factors' product"}};
+  const auto row = [&](const std::string& method, const privacy::MergedNoise& n) {
+    rows.push_back(
+        {method, fmt::format("{:.4g}", n.norm()), fmt::format("{:.4g}", std::sqrt(n.product))});
+  };
+  row("as it is", noise.as_it_is);
+  for (const auto& other : noise.alternatives) row(other.method, other.noise);
+  std::string out = table(rows);
+  out += fmt::format(
+      "Expected Frobenius norm over all layers, {} clients and {} rounds, with A as it is drawn "
+      "and "
+      "B from 0; noise on what training makes of them comes on top.{}\n",
+      job.clients.size(), job.aggregation.rounds,
+      job.privacy.mode == "example_dpsgd" && job.training.optimizer.method != "sgd"
+          ? " For an optimizer that scales what it sees: as if that were noise alone."
+          : "");
+  if (!noise.recommend_seeded) return out;
+  const bool other = job.aggregation.method != "flora" || job.aggregation.restart != "fresh";
+  return out + fmt::format(
+                   "With adapter.method \"seeded-a\"{} the merged update would have {:.3g} times "
+                   "less noise at the same budget, rank and clients: only B is trained, on an A "
+                   "that is drawn anew each round, which is half the upload, too.\n",
+                   other ? ", aggregation.method \"flora\" and restart \"fresh\"" : "",
+                   noise.ratio);
+}
+
+json merged_json(const privacy::MergedNoise& n) {
+  return {{"noise_norm", n.norm()},
+          {"linear_norm", std::sqrt(n.linear)},
+          {"product_norm", std::sqrt(n.product)}};
+}
+
+void add_merged(json& data, const NoisePlan& noise) {
+  data["merged_noise"] = merged_json(noise.as_it_is);
+  data["alternatives"] = json::array();
+  for (const auto& other : noise.alternatives) {
+    json entry{{"method", other.method}};
+    entry.update(merged_json(other.noise));
+    data["alternatives"].push_back(std::move(entry));
+  }
+  data["recommendation"] = noise.recommend_seeded
+                               ? json{{"adapter.method", "seeded-a"}, {"noise_ratio", noise.ratio}}
+                               : json(nullptr);
 }
 
 std::string sees(const privacy::Promise& promise) {
@@ -114,6 +149,8 @@ Result<VerbOutput> plan(const Options& options, Context& context) {
     if (!noise) return fail(std::move(noise).error());
     clients.push_back(std::move(*noise));
   }
+  auto merged = noise_plan(*job, p, *base);
+  if (!merged) return fail(std::move(merged).error());
   out.text = "privacy           " + privacy_line(*promise) + "\n";
   out.text += fmt::format("epsilon           pld {}, rdp {}\n", number_text(p.epsilon_pld, 4),
                           number_text(p.epsilon_rdp, 4));
@@ -137,12 +174,13 @@ Result<VerbOutput> plan(const Options& options, Context& context) {
                     {"grid_bits", c.grid_bits},
                     {"delta_slack", number(c.slack)}});
   }
-  out.text += table(rows) + "\n" + sees(p) + advice(clients);
+  out.text += table(rows) + "\n" + merged_text(*job, *merged) + "\n" + sees(p);
   if (job->privacy.budget.epsilon && *job->privacy.budget.epsilon > 10.0)
     out.text += "An epsilon above 10 promises little: e^10 is 22026.\n";
   out.data["calibrated"] = p.calibrated;
   out.data["rounds_that_fit"] = *fit;
   out.data["clients"] = list;
+  add_merged(out.data, *merged);
   return out;
 }
 

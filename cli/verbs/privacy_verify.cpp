@@ -1,4 +1,5 @@
-// strata privacy verify STATEMENT --ca CA: who promised what, and whether they signed it.
+// strata privacy verify STATEMENT --ca CA [--crl CRL]: who promised what, and whether they signed
+// it.
 #include <fmt/format.h>
 
 #include "cli/signed_statement.h"
@@ -13,6 +14,7 @@ using json = nlohmann::ordered_json;
 struct Options {
   std::string file;
   std::string authority;
+  std::string revoked;
 };
 
 std::string text_of(const json& value) {
@@ -21,10 +23,13 @@ std::string text_of(const json& value) {
 }
 
 Result<VerbOutput> verify(const Options& options, Context& context) {
-  auto checked = read_signed_statement(context.disk, options.file, options.authority);
+  auto checked = read_signed_statement(context.disk, context.clock, options.file, options.authority,
+                                       options.revoked);
   if (!checked) return fail(std::move(checked).error());
   VerbOutput out;
-  out.data = {{"signed_by", uri_of(checked->signer)}, {"statement", checked->statement}};
+  out.data = {{"signed_by", uri_of(checked->signer)},
+              {"statement", checked->statement},
+              {"crl_checked", !options.revoked.empty()}};
   std::vector<std::vector<std::string>> rows{{"what", ""}};
   for (const char* key :
        {"signed_by", "time", "mode", "private", "PRIVATE", "unit", "adjacency", "adversary",
@@ -32,6 +37,7 @@ Result<VerbOutput> verify(const Options& options, Context& context) {
     const auto found = checked->statement.find(key);
     if (found != checked->statement.end()) rows.push_back({key, text_of(*found)});
   }
+  rows.push_back({"revocation", options.revoked.empty() ? "not looked up" : "not revoked"});
   out.text = table(rows);
   return out;
 }
@@ -50,6 +56,9 @@ Verb privacy_verify_verb() {
                 .add_option("--ca", options->authority,
                             "certificate of the federation's authority (ca.crt)")
                 ->required();
+            command.add_option("--crl", options->revoked,
+                               "its list of revoked certificates (crl.pem); default: nothing is "
+                               "looked up");
             return [options](Context& context) { return verify(*options, context); };
           }};
 }

@@ -27,6 +27,8 @@ struct AdapterConfig {
   /// Suffix or regular expression -> value; of several that match a layer the first counts.
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
+
+  bool operator==(const AdapterConfig&) const = default;
 };
 
 /// Adapters by linear site (the order of the model's linears). Movable; one training thread.

@@ -94,6 +94,25 @@ Result<void> check_chain(X509& certificate, X509& ca, X509_CRL* crl, Role role,
                            subject == nullptr ? &certificate : subject, where, at));
 }
 
+Result<void> check_not_revoked(X509& certificate, X509& ca, X509_CRL& crl, const std::string& where,
+                               std::int64_t now) {
+  EVP_PKEY* key = X509_get0_pubkey(&ca);
+  X509_REVOKED* entry = nullptr;
+  auto at = static_cast<std::time_t>(now);
+  const ASN1_TIME* next = X509_CRL_get0_nextUpdate(&crl);
+  int problem = X509_V_OK;
+  if (key == nullptr || X509_CRL_verify(&crl, key) != 1) {
+    problem = X509_V_ERR_CRL_SIGNATURE_FAILURE;
+  } else if (next == nullptr || X509_cmp_time(next, &at) <= 0) {
+    problem = X509_V_ERR_CRL_HAS_EXPIRED;
+  } else if (X509_CRL_get0_by_cert(&crl, &entry, &certificate) == 1) {
+    problem = X509_V_ERR_CERT_REVOKED;
+  }
+  (void)drain_errors();
+  if (problem == X509_V_OK) return {};
+  return fail(verify_error(problem, &certificate, where, now));
+}
+
 NodeFiles files_in(const sys::Disk& disk, const std::filesystem::path& folder) {
   NodeFiles out{.ca = folder / "ca.crt",
                 .certificate = folder / "identity.crt",

@@ -78,19 +78,27 @@ Result<SignedText> sign_text(Node& node, std::string_view text) {
 }
 
 Result<Identity> check_signed_text(const sys::Disk& disk, std::string_view text,
-                                   const SignedText& with, const std::filesystem::path& ca,
-                                   std::int64_t at, const std::string& where) {
+                                   const SignedText& with, const TrustFiles& trust, std::int64_t at,
+                                   const std::string& where) {
   const CertificatePtr certificate = from_pem(with.certificate);
   if (!certificate)
     return fail(refused(where, "has no certificate in it", "it comes with its signer's"));
   auto identity = identity_of(*certificate, where);
   if (!identity) return fail(std::move(identity).error());
-  auto authorities = read_certificates(disk, ca);
+  auto authorities = read_certificates(disk, trust.ca);
   if (!authorities) return fail(std::move(authorities).error());
   if (auto chain =
           check_chain(*certificate, *authorities->front(), nullptr, identity->role, where, at);
       !chain)
     return fail(std::move(chain).error());
+  if (!trust.crl.empty()) {
+    auto crl = read_crl(disk, trust.crl);
+    if (!crl) return fail(std::move(crl).error());
+    if (auto valid =
+            check_not_revoked(*certificate, *authorities->front(), **crl, where, trust.now);
+        !valid)
+      return fail(std::move(valid).error());
+  }
   EVP_PKEY* key = X509_get0_pubkey(certificate.get());
   const DigestPtr context(EVP_MD_CTX_new());
   const Octets signature = from_base64(with.signature);

@@ -17,12 +17,19 @@ struct SignedText {
 /// kInternal only when the library refuses.
 [[nodiscard]] Result<SignedText> sign_text(Node& node, std::string_view text);
 
-/// Who signed: the holder of the certificate, which `ca` (a file) made and which was valid at `at`,
-/// seconds since 1970. kAuth for a certificate that does not hold or another text than was signed;
+/// Whom to believe. Without a `crl` nothing is looked up; `now` is only for that.
+struct TrustFiles {
+  std::filesystem::path ca;
+  std::filesystem::path crl;
+  std::int64_t now = 0;  // seconds since 1970
+};
+
+/// Who signed: the holder of the certificate, which `trust.ca` made, which was valid at `at`,
+/// seconds since 1970, and which a current `trust.crl` does not name. kAuth for a certificate that
+/// does not hold, a list that is old or not the authority's, or another text than was signed;
 /// `where` names the text in errors.
 [[nodiscard]] Result<Identity> check_signed_text(const sys::Disk& disk, std::string_view text,
-                                                 const SignedText& with,
-                                                 const std::filesystem::path& ca, std::int64_t at,
-                                                 const std::string& where);
+                                                 const SignedText& with, const TrustFiles& trust,
+                                                 std::int64_t at, const std::string& where);
 
 }  // namespace strata::certs

@@ -1,9 +1,12 @@
 #include "privacy/ledger/filesystem.h"
 
+#include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -61,6 +64,46 @@ Result<void> check_filesystem(const std::filesystem::path& folder,
                  .remedy = "keep it on a local disk; a container needs a volume for it"});
   }
   return {};
+}
+
+Result<FileAccess> posix_access(const std::filesystem::path& file) {
+  struct stat info {};
+  if (::lstat(file.c_str(), &info) != 0) {
+    return fail({.code = errno == ENOENT ? ErrorCode::kFileMissing : ErrorCode::kIo,
+                 .what = "asking for its owner failed: " + std::generic_category().message(errno),
+                 .where = file.string()});
+  }
+  return FileAccess{.regular = S_ISREG(info.st_mode),
+                    .owner = info.st_uid,
+                    .self = ::geteuid(),
+                    .mode = info.st_mode & 07777u};
+}
+
+Result<void> check_secret(const std::filesystem::path& file, const AccessOf& access_of) {
+  const auto found = access_of(file);
+  if (!found) return fail(found.error());
+  const auto refuse = [&](std::string what, std::string rule, std::string remedy) {
+    return fail({.code = ErrorCode::kAuth,
+                 .what = std::move(what),
+                 .where = file.string(),
+                 .rule = std::move(rule),
+                 .remedy = std::move(remedy)});
+  };
+  if (!found->regular)
+    return refuse("is no plain file", "the key that rows are named with is a file of its own",
+                  "put the file itself there");
+  if (found->owner != found->self)
+    return refuse(
+        "belongs to user " + std::to_string(found->owner),
+        "the key that rows are named with belongs to the user who runs the program, here " +
+            std::to_string(found->self),
+        "chown it, or run as its owner");
+  if ((found->mode & 077u) == 0) return {};
+  char mode[16];
+  std::snprintf(mode, sizeof mode, "%04o", static_cast<unsigned>(found->mode));
+  return refuse(std::string("has mode ") + mode,
+                "who reads the key that rows are named with can tell which rows are in the data",
+                "run: chmod 600 " + file.string());
 }
 
 }  // namespace strata::ledger

@@ -51,17 +51,27 @@ Error damaged(const std::filesystem::path& path, std::string what) {
           .remedy = "restore it from a copy"};
 }
 
+Result<void> draw_bytes(Sha256& out) {
+  if (RAND_priv_bytes(reinterpret_cast<unsigned char*>(out.data()), static_cast<int>(out.size())) ==
+      1)
+    return {};
+  return fail({.code = ErrorCode::kIo,
+               .what = "OpenSSL's private random generator gives nothing",
+               .remedy = "check the machine's OpenSSL configuration"});
+}
+
 }  // namespace
 
 Result<RowKey> RowKey::draw() {
   RowKey out;
-  if (RAND_priv_bytes(reinterpret_cast<unsigned char*>(out.bytes_.data()),
-                      static_cast<int>(out.bytes_.size())) != 1) {
-    return fail({.code = ErrorCode::kIo,
-                 .what = "OpenSSL's private random generator gives nothing",
-                 .remedy = "check the machine's OpenSSL configuration"});
-  }
+  if (auto drawn = draw_bytes(out.bytes_); !drawn) return fail(std::move(drawn).error());
   return out;
+}
+
+Result<std::string> draw_nonce() {
+  Sha256 bytes{};  // of which half is used
+  if (auto drawn = draw_bytes(bytes); !drawn) return fail(std::move(drawn).error());
+  return hex(bytes).substr(0, 32);
 }
 
 RowKey::~RowKey() { OPENSSL_cleanse(bytes_.data(), bytes_.size()); }

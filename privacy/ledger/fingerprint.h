@@ -45,6 +45,10 @@ class RowKey {
   Sha256 bytes_{};
 };
 
+/// 16 bytes of OpenSSL's private generator as 32 digits, so that the hash of what they stand in can
+/// not be guessed at. kIo when it gives nothing.
+[[nodiscard]] Result<std::string> draw_nonce();
+
 /// The rows of one set, in any order. A row is the record's canonical text as its owner has it,
 /// from before any tokenizer; what counts as canonical is the caller's, and must not change.
 class Fingerprinter {

@@ -66,7 +66,12 @@ Result<void> check_folder(const Tools& tools, const fs::path& folder) {
   return check_filesystem(folder, tools.filesystem_of);
 }
 
-ordered_json stamped(ordered_json fields, const Tools& tools) {
+// Others get to see the hash of a line (Head). All else in it can be guessed: the names, the plan,
+// the time, what was spent before.
+Result<ordered_json> stamped(ordered_json fields, const Tools& tools) {
+  auto nonce = draw_nonce();
+  if (!nonce) return fail(std::move(nonce).error());
+  fields["nonce"] = *std::move(nonce);
   fields["time"] = tools.clock.utc();
   fields["host"] = printable(tools.host, kNameMax);
   return fields;
@@ -196,7 +201,9 @@ Result<void> Ledger::create(const Tools& tools, const fs::path& folder) {
   }
   // Also one that was there: a process whose flush failed may have left it.
   if (auto written = key->write(tools.disk, key_in(folder)); !written) return written;
-  const std::string line = make_line(stamped(created_record(key->id()).fields, tools), *lines);
+  const auto fields = stamped(created_record(key->id()).fields, tools);
+  if (!fields) return fail(fields.error());
+  const std::string line = make_line(*fields, *lines);
   if (auto written = write_line(**file, *lines, line); !written) return written;
   return (*file)->sync();
 }
@@ -222,6 +229,10 @@ Result<Ledger> Ledger::open(Tools tools, fs::path folder) {
   };
   if (!tools.disk.exists(file_in(folder))) return none();
   if (auto kind = check_folder(tools, folder); !kind) return fail(std::move(kind).error());
+  if (tools.access_of && tools.disk.exists(key_in(folder))) {
+    if (auto secret = check_secret(key_in(folder), tools.access_of); !secret)
+      return fail(std::move(secret).error());
+  }
   auto key = RowKey::read(tools.disk, key_in(folder));
   if (!key) {
     if (key.error().code != ErrorCode::kFileMissing && key.error().code != ErrorCode::kDamaged)
@@ -283,7 +294,9 @@ Result<Ledger::Session> Ledger::begin() {
 }
 
 Result<void> Ledger::append(Session& session, const Record& record) {
-  const std::string line = make_line(stamped(record.fields, tools_), session.lines);
+  const auto fields = stamped(record.fields, tools_);
+  if (!fields) return fail(fields.error());
+  const std::string line = make_line(*fields, session.lines);
   // What a failed write left is cut off by the next; what a failed flush left, nobody can tell.
   if (auto written = write_line(*session.file, session.lines, line); !written) return written;
   if (auto synced = session.file->sync(); !synced) {

@@ -41,6 +41,7 @@ struct Tools {
   EpsilonOf epsilon_of;
   std::string host{};                             // for people, in each record
   FilesystemOf filesystem_of = posix_filesystem;  // empty: not asked
+  AccessOf access_of = posix_access;              // of the key; empty: not asked
   std::function<void()> pause = pause_before_next_try;
 };
 
@@ -63,7 +64,8 @@ class Ledger {
   /// be the first at once. A folder without a ledger is left as it is: create() is for its owner.
   [[nodiscard]] static Result<void> create_first(const Tools& tools,
                                                  const std::filesystem::path& folder);
-  /// kFileMissing when there is none, kUnsupported for a file system that cannot hold it or a newer
+  /// kFileMissing when there is none, kAuth when others may read its key, kUnsupported for a file
+  /// system that cannot hold it or a newer
   /// format, kDamaged for anything that is not as it was written. A record that a crash tore is
   /// left out: its charge was never granted.
   [[nodiscard]] static Result<Ledger> open(Tools tools, std::filesystem::path folder);

@@ -233,6 +233,27 @@ void expect_signed_statement(const fs::path& file, const fs::path& ca, const std
   EXPECT_THAT(wrong.out, HasSubstr("is not what "));
 }
 
+// Nor once its signer's certificate is on the list of revoked ones, if that is asked for.
+void expect_revocation_counts(const fs::path& file, const fs::path& kit, const std::string& name) {
+  const auto verify = [&](std::vector<std::string> more) {
+    std::vector<std::string> args{STRATA_BINARY, "privacy", "verify",
+                                  file,          "--ca",    kit / "ca" / "ca.crt"};
+    args.insert(args.end(), more.begin(), more.end());
+    return support::run_program(args);
+  };
+  const fs::path list = kit / "ca" / "crl.pem";
+  EXPECT_THAT(verify({}).out, HasSubstr("not looked up"));
+  const support::Finished valid = verify({"--crl", list, "--format", "json"});
+  ASSERT_EQ(valid.status, 0) << valid.err << valid.out;
+  EXPECT_EQ(json::parse(valid.out).at("data").at("crl_checked"), true);
+  ASSERT_EQ(
+      support::run_program({STRATA_BINARY, "certs", "revoke", name, "--ca", kit / "ca"}).status, 0);
+  const support::Finished revoked = verify({"--crl", list});
+  EXPECT_EQ(revoked.status, 6);
+  EXPECT_THAT(revoked.err, HasSubstr("has been revoked"));
+  EXPECT_EQ(verify({}).status, 0);
+}
+
 TEST_F(Network, PrivateClientsChargeTheirLedgersAndSpentOnesSayNoMore) {
   write_private_job({{"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}});
   auto server = coordinator();
@@ -244,6 +265,8 @@ TEST_F(Network, PrivateClientsChargeTheirLedgersAndSpentOnesSayNoMore) {
   for (const auto& name : names_)
     expect_signed_statement(at("state/" + name + "/privacy.signed.json"),
                             at("certs/coordinator/ca.crt"), name);
+  expect_revocation_counts(at("state/" + names_.front() + "/privacy.signed.json"), at("certs"),
+                           names_.front());
 
   fs::remove_all(at("run"));
   fs::remove_all(at("state"));

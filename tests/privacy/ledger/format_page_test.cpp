@@ -29,7 +29,7 @@ TEST_F(LedgerTest, HasTheRecordsAndFieldsOfItsPage) {
   ASSERT_TRUE(ledger.close("wards"));
   const std::string page = support::read_file(support::source_root() / "docs/formats/ledger.md");
   const support::Markdown document(page);
-  const std::set<std::string> common{"seq", "prev", "time", "host", "crc"};
+  const std::set<std::string> common{"seq", "prev", "nonce", "time", "host", "crc"};
   const auto front = fields_in(page.substr(0, page.find("## created")));
   EXPECT_TRUE(std::includes(front.begin(), front.end(), common.begin(), common.end()));
   std::istringstream lines(text());

@@ -2,6 +2,7 @@
 // cannot hold a ledger are refused.
 #include "privacy/ledger/filesystem.h"
 #include "privacy/ledger/ledger_fixture.h"
+#include "support/process.h"
 
 namespace strata::ledger {
 namespace {
@@ -183,6 +184,52 @@ TEST_F(IdentityTest, ALedgerIsNeitherBegunNorOpenedThere) {
   EXPECT_EQ(code_of(Ledger::create(bad, folder_)), ErrorCode::kUnsupported);
   (void)created();
   EXPECT_EQ(Ledger::open(bad, folder_).error().code, ErrorCode::kUnsupported);
+}
+
+// Whoever reads the key can try rows against their names.
+TEST_F(IdentityTest, AKeyThatOthersMayReadIsRefused) {
+  const auto with = [](FileAccess access) {
+    return check_secret("/ledger/key",
+                        [access](const auto&) { return Result<FileAccess>(access); });
+  };
+  const FileAccess sound{.regular = true, .owner = 7, .self = 7, .mode = 0600};
+  EXPECT_TRUE(with(sound));
+  EXPECT_TRUE(with({.regular = true, .owner = 7, .self = 7, .mode = 0400}));
+  for (const std::uint32_t mode : {0640u, 0604u, 0610u, 0602u, 0666u}) {
+    const auto open = with({.regular = true, .owner = 7, .self = 7, .mode = mode});
+    ASSERT_FALSE(open) << mode;
+    EXPECT_EQ(open.error().code, ErrorCode::kAuth);
+  }
+  EXPECT_EQ(with({.regular = true, .owner = 7, .self = 7, .mode = 0644}).error().line(),
+            "/ledger/key: has mode 0644; who reads the key that rows are named with can tell which "
+            "rows are in the data; run: chmod 600 /ledger/key");
+  EXPECT_EQ(with({.regular = true, .owner = 0, .self = 7, .mode = 0600}).error().what,
+            "belongs to user 0");
+  EXPECT_EQ(with({.regular = false, .owner = 7, .self = 7, .mode = 0600}).error().what,
+            "is no plain file");
+  EXPECT_EQ(posix_access("/no/such/file").error().code, ErrorCode::kFileMissing);
+}
+
+TEST_F(IdentityTest, ALedgerWithAnOpenKeyIsNotOpened) {
+  namespace fs = std::filesystem;
+  const support::ScratchFolder scratch;
+  const auto disk = sys::make_posix_disk();
+  const fs::path folder = scratch.path() / "owner" / "ledger";
+  fs::create_directories(folder.parent_path());
+  const Tools real{
+      .disk = *disk, .clock = clock_, .epsilon_of = tenth_of_steps, .filesystem_of = {}};
+  ASSERT_TRUE(Ledger::create(real, folder));
+  ASSERT_TRUE(Ledger::open(real, folder));
+  fs::permissions(folder / "key", fs::perms(0640));
+  const auto open = Ledger::open(real, folder);
+  ASSERT_FALSE(open);
+  EXPECT_EQ(open.error().code, ErrorCode::kAuth);
+  EXPECT_EQ(open.error().what, "has mode 0640");
+  fs::permissions(folder / "key", fs::perms(0600));
+  EXPECT_TRUE(Ledger::open(real, folder));
+  fs::rename(folder / "key", folder / "elsewhere");
+  fs::create_symlink(folder / "elsewhere", folder / "key");
+  EXPECT_EQ(Ledger::open(real, folder).error().what, "is no plain file");
 }
 
 }  // namespace

@@ -52,6 +52,7 @@ class LedgerTest : public testing::Test {
             .epsilon_of = epsilon_of_,
             .host = "clinic",
             .filesystem_of = {},
+            .access_of = {},
             .pause = [] {}};
   }
   Ledger created() {

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
 #include <thread>
 
 #include "privacy/ledger/ledger_fixture.h"
@@ -441,6 +443,29 @@ TEST_F(LedgerTest, LinesAreJsonForOtherPrograms) {
   EXPECT_EQ(record["steps"], 10);
   EXPECT_EQ(record["z"], 1.1);
   EXPECT_EQ(record["host"], "clinic");
+}
+
+// All that a line says but its nonce can be guessed by who knows the job: the hashes of equal
+// ledgers, which others see, must differ all the same.
+TEST_F(LedgerTest, ItsHashesDoNotFollowFromWhatCanBeGuessed) {
+  std::set<std::string> nonces, heads;
+  constexpr int kLedgers = 4;
+  for (int i = 0; i < kLedgers; ++i) {
+    ASSERT_TRUE(disk_.remove_all(file_));  // the key stays
+    Ledger ledger = with_wards();
+    const auto receipt = ledger.reserve(round_of("wards", 1));
+    ASSERT_TRUE(receipt);
+    heads.insert(hex(receipt->head.hash));
+    std::istringstream lines(text());
+    for (std::string line; std::getline(lines, line);) {
+      const std::string nonce = nlohmann::json::parse(line).at("nonce");
+      EXPECT_EQ(nonce.size(), 32u);
+      EXPECT_EQ(nonce.find_first_not_of("0123456789abcdef"), std::string::npos);
+      nonces.insert(nonce);
+    }
+  }
+  EXPECT_EQ(heads.size(), 4u);
+  EXPECT_EQ(nonces.size(), 3u * kLedgers);
 }
 
 // Clients of one owner that start for the first time, side by side.
