@@ -88,10 +88,10 @@ std::string advice(const std::vector<ClientNoise>& clients) {
 std::string sees(const privacy::Promise& promise) {
   if (promise.mode == "client_central") {
     return "The coordinator sees each client's update as it is, and is trusted with it. Recipients "
-           "of the model and other clients may see: this job, the noisy mean of each round, who "
-           "takes part and when. They do not see: any client's update, loss, count or norm, nor "
-           "who "
-           "was missing from a round. What is hidden is all that any one client contributed.\n";
+           "of the model and other clients may see: this job with the names in it, the noisy mean "
+           "of each round, and how long it took. They do not see: any client's update, loss, count "
+           "or norm, nor who came to a round. What is hidden is all that any one client "
+           "contributed.\n";
   }
   return fmt::format(
       "Everyone, the coordinator included, may see: this job, each client's noisy update of each "

@@ -398,6 +398,12 @@ TEST_F(Mpirun, GivesTheModelOfOneProcessHoweverManyRanks) {
   }
 }
 
+TEST_F(Mpirun, HiddenClientsGiveTheModelOfOneProcess) {
+  write_central_job({{"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}});
+  const std::string expected = plain_hash();
+  EXPECT_EQ(hash_in(support::run_program(command("3"))), expected);
+}
+
 TEST_F(Mpirun, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {
   job_["aggregation"]["rounds"] = 100;
   write_job();
