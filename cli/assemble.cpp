@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cli/common_start.h"
 #include "cli/owner_ledger.h"
 #include "cli/private_run.h"
 #include "evaluation/exact_match.h"
@@ -259,6 +260,10 @@ Result<void> make_private(const Job& job, const std::optional<privacy::Promise>&
                           const model::Model& base, std::span<const text::Record> records,
                           client::ClientSpec& spec) {
   if (!promise) return {};
+  if (job.privacy.mode == "client_central") {
+    spec.central = true;
+    return {};
+  }
   auto set = adapter::AdapterSet::make(spec.adapter, client::linear_shapes(base), sys::Stream(0));
   if (!set) return fail(std::move(set).error(), "client " + spec.name);
   auto mechanism = dp_sgd_of(job, *promise, set->trainable_count());
@@ -341,12 +346,15 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
   std::vector<ClientData> data;
   std::vector<coordinator::PlannedUpdate> updates;
   std::vector<std::unique_ptr<client::Budget>> budgets;
+  std::vector<adapter::AdapterConfig> adapters;
+  const bool central = job.privacy.mode == "client_central";
   for (const std::size_t i : order) {
     const auto& client = job.clients[i];
     const auto config = start ? shaped_by(client.adapter, *start) : client.adapter;
     auto update = planned(job, client, config, base);
     if (!update) return fail(std::move(update).error());
     updates.push_back(std::move(*update));
+    adapters.push_back(config);
     if (!parts.holds(client.name)) continue;
     ClientRecords& own = (*records)[i];
     const auto draws = root.at({.client = sys::name_hash(client.name), .purpose = "hold_out"});
@@ -370,7 +378,8 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
     if (auto sound = check_private(*promise, *trainer); !sound)
       return fail(std::move(sound).error());
     trainers.push_back(std::move(*trainer));
-    if (!*promise || job.privacy.seeded_noise) continue;
+    // Where the coordinator adds the noise, it keeps the ledger.
+    if (!*promise || central || job.privacy.seeded_noise) continue;
     auto budget = open_budget(disk, job, **promise, client.name, own.records);
     if (!budget) return fail(std::move(budget).error());
     budgets.push_back(std::move(*budget));
@@ -394,6 +403,10 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
     if (!examples) return fail(std::move(examples).error());
     held_out = std::move(examples->examples);
   }
+  coordinator::CommonStart common;
+  if (central && parts.coordinator)
+    common = common_start(base, std::move(adapters), initial,
+                          static_cast<std::uint64_t>(job.training.seed));
   return Site{.text = std::move(*text),
               .base = std::move(base),
               .trainers = std::move(trainers),
@@ -403,7 +416,8 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
               .held_out_records = std::move(held_out_records),
               .initial = std::move(initial_scaled),
               .promise = std::move(*promise),
-              .budgets = std::move(budgets)};
+              .budgets = std::move(budgets),
+              .common = std::move(common)};
 }
 
 Result<Site> assemble_site(sys::Disk& disk, const Job& job, const Parts& parts) {
@@ -437,7 +451,8 @@ Result<Federation> with_coordinator(Result<Site> site, const Job& job, int threa
                     .held_out_records = std::move(site->held_out_records),
                     .initial = std::move(site->initial),
                     .promise = std::move(site->promise),
-                    .budgets = std::move(site->budgets)};
+                    .budgets = std::move(site->budgets),
+                    .common = std::move(site->common)};
 }
 
 }  // namespace

@@ -61,6 +61,7 @@ struct Site {
       initial;  // adapter.init with its scale in B, beside the base before round 1
   std::optional<privacy::Promise> promise;               // of a private run
   std::vector<std::unique_ptr<client::Budget>> budgets;  // of its clients; else empty
+  coordinator::CommonStart common;  // what rounds of client_central begin with; else empty
 };
 
 /// The job's base model: loaded, or made from its config.json by the job's seed.
@@ -86,6 +87,7 @@ struct Federation {
       initial;  // adapter.init with its scale in B, beside the base before round 1
   std::optional<privacy::Promise> promise;               // of a private run
   std::vector<std::unique_ptr<client::Budget>> budgets;  // of its clients; else empty
+  coordinator::CommonStart common;  // what rounds of client_central begin with; else empty
 };
 
 /// Loads and checks everything before anything is computed or written.

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "adapter/seeded_factors.h"
+#include "cli/central_sum.h"
 #include "cli/coordinator_run.h"
 #include "cli/ledger_memory.h"
 #include "cli/plan.h"
@@ -84,6 +85,7 @@ class Run {
 
  private:
   Result<void> open_server();
+  Result<void> open_private_sum();
   Result<void> before_rounds();
   Result<void> open_clients();
   Result<void> rounds();
@@ -104,6 +106,7 @@ class Run {
   std::shared_ptr<sys::Loop> loop_ = hosting_.loop ? hosting_.loop : sys::make_loop(tools_.clock);
   transport::InProcess transport_{*loop_};
   std::unique_ptr<coordinator::LedgerMemory> ledgers_;
+  std::shared_ptr<CentralSum> private_sum_;  // of client_central
   std::unique_ptr<coordinator::Server> server_;
   std::unique_ptr<CoordinatorsBase> base_;
   std::unique_ptr<transport::Listener> listener_;
@@ -113,6 +116,18 @@ class Run {
   std::optional<Error> over_budget_;  // of the first client whose owner did not go on
   bool was_done_ = false;             // when this process began
 };
+
+Result<void> Run::open_private_sum() {
+  if (!federation_.common) return {};
+  auto common = federation_.common(1);
+  if (!common) return fail(std::move(common).error());
+  auto sum =
+      open_central_sum(tools_.disk, job_, *federation_.promise, coordinator::values_of(*common));
+  if (!sum) return fail(std::move(sum).error());
+  private_sum_ = std::move(*sum);
+  federation_.coordinator.make_private(private_sum_, std::move(federation_.common));
+  return {};
+}
 
 Result<void> Run::open_server() {
   std::vector<ClientSummary> clients;
@@ -153,6 +168,7 @@ Result<void> Run::open_server() {
     if (!memory) return fail(std::move(memory).error());
     ledgers_ = std::move(*memory);
   }
+  if (auto opened = open_private_sum(); !opened) return opened;
   auto server =
       coordinator::Server::open(std::move(config), std::move(federation_.coordinator),
                                 {*loop_, tools_.clock, tools_.disk, observer_, ledgers_.get()});
@@ -300,6 +316,9 @@ Result<RunSummary> Run::all() {
     pool_.reset();
     // Too few clients because their owners' budgets are spent is a matter of those.
     if (over_budget_ && ok.error().code == ErrorCode::kQuorum) return fail(*over_budget_);
+    // Clients of this process hear of a round that is refused before its coordinator's user does.
+    if (private_sum_ && private_sum_->refusal() && ok.error().code == ErrorCode::kBudget)
+      return fail(*private_sum_->refusal());
     return fail(std::move(ok).error());
   }
   summary.final_model = server_->machine().state();

@@ -49,23 +49,19 @@ std::string host_name() {
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
 }
 
-std::string run_name(const protocol::RunId& run) {
-  std::string out;
-  for (const std::byte b : run) out += fmt::format("{:02x}", std::to_integer<int>(b));
-  return out;
-}
-
 class LedgerBudget final : public client::Budget {
  public:
-  LedgerBudget(std::unique_ptr<sys::Clock> clock, ledger::Ledger ledger, ledger::Reservation round)
-      : clock_(std::move(clock)), ledger_(std::move(ledger)), round_(std::move(round)) {
+  explicit LedgerBudget(OpenLedger opened)
+      : clock_(std::move(opened.clock)),
+        ledger_(std::move(opened.ledger)),
+        round_(std::move(opened.round)) {
     note();
   }
 
   Result<void> reserve(const protocol::RunId& run, std::uint32_t round) override {
     const std::lock_guard lock(mutex_);
     ledger::Reservation reservation = round_;
-    reservation.run = run_name(run);
+    reservation.run = ledger_name(run);
     reservation.round = round;
     auto receipt = ledger_.reserve(reservation);
     note();
@@ -74,7 +70,7 @@ class LedgerBudget final : public client::Budget {
   Result<void> release(const protocol::RunId& run, std::uint32_t round,
                        const Sha256& update) override {
     const std::lock_guard lock(mutex_);
-    auto released = ledger_.release(round_.dataset, run_name(run), round, update);
+    auto released = ledger_.release(round_.dataset, ledger_name(run), round, update);
     note();
     return released;
   }
@@ -223,15 +219,20 @@ Result<void> check_owner(const sys::Disk& disk, const Job& job,
   return check_policy(*policy, promise, *folder);
 }
 
-Result<std::unique_ptr<client::Budget>> open_budget(sys::Disk& disk, const Job& job,
-                                                    const privacy::Promise& promise,
-                                                    const std::string& client,
-                                                    std::span<const text::Record> records) {
+std::string ledger_name(const protocol::RunId& run) {
+  std::string out;
+  for (const std::byte b : run) out += fmt::format("{:02x}", std::to_integer<int>(b));
+  return out;
+}
+
+Result<OpenLedger> open_ledger(sys::Disk& disk, const Job& job, const privacy::Promise& promise,
+                               const std::string& id, std::span<const std::string> rows) {
   const auto& section = job.privacy.ledger;
   auto folder = ledger_folder(section.path);
   if (!folder) return fail(std::move(folder).error());
   auto policy = read_policy(disk, *folder);
   if (!policy) return fail(std::move(policy).error());
+  if (auto may = check_policy(*policy, promise, *folder); !may) return fail(std::move(may).error());
   auto clock = sys::make_posix_clock();
   ledger::Tools tools{.disk = disk,
                       .clock = *clock,
@@ -244,7 +245,6 @@ Result<std::unique_ptr<client::Budget>> open_budget(sys::Disk& disk, const Job& 
   auto opened = ledger::Ledger::open(tools, *folder);
   if (!opened) return fail(std::move(opened).error());
 
-  const std::string id = dataset_of(job, client);
   auto known = opened->terms_of(id);
   if (!known) return fail(std::move(known).error());
   ledger::Dataset dataset{
@@ -256,10 +256,10 @@ Result<std::unique_ptr<client::Budget>> open_budget(sys::Disk& disk, const Job& 
           section.lifetime_epsilon.value_or(*known ? (*known)->epsilon_cap : kLifetimeEpsilon),
       .delta = section.lifetime_delta.value_or(*known ? (*known)->delta : promise.delta)};
   auto fingerprinter = opened->fingerprinter();
-  for (const auto& record : records) fingerprinter.add(canonical(record));
+  for (const auto& row : rows) fingerprinter.add(row);
   auto added = opened->add_dataset(dataset, std::move(fingerprinter).finish(),
                                    section.inherit ? ledger::Inherit::kYes : ledger::Inherit::kNo);
-  if (!added) return fail(std::move(added).error(), "client " + client);
+  if (!added) return fail(std::move(added).error());
 
   ledger::Reservation round{
       .dataset = id,
@@ -282,7 +282,18 @@ Result<std::unique_ptr<client::Budget>> open_budget(sys::Disk& disk, const Job& 
                           .delta = *policy->lifetime_delta,
                           .this_run_only = false});
   }
-  return std::make_unique<LedgerBudget>(std::move(clock), std::move(*opened), std::move(round));
+  return OpenLedger{std::move(clock), std::move(*opened), std::move(round)};
+}
+
+Result<std::unique_ptr<client::Budget>> open_budget(sys::Disk& disk, const Job& job,
+                                                    const privacy::Promise& promise,
+                                                    const std::string& client,
+                                                    std::span<const text::Record> records) {
+  std::vector<std::string> rows;
+  for (const auto& record : records) rows.push_back(canonical(record));
+  auto opened = open_ledger(disk, job, promise, dataset_of(job, client), rows);
+  if (!opened) return fail(std::move(opened).error(), "client " + client);
+  return std::make_unique<LedgerBudget>(std::move(*opened));
 }
 
 }  // namespace strata::cli

@@ -43,6 +43,23 @@ struct OwnerPolicy {
 /// Computes what a ledger's charges come to, for neighbours of that kind.
 [[nodiscard]] ledger::EpsilonOf epsilon_of(privacy::Adjacency adjacency, double eps_tolerance);
 
+/// A ledger in which a data set is known, and what a round of the job is charged to it as; `run`
+/// and `round` of the reservation are to be filled in.
+struct OpenLedger {
+  std::unique_ptr<sys::Clock> clock;  // the ledger's
+  ledger::Ledger ledger;
+  ledger::Reservation round;
+};
+
+/// Begins a ledger where the job's folder does not exist yet, and makes `rows` known in it as the
+/// data set `id`. Errors as open_budget().
+[[nodiscard]] Result<OpenLedger> open_ledger(sys::Disk& disk, const Job& job,
+                                             const privacy::Promise& promise, const std::string& id,
+                                             std::span<const std::string> rows);
+
+/// How a ledger calls a run.
+[[nodiscard]] std::string ledger_name(const protocol::RunId& run);
+
 /// The budget of one private client. Begins a ledger where the folder does not exist yet, and makes
 /// the client's records known in it; charges nothing. kBudget, kConfig, kDamaged, kUnsupported as
 /// Ledger.

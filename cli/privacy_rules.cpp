@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "adapter/adapter.h"
+
 namespace strata::cli {
 namespace {
 
@@ -23,10 +25,10 @@ struct Refusal {
 Result<void> settle_steps(Job& job, const Refusal& refuse) {
   auto& steps = job.privacy.steps;
   auto& training = job.training;
-  if (job.privacy.mode == "client_local") {
+  if (job.privacy.mode != "example_dpsgd") {
     if (steps.local_per_round > 1)
       return refuse("privacy.steps.local_per_round", fmt::format("is {}", steps.local_per_round),
-                    "client_local makes a client's update of a round noisy once");
+                    job.privacy.mode + " makes noise once in a round");
     steps.local_per_round = 1;
     return {};
   }
@@ -94,17 +96,74 @@ Result<void> check_evaluation(const Job& job, const Refusal& refuse) {
   return {};
 }
 
+// Updates that enter a sum: on one A that all have, or on factors that all begin with.
+Result<void> check_sum_shaped(const Job& job, const Refusal& refuse) {
+  const auto& a = job.aggregation;
+  const bool averages = a.method != "flora" && a.method != "lte";
+  if (a.diagnostics)
+    return refuse("aggregation.diagnostics", "is true",
+                  "under client_central nothing is told of single clients' updates", "leave it out");
+  if (job.training.merge_every)
+    return refuse("training.merge_every", fmt::format("is {:g}", *job.training.merge_every),
+                  "client_central adds up what clients change of common factors",
+                  "leave it out");
+  for (std::size_t i = 0; i < job.clients.size(); ++i) {
+    const std::string key = fmt::format("clients[{}].adapter.method", i);
+    const std::string& method = job.clients[i].adapter.method;
+    if (method != job.clients.front().adapter.method)
+      return refuse(key, "is \"" + method + "\", that of another client is not",
+                    "client_central adds up what clients change of common factors",
+                    "give all clients the same method");
+    const auto& own = job.clients[i].adapter;
+    if (own.heads > 1 || method == "lte")
+      return refuse(key, own.heads > 1 ? fmt::format("has {} heads", own.heads) : "is \"lte\"",
+                    "client_central adds up what clients change of one common pair, of which a "
+                    "smaller rank has the first rows",
+                    "use \"seeded-a\", \"ffa\" or \"lora\"");
+    auto known = adapter::find_method(method);
+    const bool one_a = method == "ffa" || method == "full" || (known && (*known)->seeded);
+    if (!averages && !one_a)
+      return refuse("aggregation.method", "is \"" + a.method + "\" with adapter.method \"" + method + "\"",
+                    "stacking shows each client's part to everybody, so the coordinator's noise "
+                    "would come too late",
+                    "use \"fedavg\" or \"zero_pad\", adapter.method \"seeded-a\" or \"ffa\", or "
+                    "privacy.mode \"example_dpsgd\" with stacking");
+  }
+  if (a.restart == "keep")
+    return refuse("aggregation.restart", "is \"keep\"",
+                  "under client_central all clients begin a round with the same factors",
+                  "leave it out");
+  if (averages && a.encoding != "f32")
+    return refuse("aggregation.encoding", "is \"" + a.encoding + "\"",
+                  "what a client changed is found as a difference of whole factors, whose rounding "
+                  "would drown it",
+                  "use \"f32\", or \"flora\" with adapter.method \"seeded-a\"");
+  return {};
+}
+
+Result<void> check_central(const Job& job, const Refusal& refuse) {
+  const auto& p = job.privacy;
+  if (auto sums = check_sum_shaped(job, refuse); !sums) return sums;
+  if (job.aggregation.min_clients > 1)
+    return refuse(
+        "aggregation.min_clients", fmt::format("is {}", job.aggregation.min_clients),
+        "a round that failed for want of clients would tell that they were missing: under "
+        "client_central it closes with whoever came",
+        "leave it out");
+  if (*p.budget.delta * static_cast<double>(job.clients.size()) >= 1.0)
+    return refuse("privacy.budget.delta", fmt::format("is {:g}", *p.budget.delta),
+                  "delta is below 1 / (number of clients)", "lower it");
+  return {};
+}
+
 Result<void> check_mode(const Job& job, const Refusal& refuse) {
   const auto& p = job.privacy;
-  if (p.mode == "client_central" && job.aggregation.method == "flora")
-    return refuse("aggregation.method", "is \"flora\"",
-                  "stacking shows each client's part to everybody, so the coordinator's noise "
-                  "would come too late",
-                  "use \"fedavg\" or \"zero_pad\" with client_central, or privacy.mode "
-                  "\"example_dpsgd\" with stacking");
-  if (p.mode == "client_central")
-    return refuse("privacy.mode", fmt::format("is \"{}\"", p.mode), "it is not built yet",
-                  "use \"example_dpsgd\" or \"client_local\"");
+  for (std::size_t i = 0; i < job.clients.size(); ++i) {
+    if (!job.clients[i].adapter.modules_to_save.empty())
+      return refuse(fmt::format("clients[{}].adapter.modules_to_save", i), "is given",
+                    "what a private run clips is of adapters only", "leave it out");
+  }
+  if (p.mode == "client_central") return check_central(job, refuse);
   if (p.mode == "client_local" && p.clip.kind == "adaptive")
     return refuse("privacy.clip.kind", "is \"adaptive\"",
                   "a client that is one unit has no quantile of norms", "use \"flat\"");
@@ -131,6 +190,8 @@ Result<void> settle_privacy(Job& job, const std::string& file) {
   if (auto ok = settle_steps(job, refuse); !ok) return ok;
   if (auto ok = settle_rounds(job, refuse); !ok) return ok;
   if (auto ok = settle_weights(job, refuse); !ok) return ok;
+  // How single clients relate to the mean is not looked at.
+  if (job.privacy.mode == "client_central") job.aggregation.measure = false;
   return check_evaluation(job, refuse);
 }
 

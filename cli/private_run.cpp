@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cli/central_sum.h"
+
 namespace strata::cli {
 
 Result<std::optional<privacy::Promise>> promise_of(const Job& job, const std::string& file) {
@@ -39,6 +41,9 @@ nlohmann::ordered_json statement_of(const Job& job,
            {"releases", {{"per_round", p.schedule.per_round}, {"rounds", p.schedule.rounds}}},
            {"clip", {{"kind", job.privacy.clip.kind}, {"C", job.privacy.clip.norm}}},
            {"max_clients_per_person", p.clients_per_person}};
+  if (p.mode == "client_central")
+    out["weights"] = {{"largest", weight_max(job)},
+                      {"denominator", *job.privacy.weights.denominator}};
   if (!std::isfinite(p.epsilon)) out["PRIVATE"] = "NO";
   return out;
 }

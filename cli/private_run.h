@@ -26,6 +26,12 @@ namespace strata::cli {
 /// The same in one line.
 [[nodiscard]] std::string privacy_line(const std::optional<privacy::Promise>& promise);
 
+/// What may be told of single clients to whoever gets what a run made: nothing where they are what
+/// is hidden.
+[[nodiscard]] inline bool tells_of_clients(const Job& job) {
+  return job.privacy.mode != "client_central";
+}
+
 /// What may be told of a private client's records: nothing that depends on them.
 [[nodiscard]] inline bool tells_of_records(const Job& job) { return !job.privacy.on(); }
 

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "cli/federation.h"
+#include "cli/private_run.h"
 #include "cli/version.h"
 #include "export/huggingface.h"
 #include "export/peft.h"
@@ -150,11 +151,13 @@ Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
   if (!job_.output.round_adapters) return {};
   json facts{{"round", report.round},
              {"method", job_.aggregation.method},
-             {"clients", report.clients},
-             {"weights", report.aggregate.weights},
              {"packet_hash", hex(report.packet)},
              {"chain_hash", hex(report.chain)},
              {"stands_on", averaged ? "the original base" : "the model of the round before"}};
+  if (tells_of_clients(job_)) {
+    facts["clients"] = report.clients;
+    facts["weights"] = report.aggregate.weights;
+  }
   if (job_.aggregation.measure) {
     facts["relative_error"] = report.exactness.relative_error;
     facts["factor_averaging_error"] = report.exactness.factor_averaging_error;
@@ -211,7 +214,7 @@ Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summ
                 {"name", job_.name},
                 {"final_model_hash", hex(summary.final_model)},
                 {"rounds", summary.rounds.size()},
-                {"refused", summary.refused},
+                {"refused", tells_of_clients(job_) ? summary.refused : std::vector<std::string>{}},
                 {"seconds", summary.seconds},
                 {"tokens", summary.tokens},
                 {"peak_memory_bytes", summary.peak_memory_bytes},

@@ -9,7 +9,10 @@ coordinator::MachineConfig machine_config(const Job& job) {
   coordinator::MachineConfig out{
       .clients = {},
       .rounds = static_cast<std::uint32_t>(job.aggregation.rounds),
-      .quorum = static_cast<std::uint32_t>(job.aggregation.min_clients),
+      // That somebody was missing would show in a round that fails for it.
+      .quorum = job.privacy.mode == "client_central"
+                    ? 0
+                    : static_cast<std::uint32_t>(job.aggregation.min_clients),
       .per_round = static_cast<std::uint32_t>(job.aggregation.clients_per_round),
       .seed = static_cast<std::uint64_t>(job.training.seed)};
   for (const auto& client : job.clients) out.clients.push_back(client.name);

@@ -90,7 +90,8 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   auto schedule = Schedule::make(training.schedule, total);
   if (!schedule) return fail(std::move(schedule).error());
   // A private client's number of tokens is nobody's business.
-  if (spec.weight <= 0.0) spec.weight = spec.privacy ? 1.0 : static_cast<double>(trained);
+  const bool is_private = spec.privacy || spec.central;
+  if (spec.weight <= 0.0) spec.weight = is_private ? 1.0 : static_cast<double>(trained);
   auto impl = std::make_unique<Impl>(std::move(spec), training, std::move(*optimizer), *schedule);
   // Made once to see that it fits the model; made again when the client's first round comes.
   if (auto made = impl->ensure_trainable(base); !made) return fail(std::move(made).error(), doing);
@@ -144,10 +145,12 @@ std::size_t LocalTrainer::idle_bytes() const {
 
 Result<void> LocalTrainer::Impl::ensure_trainable(const model::Model& base) {
   if (trainable) return {};
-  auto made = make_trainable(
-      spec.adapter, base, stream.at({.round = fresh_since, .purpose = "init"}),
-      adapter::shared_stream(static_cast<std::uint64_t>(training.seed)), fresh_since + 1,
-      merge_every() > 0 ? Merging::kOwnCopy : Merging::kAtRounds);
+  const auto seed = static_cast<std::uint64_t>(training.seed);
+  const auto own = spec.central ? adapter::common_start_stream(seed)
+                                : stream.at({.round = fresh_since, .purpose = "init"});
+  auto made =
+      make_trainable(spec.adapter, base, own, adapter::shared_stream(seed), fresh_since + 1,
+                     merge_every() > 0 ? Merging::kOwnCopy : Merging::kAtRounds);
   if (!made) return fail(std::move(made).error());
   if (fresh_since == 0 && !spec.initial.empty()) {
     if (auto loaded = (*made)->load(spec.initial); !loaded) return loaded;
@@ -308,23 +311,36 @@ Result<void> LocalTrainer::Impl::run_private_steps(const RoundTask& task, RoundT
   return {};
 }
 
-// Plain steps, of which nothing is told; then what they changed, as the round's only unit, clipped
-// and noised. The next round, if it goes on from here, goes on from the noisy factors.
-Result<void> LocalTrainer::Impl::run_hidden_steps(const RoundTask& task, RoundTools& tools,
-                                                  RoundStats& stats) {
-  const auto params = trainable->params();
-  std::vector<float> before;
-  for (const auto& param : params)
-    before.insert(before.end(), param.value.begin(), param.value.end());
+std::vector<float> LocalTrainer::Impl::trained_now() {
+  std::vector<float> out;
+  for (const auto& param : trainable->params())
+    out.insert(out.end(), param.value.begin(), param.value.end());
+  return out;
+}
+
+// Plain steps, of which nothing is told. False: the records made training fail, which is nobody's
+// business.
+Result<bool> LocalTrainer::Impl::run_untold_steps(const RoundTask& task, RoundTools& tools) {
   const std::int64_t end = std::min(step + steps_per_round, steps_total);
   observe::NullObserver nobody;
   RoundTools quiet{tools.clock, nobody, tools.workspace, tools.stopped};
   RoundStats untold;
   auto trained = run_steps(task, quiet, untold);
-  if (!trained && trained.error().code != ErrorCode::kNumeric) return trained;
-  // That its records made training fail is nobody's business: it sends nothing but noise.
+  if (!trained && trained.error().code != ErrorCode::kNumeric)
+    return fail(std::move(trained).error());
   if (!trained) optimizer->reset();
   step = end;
+  return trained.has_value();
+}
+
+// Then what they changed, as the round's only unit, clipped and noised. The next round, if it goes
+// on from here, goes on from the noisy factors.
+Result<void> LocalTrainer::Impl::run_hidden_steps(const RoundTask& task, RoundTools& tools,
+                                                  RoundStats& stats) {
+  const auto params = trainable->params();
+  const std::vector<float> before = trained_now();
+  const auto trained = run_untold_steps(task, tools);
+  if (!trained) return fail(trained.error());
   std::vector<float> memory;
   auto supply = noise_supply(task.round);
   if (!supply) return fail(std::move(supply).error());
@@ -337,7 +353,7 @@ Result<void> LocalTrainer::Impl::run_hidden_steps(const RoundTask& task, RoundTo
         std::size_t at = 0;
         for (const auto& param : params) {
           for (const float value : param.value) {
-            if (trained) change[at] = value - before[at];
+            if (*trained) change[at] = value - before[at];
             ++at;
           }
         }
@@ -354,6 +370,24 @@ Result<void> LocalTrainer::Impl::run_hidden_steps(const RoundTask& task, RoundTo
   return {};
 }
 
+// What goes to the coordinator as it is.
+Result<void> LocalTrainer::Impl::run_central_steps(const RoundTask& task, RoundTools& tools,
+                                                   RoundStats& stats) {
+  const std::vector<float> before = trained_now();
+  const auto trained = run_untold_steps(task, tools);
+  if (!trained) return fail(trained.error());
+  if (!*trained) {
+    auto from = before.begin();
+    for (const auto& param : trainable->params()) {
+      std::copy_n(from, param.value.size(), param.value.begin());
+      from += static_cast<std::ptrdiff_t>(param.value.size());
+    }
+  }
+  stats.steps = 1;
+  stats.first_loss = stats.last_loss = std::numeric_limits<double>::quiet_NaN();
+  return {};
+}
+
 Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const RoundTask& task,
                                             RoundTools& tools) {
   Impl& c = *impl_;
@@ -362,10 +396,12 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
   if (auto made = c.ensure_trainable(base); !made)
     return fail(std::move(made).error(), "client " + c.spec.name);
   c.trainable->begin_round(base);
-  const auto gradients = c.spec.diagnostics && !c.spec.privacy && c.trainable->adapters() != nullptr
+  const auto gradients = c.spec.diagnostics && !c.spec.privacy && !c.spec.central &&
+                                 c.trainable->adapters() != nullptr
                              ? std::optional(c.full_gradients(base, tools))
                              : std::nullopt;
-  auto done = !c.spec.privacy                ? c.run_steps(task, tools, out.stats)
+  auto done = c.spec.central                 ? c.run_central_steps(task, tools, out.stats)
+              : !c.spec.privacy              ? c.run_steps(task, tools, out.stats)
               : c.spec.privacy->whole_update ? c.run_hidden_steps(task, tools, out.stats)
                                              : c.run_private_steps(task, tools, out.stats);
   if (!done) return fail(std::move(done).error());
@@ -389,7 +425,7 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
     c.restart_moments();
   }
   // How long a step took tells how many records it drew.
-  if (!c.spec.privacy) out.stats.seconds = tools.clock.seconds() - start;
+  if (!c.spec.privacy && !c.spec.central) out.stats.seconds = tools.clock.seconds() - start;
   return out;
 }
 

@@ -32,6 +32,10 @@ struct ClientSpec {
   double weight = 0.0;  // relative weight; 0: number of trained tokens, or 1 of a private client
   /// Private training: noisy steps, and nothing told that depends on the records.
   std::optional<DpSgdConfig> privacy = {};
+  /// The coordinator clips the update and adds the noise: plain steps, of which nothing is told,
+  /// from factors that all clients begin with; a round whose training fails changes nothing. Not
+  /// together with `privacy`.
+  bool central = false;
   /// Whom each example is of, for units larger than an example; empty: each stands for itself.
   std::vector<std::string> people = {};
   /// Tell each round how far the heads' mean change follows the gradient (merge_direction.h); not

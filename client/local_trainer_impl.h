@@ -89,6 +89,9 @@ struct LocalTrainer::Impl {
   Result<void> run_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
   Result<void> run_private_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
   Result<void> run_hidden_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
+  Result<void> run_central_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
+  Result<bool> run_untold_steps(const RoundTask& task, RoundTools& tools);
+  [[nodiscard]] std::vector<float> trained_now();
   [[nodiscard]] Result<std::unique_ptr<noise::NoiseSupply>> noise_supply(std::uint32_t round) const;
 };
 

@@ -122,11 +122,49 @@ Result<void> Coordinator::accept(protocol::Update update) {
 }
 
 Result<void> Coordinator::accept(SharedUpdate update) {
-  if (auto taken = aggregator_->accumulate(update); !taken) return taken;
-  return updates_.add(std::move(update));  // for the exactness report
+  if (!private_) {
+    if (auto taken = aggregator_->accumulate(update); !taken) return taken;
+  }
+  return updates_.add(std::move(update));
 }
 
-Result<RoundReport> Coordinator::close() {
+void Coordinator::make_private(std::shared_ptr<PrivateSum> sum, CommonStart start) {
+  private_ = std::move(sum);
+  start_ = std::move(start);
+  config_.measure = false;  // single updates would show in it
+}
+
+// Averaged factors, once there are any, are what every client begins with.
+Result<CommonFactors> Coordinator::common_factors() const {
+  auto out = start_(round_);
+  if (!out) return out;
+  for (const auto& [name, pair] : mean_) {
+    auto& own = out->at(name);
+    own.b = pair.b;
+    if (own.trains_a) own.a = pair.a;
+  }
+  return out;
+}
+
+// Whether an update fits is told to nobody: one that does not adds nothing.
+Result<Aggregate> Coordinator::noisy_mean() {
+  auto common = common_factors();
+  if (!common) return fail(std::move(common).error());
+  std::vector<float> change(values_of(*common));
+  if (auto begun = private_->begin(round_, change.size()); !begun)
+    return fail(std::move(begun).error());
+  for (const auto& [client, update] : updates_.updates()) {
+    auto read = read_change(*common, *update, change);
+    if (!read && read.error().code != ErrorCode::kIncompatibleUpdate)
+      return fail(std::move(read).error(), "update of " + client);
+    if (read) private_->add(client, change, team_);
+  }
+  if (auto released = private_->release(change, team_); !released)
+    return fail(std::move(released).error());
+  return apply_change(*common, change, entry_->averages_factors);
+}
+
+Result<Aggregate> Coordinator::mean() {
   const auto accepted = static_cast<std::int64_t>(aggregator_->accepted());
   if (accepted < config_.min_clients || accepted == 0) {
     return fail(
@@ -136,30 +174,48 @@ Result<RoundReport> Coordinator::close() {
          .rule = "it needs " + std::to_string(std::max<std::int64_t>(1, config_.min_clients)),
          .remedy = "see the refusals above, or lower aggregation.min_clients"});
   }
-  auto aggregate = std::move(*aggregator_).report(&team_);
+  return std::move(*aggregator_).report(&team_);
+}
+
+Result<RoundReport> Coordinator::close() {
+  auto aggregate = private_ ? noisy_mean() : mean();
   if (!aggregate) return fail(std::move(aggregate).error());
-  RoundReport report;
-  report.round = round_;
-  report.aggregate = std::move(*aggregate);
-  for (const auto& [client, update] : updates_.updates()) report.clients.push_back(client);
+  Exactness exactness;
   if (config_.measure) {
-    auto exactness = measure_exactness(updates_, report.aggregate, &team_);
-    if (!exactness) return fail(std::move(exactness).error());
-    report.exactness = std::move(*exactness);
+    auto measured = measure_exactness(updates_, *aggregate, &team_);
+    if (!measured) return fail(std::move(measured).error());
+    exactness = std::move(*measured);
   }
-  model::fold(model_, report.aggregate.packet, &team_);
+  RoundReport report = fold(std::move(*aggregate));
+  report.exactness = std::move(exactness);
   if (first_) {
     auto diagnostics = diagnose(updates_, heads_, *first_, model_, &team_);
     if (!diagnostics) return fail(std::move(diagnostics).error());
     report.diagnostics = std::move(*diagnostics);
   }
+  for (const auto& [client, update] : updates_.updates()) report.clients.push_back(client);
+  aggregator_ = entry_->make(planned_weight_);
+  updates_ = UpdateSet();
+  return report;
+}
+
+RoundReport Coordinator::fold(Aggregate aggregate) {
+  RoundReport report;
+  report.round = round_;
+  report.aggregate = std::move(aggregate);
+  model::fold(model_, report.aggregate.packet, &team_);
   mean_ = report.aggregate.mean_factors;
   report.packet = report.aggregate.hash();
   chain_ = adapter::chain_hash(chain_, round_, report.packet);
   report.chain = chain_;
   ++round_;
-  aggregator_ = entry_->make(planned_weight_);
-  updates_ = UpdateSet();
+  return report;
+}
+
+RoundReport Coordinator::take_up(protocol::RoundChange change,
+                                 std::vector<protocol::ClientId> clients) {
+  RoundReport report = fold(Aggregate{std::move(change), {}});
+  report.clients = std::move(clients);
   return report;
 }
 

@@ -3,15 +3,19 @@
 // keeps the chain of hashes that names its history. It owns no socket, thread or clock; the caller
 // brings updates and says when a round closes. Calls per round: accept*, close. Threads: one.
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "coordinator/aggregator/aggregator.h"
+#include "coordinator/aggregator/common_factors.h"
 #include "coordinator/aggregator/exactness.h"
 #include "coordinator/diagnostics.h"
+#include "coordinator/private_sum.h"
 #include "coordinator/updates/kept_update.h"
 #include "model/model.h"
 #include "protocol/messages.h"
@@ -44,6 +48,9 @@ struct RoundReport {
 
 using protocol::as_packet;
 
+/// What all clients begin a round with that follows no averaged factors, from 1.
+using CommonStart = std::function<Result<CommonFactors>(std::uint32_t round)>;
+
 class Coordinator {
  public:
   /// kConfig for an unknown method, or a restart policy that the method has no use for. `base` is
@@ -58,6 +65,12 @@ class Coordinator {
   /// what they will send, factors would outlive a round for which they are drawn, or min_clients
   /// asks for more than there are.
   [[nodiscard]] Result<void> check_clients(std::span<const PlannedUpdate> clients) const;
+
+  /// Rounds come to the noisy mean of what their clients changed of the common factors, nothing is
+  /// measured, and a round may close with nobody. Before the first round.
+  void make_private(std::shared_ptr<PrivateSum> sum, CommonStart start);
+  /// Null: rounds come to the mean as it is.
+  [[nodiscard]] PrivateSum* private_sum() const { return private_.get(); }
 
   [[nodiscard]] const model::Model& model() const { return model_; }
   [[nodiscard]] std::uint32_t round() const { return round_; }  // the open round, from 1
@@ -78,6 +91,10 @@ class Coordinator {
   [[nodiscard]] Result<void> accept(SharedUpdate update);
   /// Aggregates what was accepted, folds it, opens the next round. kQuorum when there are too few.
   [[nodiscard]] Result<RoundReport> close();
+  /// Folds what another process has left of the open round, which was not committed, instead of
+  /// closing it, and opens the next one.
+  [[nodiscard]] RoundReport take_up(protocol::RoundChange change,
+                                    std::vector<protocol::ClientId> clients);
   /// Folds a round that was closed before by another process, and opens the next one. kDamaged when
   /// the chain then is not `chain`.
   [[nodiscard]] Result<void> resume(protocol::RoundChange change, const Sha256& chain);
@@ -91,6 +108,10 @@ class Coordinator {
 
  private:
   [[nodiscard]] Result<void> check_restart(std::span<const PlannedUpdate> clients) const;
+  [[nodiscard]] Result<CommonFactors> common_factors() const;
+  [[nodiscard]] Result<Aggregate> noisy_mean();
+  [[nodiscard]] Result<Aggregate> mean();
+  [[nodiscard]] RoundReport fold(Aggregate aggregate);
   Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base,
               int threads);
 
@@ -105,8 +126,10 @@ class Coordinator {
   std::uint32_t round_ = 1;
   Sha256 chain_{};
   std::unique_ptr<Aggregator> aggregator_;
-  UpdateSet updates_;  // for the exactness report
+  UpdateSet updates_;  // for the exactness report, and for a private sum
   MeanFactors mean_;
+  std::shared_ptr<PrivateSum> private_;  // null: rounds are not private
+  CommonStart start_;
 };
 
 }  // namespace strata::coordinator

@@ -154,8 +154,7 @@ RoundOpened RoundMachine::next_round(const Sha256& chain) const {
 }
 
 std::optional<RoundClosed> RoundMachine::closing(bool deadline_passed) const {
-  if (phase_ != Phase::kOpen || accepted_.size() < std::max(1u, config_.quorum))
-    return std::nullopt;
+  if (phase_ != Phase::kOpen || accepted_.size() < config_.quorum) return std::nullopt;
   const bool all = accepted_.size() + out_.size() == selected_.size();
   if (!all && !deadline_passed) return std::nullopt;
   RoundClosed out{.round = round_, .contributors = {}, .by_deadline = !all};
@@ -165,9 +164,8 @@ std::optional<RoundClosed> RoundMachine::closing(bool deadline_passed) const {
 
 bool RoundMachine::hopeless(bool deadline_passed) const {
   if (phase_ != Phase::kOpen) return false;
-  const std::size_t quorum = std::max(1u, config_.quorum);
   const std::size_t possible = deadline_passed ? accepted_.size() : selected_.size() - out_.size();
-  return possible < quorum;
+  return possible < config_.quorum;
 }
 
 }  // namespace strata::coordinator

@@ -22,7 +22,7 @@ namespace strata::coordinator {
 struct MachineConfig {
   std::vector<protocol::ClientId> clients;  // of the run, in order of names
   std::uint32_t rounds = 1;
-  std::uint32_t quorum = 1;     // a round with fewer updates is not closed
+  std::uint32_t quorum = 1;     // a round with fewer updates is not closed; 0: it may have none
   std::uint32_t per_round = 0;  // clients drawn for each round; 0: all
   std::uint64_t seed = 0;       // of the draw
 };

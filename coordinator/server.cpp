@@ -68,7 +68,11 @@ void Server::end(Result<void> how) {
   tools_.executor.cancel(retry_);
   tools_.executor.cancel(linger_);
   if (!how) {
-    const auto problem = protocol::problem_of(how.error(), resumable(how.error().code));
+    // What was spent before, and in which runs, is the coordinator's own affair.
+    const bool spent = how.error().code == ErrorCode::kBudget;
+    const auto problem = protocol::problem_of(
+        spent ? Error{.code = ErrorCode::kBudget, .what = "REFUSED_BUDGET"} : how.error(),
+        resumable(how.error().code));
     each_session([&](Session& session) {
       send(session, problem);
       session.connection->close();
@@ -143,6 +147,12 @@ bool Server::advance_once() {
 
 bool Server::open_round() {
   const RoundOpened opening = machine_.next_round(core_.chain());
+  if (PrivateSum* sum = core_.private_sum()) {  // before anybody trains for it
+    if (auto able = sum->affordable(machine_.run(), opening.round); !able) {
+      end(fail(std::move(able).error()));
+      return false;
+    }
+  }
   if (!decide(opening)) return false;
   updates_ = round_file(opening.round);
   kept_.clear();
@@ -206,27 +216,55 @@ bool Server::close_round() {
   return true;
 }
 
+Result<RoundReport> Server::fold_updates() {
+  if (PrivateSum* sum = core_.private_sum()) {
+    if (tools_.disk.exists(result_path(machine_.round()))) return take_up_result();
+    if (auto charged = sum->charge(machine_.run(), machine_.round()); !charged)
+      return fail(std::move(charged).error());
+  }
+  for (const auto& client : machine_.contributors()) {
+    if (auto taken = core_.accept(kept_.at(client)); !taken) return fail(std::move(taken).error());
+  }
+  return core_.close();
+}
+
+// What a process before this one has made of the round, noise included.
+Result<RoundReport> Server::take_up_result() {
+  const auto path = result_path(machine_.round());
+  auto file = tools_.disk.map(path);
+  if (!file) return fail(std::move(file).error());
+  auto change = protocol::RoundChange::parse((*file)->bytes(), model::tensor_shapes(core_.model()));
+  if (!change) {
+    Error error = std::move(change).error();
+    error.code = ErrorCode::kDamaged;
+    error.remedy = "remove the file: the round is then charged again and noised anew";
+    return fail(std::move(error), path.string());
+  }
+  return core_.take_up(std::move(*change), machine_.contributors());
+}
+
+// On the disk, and known to whoever has charged for it, before anybody hears of it.
+Result<void> Server::keep_result(const RoundCommitted& round, ByteSpan bytes) {
+  auto written = tools_.disk.write_atomic(
+      result_path(round.round), [&](sys::FileWriter& out) { return out.write(bytes); },
+      config_.durability);
+  if (!written) return written;
+  PrivateSum* sum = core_.private_sum();
+  return sum == nullptr ? Result<void>{} : sum->released(machine_.run(), round.round, round.result);
+}
+
 // Aggregates, folds, and commits; after a full disk only what is left to do is tried again.
 bool Server::fold_round() {
   if (!folded_) {
     const double start = tools_.clock.seconds();
-    for (const auto& client : machine_.contributors()) {
-      if (auto taken = core_.accept(kept_.at(client)); !taken) {
-        end(fail(taken.error()));
-        return false;
-      }
-    }
-    auto report = core_.close();
+    auto report = fold_updates();
     if (!report) {
       end(fail(std::move(report).error()));
       return false;
     }
     folded_ = std::make_unique<RoundReport>(std::move(*report));
-    if (auto taken = tools_.observer.closed(*folded_, core_, tools_.clock.seconds() - start);
-        !taken) {
-      end(fail(taken.error()));
-      return false;
-    }
+    fold_seconds_ = tools_.clock.seconds() - start;
+    told_ = false;
   }
   const Bytes bytes = folded_->aggregate.bytes();
   const RoundCommitted committed{.round = folded_->round,
@@ -234,12 +272,15 @@ bool Server::fold_round() {
                                  .size = bytes.size(),
                                  .packet = folded_->packet,
                                  .chain = folded_->chain};
-  auto written = tools_.disk.write_atomic(
-      result_path(committed.round), [&](sys::FileWriter& out) { return out.write(bytes); },
-      config_.durability);
-  if (!written) {
-    retry_later(written.error());
+  if (auto kept = keep_result(committed, bytes); !kept) {
+    retry_later(kept.error());
     return false;
+  }
+  if (!std::exchange(told_, true)) {
+    if (auto taken = tools_.observer.closed(*folded_, core_, fold_seconds_); !taken) {
+      end(fail(taken.error()));
+      return false;
+    }
   }
   if (!decide(committed)) return false;
   folded_.reset();

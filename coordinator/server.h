@@ -7,7 +7,9 @@
 //   kept)  results/0001 ...  snapshot-0007
 //
 // Order for an update: region flushed, UPDATE_ACCEPTED flushed, then acknowledged. For a round:
-// ROUND_CLOSED flushed, aggregated, result flushed, ROUND_COMMITTED flushed, then announced.
+// ROUND_CLOSED flushed, aggregated, result flushed, ROUND_COMMITTED flushed, then announced. Where
+// the core's sum is private, the charge is flushed before it is noised, and a result that is there
+// is the round's: no sum gets noise twice for one charge.
 // Threads: everything in the executor's.
 #include <filesystem>
 #include <functional>
@@ -55,8 +57,8 @@ class ServerObserver {
   virtual void opened(const RoundOpened&) {}
   virtual void accepted(const UpdateAccepted&) {}
   virtual void left_out(const ClientOut&) {}
-  /// A round was folded into the coordinator's model and is about to be committed. An error ends
-  /// the run.
+  /// A round was folded into the coordinator's model, its result is on the disk, and it is about to
+  /// be committed. An error ends the run.
   virtual Result<void> closed(const RoundReport&, const Coordinator&, double /*seconds*/) {
     return {};
   }
@@ -198,6 +200,9 @@ class Server final : public transport::Handler {
   bool open_round();
   bool close_round();
   bool fold_round();
+  [[nodiscard]] Result<RoundReport> fold_updates();
+  [[nodiscard]] Result<RoundReport> take_up_result();
+  [[nodiscard]] Result<void> keep_result(const RoundCommitted& round, ByteSpan bytes);
   bool finish_run();
   void linger();
   void announce(const RoundCommitted& round);
@@ -236,6 +241,8 @@ class Server final : public transport::Handler {
   bool met_quorum_ = false;  // since this process began
   bool deadline_passed_ = false;
   std::unique_ptr<RoundReport> folded_;  // closed and folded, not committed
+  double fold_seconds_ = 0.0;            // that it took
+  bool told_ = false;                    // observer_.closed() has heard of it
   double deadline_at_ = 0.0;
   sys::TimerId deadline_ = 0;
   sys::TimerId retry_ = 0;

@@ -88,7 +88,8 @@ void describe_ledger(Fields& f, LedgerConfig& l) {
          "folder of the data owner's ledgers; empty: strata/privacy below the "
          "user's state folder");
   f.text("dataset_id", l.dataset_id,
-         "name of the data set over all runs; empty: the client's name");
+         "name of the data set over all runs; empty: the client's name, or with client_central "
+         "the job's");
   f.number_or("lifetime_epsilon", l.lifetime_epsilon, "", {.max = 50.0, .above = 0.0},
               "cap on the data set's epsilon over all runs");
   f.number_or("lifetime_delta", l.lifetime_delta, "", {.min = 1e-11, .max = 1e-3},
@@ -230,9 +231,12 @@ Result<void> check_told(const PrivacyConfig& p, const std::string& where) {
                : refuse(where, "weights.values", "is given",
                         "only weights.kind \"public\" has them");
   }
-  if (p.amplified_by_client_sampling && p.mode != "client_central")
-    return refuse(where, "amplification.clients", "is true",
-                  "only client_central with a secret selection of clients gains by it");
+  if (p.amplified_by_client_sampling)
+    return refuse(
+        where, "amplification.clients", "is true",
+        "a round lasts as long as the clients drawn for it, which all others see: who was "
+        "drawn is not secret, and what is not secret lowers no bill",
+        "set it to false: every client is charged for every round");
   if (p.secagg)
     return refuse(where, "secagg.enabled", "is true", "secure aggregation is not part of strata",
                   "set it to false");
@@ -241,6 +245,23 @@ Result<void> check_told(const PrivacyConfig& p, const std::string& where) {
                   "noise from a seed hides nothing: it is for tests",
                   "remove it, or say test_mode.i_understand as well; everything made with it is "
                   "marked PRIVATE=NO");
+  return {};
+}
+
+// What the coordinator clips, weighs and divides by.
+Result<void> check_central(const PrivacyConfig& p, const std::string& where) {
+  if (p.mode != "client_central") return {};
+  if (!p.weights.denominator)
+    return refuse(where, "weights.denominator", "is missing",
+                  "the weighted sum of clients is divided by a public constant, whoever comes",
+                  "take the weights of all clients together");
+  if (p.batch_divisor)
+    return refuse(where, "batch_divisor", fmt::format("is {}", *p.batch_divisor),
+                  "client_central divides by weights.denominator");
+  if (p.clip.kind != "flat" && p.clip.kind != "normalise")
+    return refuse(where, "clip.kind", "is \"" + p.clip.kind + "\"",
+                  "a client's update is one vector with one bound",
+                  "use \"flat\" or \"normalise\"");
   return {};
 }
 
@@ -302,7 +323,7 @@ void describe(Fields& f, PrivacyConfig& p) {
       "amplification",
       [&](Fields& inner) {
         inner.boolean("clients", p.amplified_by_client_sampling,
-                      "client_central: the drawing of clients is secret and counts");
+                      "client_central: a secret drawing of clients; not offered");
       },
       "what lowers the bill");
   f.integer("max_clients_per_person", p.max_clients_per_person, {.min = 1, .max = 1e6},
@@ -325,7 +346,7 @@ void describe(Fields& f, PrivacyConfig& p) {
 
 Result<void> check(const PrivacyConfig& p, const std::string& where) {
   if (!p.on()) return {};
-  for (const auto rule : {check_unit, check_budget, check_sampling, check_told}) {
+  for (const auto rule : {check_unit, check_budget, check_sampling, check_told, check_central}) {
     if (auto ok = rule(p, where); !ok) return ok;
   }
   return check_clip(p.clip, where);

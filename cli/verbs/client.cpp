@@ -5,6 +5,7 @@
 #include "cli/certs.h"
 #include "cli/client_run.h"
 #include "cli/plan.h"
+#include "cli/private_run.h"
 #include "cli/signed_statement.h"
 #include "cli/table.h"
 #include "cli/verbs/verbs.h"
@@ -169,7 +170,7 @@ Result<VerbOutput> run(Options options, Context& context) {
     if (auto saved = save_model(context, *job, site->base, options); !saved)
       return fail(std::move(saved).error());
   }
-  if (site->promise) {
+  if (site->promise && tells_of_clients(*job)) {  // of noise that it has not added it says nothing
     if (auto said = write_signed_statement(
             context.disk, context.clock, hosting.state / name / "privacy.signed.json",
             certs::files_in(context.disk, options.certificates), *job, *site->promise, *outcome);

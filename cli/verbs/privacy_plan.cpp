@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "cli/assemble.h"
+#include "cli/central_sum.h"
+#include "cli/common_start.h"
 #include "cli/noise_plan.h"
 #include "cli/private_run.h"
 #include "cli/table.h"
@@ -120,11 +122,108 @@ void add_merged(json& data, const NoisePlan& noise) {
 }
 
 std::string sees(const privacy::Promise& promise) {
+  if (promise.mode == "client_central") {
+    return "The coordinator sees each client's update as it is, and is trusted with it. Recipients "
+           "of the model and other clients may see: this job with the names in it, the noisy mean "
+           "of each round, and how long it took. They do not see: any client's update, loss, count "
+           "or norm, nor who came to a round. What is hidden is all that any one client "
+           "contributed.\n";
+  }
   return fmt::format(
       "Everyone, the coordinator included, may see: this job, each client's noisy update of each "
       "round, who takes part and when. They do not see: losses, counts, norms or timings of steps "
       "of the records. What is hidden is whether any one {} was in a client's data.\n",
       promise.unit);
+}
+
+// The one noisy vector of a round of client_central.
+struct CentralNoise {
+  std::size_t values = 0;
+  double noise_norm = 0.0;  // of the sum, expected, over C
+  double share = 0.0;       // of it over what all clients at most sum to
+  double weights = 0.0;     // of all clients together
+  int grid_bits = 0;
+  double slack = 0.0;
+};
+
+Result<CentralNoise> central_noise_of(const Job& job, const privacy::Promise& promise,
+                                      const model::Model& base) {
+  std::vector<adapter::AdapterConfig> adapters;
+  CentralNoise out;
+  for (const auto& client : job.clients) {
+    adapters.push_back(client.adapter);
+    out.weights += client.weight;
+  }
+  const auto start =
+      common_start(base, std::move(adapters), {}, static_cast<std::uint64_t>(job.training.seed));
+  const auto common = start(1);
+  if (!common) return fail(common.error());
+  out.values = coordinator::values_of(*common);
+  auto bits = privacy::grid_bits_of(promise, job.privacy.noise.grid_bits, out.values, "privacy");
+  if (!bits) return fail(std::move(bits).error());
+  out.grid_bits = *bits;
+  out.noise_norm =
+      promise.noise_multiplier * weight_max(job) * std::sqrt(static_cast<double>(out.values));
+  out.share = out.noise_norm / out.weights;
+  out.slack = privacy::grid_slack(promise, out.grid_bits, out.values);
+  return out;
+}
+
+Result<void> tell_central(const Job& job, const privacy::Promise& promise, const model::Model& base,
+                          VerbOutput& out) {
+  const auto noise = central_noise_of(job, promise, base);
+  if (!noise) return fail(noise.error());
+  const double denominator = *job.privacy.weights.denominator;
+  out.text += table(
+      {{"clients", "values", "w_max", "W", "noise / C", "noise / (C sum w)", "grid bits", "slack"},
+       {std::to_string(job.clients.size()), std::to_string(noise->values),
+        fmt::format("{:g}", weight_max(job)), fmt::format("{:g}", denominator),
+        number_text(noise->noise_norm, 1), number_text(noise->share, 3),
+        std::to_string(noise->grid_bits), fmt::format("{:.1e}", noise->slack)}});
+  if (denominator < noise->weights)
+    out.text += fmt::format(
+        "weights.denominator {:g} is below the weights of all clients, {:g}: the mean is scaled "
+        "up, "
+        "and its noise with it.\n",
+        denominator, noise->weights);
+  out.data["sum"] = {{"values", noise->values},
+                     {"noise_norm_over_clip", noise->noise_norm},
+                     {"noise_norm_over_all_clients", noise->share},
+                     {"grid_bits", noise->grid_bits},
+                     {"delta_slack", number(noise->slack)}};
+  return {};
+}
+
+Result<void> tell_clients(const Job& job, const privacy::Promise& p, const model::Model& base,
+                          VerbOutput& out) {
+  std::vector<ClientNoise> clients;
+  for (const auto& client : job.clients) {
+    auto noise = noise_of(job, client, p, base);
+    if (!noise) return fail(std::move(noise).error());
+    clients.push_back(std::move(*noise));
+  }
+  std::vector<std::vector<std::string>> rows{
+      {"client", "method", "rank", "values", "noise / C", "noise / (C B)", "grid bits", "slack"}};
+  json list = json::array();
+  for (const auto& c : clients) {
+    rows.push_back({c.name, c.method, std::to_string(c.rank), std::to_string(c.values),
+                    number_text(c.noise_norm, 1), number_text(c.share, 3),
+                    std::to_string(c.grid_bits), fmt::format("{:.1e}", c.slack)});
+    list.push_back({{"name", c.name},
+                    {"method", c.method},
+                    {"rank", c.rank},
+                    {"values", c.values},
+                    {"noise_norm_over_clip", c.noise_norm},
+                    {"noise_norm_over_batch", c.share},
+                    {"grid_bits", c.grid_bits},
+                    {"delta_slack", number(c.slack)}});
+  }
+  const auto merged = noise_plan(job, p, base);
+  if (!merged) return fail(merged.error());
+  out.text += table(rows) + "\n" + merged_text(job, *merged);
+  out.data["clients"] = list;
+  add_merged(out.data, *merged);
+  return {};
 }
 
 Result<VerbOutput> plan(const Options& options, Context& context) {
@@ -143,14 +242,6 @@ Result<VerbOutput> plan(const Options& options, Context& context) {
   if (!base) return fail(std::move(base).error());
   auto fit = rounds_that_fit(*job, p);
   if (!fit) return fail(std::move(fit).error());
-  std::vector<ClientNoise> clients;
-  for (const auto& client : job->clients) {
-    auto noise = noise_of(*job, client, p, *base);
-    if (!noise) return fail(std::move(noise).error());
-    clients.push_back(std::move(*noise));
-  }
-  auto merged = noise_plan(*job, p, *base);
-  if (!merged) return fail(std::move(merged).error());
   out.text = "privacy           " + privacy_line(*promise) + "\n";
   out.text += fmt::format("epsilon           pld {}, rdp {}\n", number_text(p.epsilon_pld, 4),
                           number_text(p.epsilon_rdp, 4));
@@ -158,29 +249,14 @@ Result<VerbOutput> plan(const Options& options, Context& context) {
                           p.calibrated ? " (calibrated)" : "");
   out.text += fmt::format("releases          {} in each of {} rounds; {} rounds fit\n\n",
                           p.schedule.per_round, p.schedule.rounds, *fit);
-  std::vector<std::vector<std::string>> rows{
-      {"client", "method", "rank", "values", "noise / C", "noise / (C B)", "grid bits", "slack"}};
-  json list = json::array();
-  for (const auto& c : clients) {
-    rows.push_back({c.name, c.method, std::to_string(c.rank), std::to_string(c.values),
-                    number_text(c.noise_norm, 1), number_text(c.share, 3),
-                    std::to_string(c.grid_bits), fmt::format("{:.1e}", c.slack)});
-    list.push_back({{"name", c.name},
-                    {"method", c.method},
-                    {"rank", c.rank},
-                    {"values", c.values},
-                    {"noise_norm_over_clip", c.noise_norm},
-                    {"noise_norm_over_batch", c.share},
-                    {"grid_bits", c.grid_bits},
-                    {"delta_slack", number(c.slack)}});
-  }
-  out.text += table(rows) + "\n" + merged_text(*job, *merged) + "\n" + sees(p);
-  if (job->privacy.budget.epsilon && *job->privacy.budget.epsilon > 10.0)
-    out.text += "An epsilon above 10 promises little: e^10 is 22026.\n";
   out.data["calibrated"] = p.calibrated;
   out.data["rounds_that_fit"] = *fit;
-  out.data["clients"] = list;
-  add_merged(out.data, *merged);
+  auto told = p.mode == "client_central" ? tell_central(*job, p, *base, out)
+                                         : tell_clients(*job, p, *base, out);
+  if (!told) return fail(std::move(told).error());
+  out.text += "\n" + sees(p);
+  if (job->privacy.budget.epsilon && *job->privacy.budget.epsilon > 10.0)
+    out.text += "An epsilon above 10 promises little: e^10 is 22026.\n";
   return out;
 }
 

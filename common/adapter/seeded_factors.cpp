@@ -8,6 +8,10 @@ sys::Stream shared_stream(std::uint64_t seed) {
   return sys::Stream(seed).at({.purpose = "shared"});
 }
 
+sys::Stream common_start_stream(std::uint64_t seed) {
+  return shared_stream(seed).at({.purpose = "common start"});
+}
+
 std::uint64_t SeededFactors::id(std::string_view tensor) const {
   sys::Stream draws =
       shared_.at({.round = round_, .purpose = "seeded_a id", .item = sys::name_hash(tensor)});

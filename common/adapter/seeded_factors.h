@@ -14,6 +14,8 @@ namespace strata::adapter {
 
 /// The draws that all parties of a run have in common.
 [[nodiscard]] sys::Stream shared_stream(std::uint64_t seed);
+/// Of them, those of factors that every client begins with and trains on.
+[[nodiscard]] sys::Stream common_start_stream(std::uint64_t seed);
 
 class SeededFactors {
  public:

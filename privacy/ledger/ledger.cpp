@@ -388,24 +388,33 @@ Result<std::optional<Dataset>> Ledger::terms_of(const std::string& dataset) {
   return std::optional(found->second.terms);
 }
 
-Result<Receipt> Ledger::reserve(const Reservation& reservation) {
-  if (auto right = check_reservation(reservation); !right) return fail(std::move(right).error());
-  auto session = begin();
-  if (!session) return fail(std::move(session).error());
-  const State& state = session->state;
+Result<void> Ledger::fits(const Session& session, const Reservation& reservation) const {
+  const State& state = session.state;
   if (auto known = usable(state, reservation.dataset); !known)
     return fail(std::move(known).error());
   auto over = excess(state, reservation, 1, tools_.epsilon_of);
   if (!over) return fail(std::move(over).error(), "computing what the round would cost");
-  if (*over) {
-    std::set<std::uint64_t> rounds;
-    for (const auto& r : state.reserved) {
-      if (r.dataset == reservation.dataset && r.run == reservation.run) rounds.insert(r.round);
-    }
-    return fail(over_budget(**over, reservation.round, rounds.size()));
+  if (!*over) return {};
+  std::set<std::uint64_t> rounds;
+  for (const auto& r : state.reserved) {
+    if (r.dataset == reservation.dataset && r.run == reservation.run) rounds.insert(r.round);
   }
-  const auto after =
-      epsilon_of_dataset(state, reservation.dataset, {reservation.charge}, tools_.epsilon_of);
+  return fail(over_budget(**over, reservation.round, rounds.size()));
+}
+
+Result<void> Ledger::check_reserve(const Reservation& reservation) {
+  if (auto right = check_reservation(reservation); !right) return right;
+  auto session = begin();
+  return session ? fits(*session, reservation) : fail(std::move(session).error());
+}
+
+Result<Receipt> Ledger::reserve(const Reservation& reservation) {
+  if (auto right = check_reservation(reservation); !right) return fail(std::move(right).error());
+  auto session = begin();
+  if (!session) return fail(std::move(session).error());
+  if (auto able = fits(*session, reservation); !able) return fail(std::move(able).error());
+  const auto after = epsilon_of_dataset(session->state, reservation.dataset, {reservation.charge},
+                                        tools_.epsilon_of);
   if (!after) return fail(after.error(), "computing what the round would cost");
   const std::uint64_t sequence = head_.records;
   if (auto done = append(*session, {reserve_record(reservation, *after)}); !done)

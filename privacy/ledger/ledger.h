@@ -87,6 +87,8 @@ class Ledger {
   /// reservation's. A failure of the disk may leave the charge behind, never a release without one;
   /// after a failed flush the object takes nothing more (kIo).
   [[nodiscard]] Result<Receipt> reserve(const Reservation& reservation);
+  /// The refusal that reserve() would give now, if it would; charges nothing.
+  [[nodiscard]] Result<void> check_reserve(const Reservation& reservation);
   /// How many such reservations, up to `most`, would be granted one after the other.
   [[nodiscard]] Result<std::uint64_t> rounds_that_fit(const Reservation& reservation,
                                                       std::uint64_t most);
@@ -117,6 +119,7 @@ class Ledger {
   Ledger(Tools tools, std::filesystem::path folder, const RowKey& key)
       : tools_(std::move(tools)), folder_(std::move(folder)), key_(key) {}
   [[nodiscard]] Result<Session> begin();
+  [[nodiscard]] Result<void> fits(const Session& session, const Reservation& reservation) const;
   [[nodiscard]] Result<void> append(Session& session, const Record& record);
   // The sets of sharers that `rows` bring about.
   [[nodiscard]] Result<std::vector<Sharers>> sharers_among(const State& state,

@@ -247,7 +247,7 @@ TEST_F(PrivateRun, RefusesWhatDoesNotGoTogether) {
            {R"({"privacy": {"unit": {"kind": "user"}}})", "privacy.unit.key: is missing"},
            {R"({"privacy": {"unit": {"kind": "client"}}})", "privacy.unit.kind: is \"client\""},
            {R"({"privacy": {"mode": "client_central", "unit": {"kind": "client"},
-                "sampling": null}})",
+                "sampling": null, "batch_divisor": null, "weights": {"denominator": 2}}})",
             "stacking shows each client's part"},
            {R"({"privacy": {"mode": "client_local", "unit": {"kind": "client"},
                 "sampling": null}})",
@@ -277,7 +277,7 @@ TEST_F(PrivateRun, RefusesWhatDoesNotGoTogether) {
            {R"({"privacy": {"epsilon": 3}})", "privacy.epsilon: is not a known key"},
            {R"({"adapter": {"method": "full"}})", "clients[0].adapter.method: is \"full\""},
            {R"({"privacy": {"mode": "client_central", "unit": {"kind": "client"},
-                "sampling": {"q": null}}})",
+                "sampling": null, "batch_divisor": null, "weights": {"denominator": 2}}})",
             "aggregation.method: is \"flora\""}}) {
     federation_.job = good;
     federation_.job.merge_patch(json::parse(c.patch));

@@ -2,6 +2,7 @@
 // however many records, passes or threads there were; and which units its steps draw.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "client/local_trainer.h"
@@ -227,6 +228,39 @@ TEST_F(PrivateTrainer, AWholeClientWhoseTrainingFailsSendsNoise) {
 }
 
 // A person's records are one unit, so the quota, the ledger and the bound on delta count people.
+// Under client_central the update leaves as it is, and a round whose training fails changes
+// nothing; neither is told. All clients begin with the same factors, whatever their names.
+TEST_F(PrivateTrainer, ACentralClientSendsItsChangeAndTellsNothing) {
+  for (const double rate : {0.1, 1e38}) {
+    std::vector<adapter::LowRank> first;
+    for (const char* name : {"anna", "berta"}) {
+      ClientSpec own = spec();
+      own.name = name;
+      own.privacy.reset();
+      own.central = true;
+      own.adapter.method = "lora";
+      TrainingConfig plain = training(1, 100000);
+      plain.optimizer.learning_rate = rate;
+      plain.local_steps = 3;
+      auto central = LocalTrainer::make(std::move(own), plain, run_.model, 10).value();
+      model::Workspace workspace(1);
+      RoundTools tools{.clock = *clock_, .observer = nobody_, .workspace = workspace};
+      const auto done = central.run_round(
+          run_.model, {.round = 1, .rounds = 10, .restart = Restart::kMean}, tools);
+      ASSERT_TRUE(done) << done.error().line();
+      EXPECT_TRUE(std::isnan(done->stats.last_loss));
+      EXPECT_EQ(done->stats.tokens, 0u);
+      EXPECT_EQ(done->stats.seconds, 0.0);
+      EXPECT_EQ(done->update.weight, 1.0);
+      first.push_back(std::get<adapter::LowRank>(done->update.delta.begin()->second.terms.front()));
+    }
+    const auto b = first.front().b.values();
+    const bool changed = std::any_of(b.begin(), b.end(), [](float v) { return v != 0.0F; });
+    EXPECT_EQ(changed, rate < 1.0);
+    EXPECT_EQ(first[0].a == first[1].a, !changed);
+  }
+}
+
 TEST_F(PrivateTrainer, CountsPeopleWhereTheUnitIsAPerson) {
   ClientSpec spec{.name = "anna", .examples = {}};
   for (int i = 0; i < 6; ++i) {

@@ -7,6 +7,8 @@
 #include <csignal>
 #include <functional>
 
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "e2e/federation_fixture.h"
 
 namespace strata {
@@ -108,6 +110,60 @@ TEST_F(KilledAtStep, AClientGoesOn) {
     return killed;
   });
   EXPECT_GT(steps, 10);
+}
+
+// What the ledger of a coordinator that hides its clients says of its rounds.
+struct Paid {
+  std::size_t charges = 0;
+  std::map<int, std::vector<std::string>> told;  // by round
+};
+
+Paid paid_in(const std::filesystem::path& ledger) {
+  Paid out;
+  std::istringstream lines(support::read_file(ledger));
+  for (std::string line; std::getline(lines, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record.at("type") == "reserve") ++out.charges;
+    if (record.at("type") == "release") out.told[record.at("round")].push_back(record.at("update"));
+  }
+  return out;
+}
+
+// Wherever it is killed: for each round one result was told, the one that is there, and paid for.
+TEST_F(KilledAtStep, ACoordinatorThatHidesItsClientsTellsOneResultARound) {
+  job_["adapter"]["method"] = "seeded-a";
+  job_["aggregation"] = {{"method", "flora"}, {"rounds", kRounds}};
+  job_["output"] = {{"keep_updates", true}};
+  job_["privacy"] = {{"mode", "client_central"},
+                     {"unit", {{"kind", "client"}}},
+                     {"budget", {{"delta", 1e-5}}},
+                     {"noise", {{"multiplier", 4.0}}},
+                     {"weights", {{"denominator", 3}}},
+                     {"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}};
+  write_job();
+  const std::vector<std::string> command{"run", at("job.json"), "-o", at("run")};
+  int step = 1;
+  for (bool killed = true; killed; step += 5) {
+    std::filesystem::remove_all(at("run"));
+    std::filesystem::remove_all(at("ledger"));
+    ASSERT_EQ(strata({"privacy", "ledger", "init", "--new-dataset", "--any-file-system", "--ledger",
+                      at("ledger")})
+                  .status,
+              0);
+    Finished ended = start("run", command, step)->wait();
+    killed = ended.status == 128 + SIGKILL && !is_over();
+    if (killed) ended = start("run", command, 0)->wait();
+    ASSERT_TRUE(ended.status == 0 || is_over()) << "killed at step " << step << "\n" << ended.out;
+    const Paid paid = paid_in(at("ledger/ledger.jsonl"));
+    EXPECT_LE(paid.charges, kRounds + 1) << "killed at step " << step;
+    EXPECT_GE(paid.charges, kRounds);
+    for (int round = 1; round <= static_cast<int>(kRounds); ++round) {
+      const auto result = support::read_file(at("run/state/results/000" + std::to_string(round)));
+      EXPECT_EQ(paid.told.at(round), std::vector{hex(sha256(bytes_of(result)))})
+          << "killed at step " << step;
+    }
+  }
+  EXPECT_GT(step, 40);
 }
 
 }  // namespace

@@ -37,6 +37,17 @@ class Network : public Federation {
     job_["privacy"].update(more);
     write_job();
   }
+  // Whole clients, hidden by the coordinator.
+  void write_central_job(const json& more) {
+    job_["adapter"]["method"] = "seeded-a";
+    job_["aggregation"]["restart"] = "fresh";
+    job_["privacy"] = {{"mode", "client_central"},
+                       {"unit", {{"kind", "client"}}},
+                       {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
+                       {"weights", {{"denominator", 3}}}};
+    job_["privacy"].update(more);
+    write_job();
+  }
 };
 
 // Parallel heads that merge in their clients every step, on a model that everybody draws.
@@ -314,6 +325,43 @@ TEST_F(Network, ALedgerThatWasPutBackIsNoticedInTheNextRun) {
   }
 }
 
+// The coordinator's noise, where it is seeded, is that of one process.
+TEST_F(Network, HiddenClientsGiveTheModelOfOneProcess) {
+  write_central_job({{"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}});
+  const std::string expected = plain_hash();
+  auto server = coordinator();
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients.push_back(client(name));
+  EXPECT_EQ(hash_in(server->wait()), expected);
+  for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
+  EXPECT_EQ(json::parse(read_file(at("run/privacy.json"))).at("PRIVATE"), "NO");
+}
+
+// The coordinator pays, and what was spent stays with it.
+TEST_F(Network, ACoordinatorThatHidesItsClientsStopsWhereItsLedgerDoes) {
+  write_central_job({{"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}});
+  for (const int status : {0, 4}) {
+    fs::remove_all(at("run"));
+    fs::remove_all(at("state"));
+    auto server = coordinator();
+    std::vector<std::unique_ptr<Running>> clients;
+    for (const auto& name : names_) clients.push_back(client(name));
+    const Finished coordinated = server->wait();
+    EXPECT_EQ(coordinated.status, status) << coordinated.out;
+    for (auto& one : clients) {
+      const Finished told = one->wait();
+      EXPECT_EQ(told.status, status) << told.out;
+      EXPECT_THAT(told.out, testing::Not(HasSubstr("would reach")));
+      EXPECT_THAT(told.out, HasSubstr(status == 0 ? "" : "REFUSED_BUDGET"));
+    }
+    EXPECT_THAT(coordinated.out,
+                HasSubstr(status == 0 ? "" : "dataset federation/run would reach eps"));
+    for (const auto& name : names_)
+      EXPECT_FALSE(fs::exists(at("state/" + name + "/privacy.signed.json")));
+    write_file(at("ledger/policy.json"), R"({"lifetime_epsilon": 10.3, "lifetime_delta": 1e-3})");
+  }
+}
+
 TEST_F(Network, SeededNoiseStaysOnTheMachine) {
   write_private_job({{"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}});
   for (const char* elsewhere : {"hub.example:7700", "127.0.0.1.example:7700", "10.0.0.1:7700"}) {
@@ -412,6 +460,12 @@ TEST_F(Mpirun, HeadsGiveTheModelOfOneProcess) {
   job_ = lte_of(job_);
   write_job();
   EXPECT_EQ(hash_in(support::run_program(command("3"))), plain_hash());
+}
+
+TEST_F(Mpirun, HiddenClientsGiveTheModelOfOneProcess) {
+  write_central_job({{"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}});
+  const std::string expected = plain_hash();
+  EXPECT_EQ(hash_in(support::run_program(command("3"))), expected);
 }
 
 TEST_F(Mpirun, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {

@@ -50,6 +50,42 @@ TEST(Simulation, ACalmRunEndsSoonWithoutACrash) {
   EXPECT_LT(verdict.time, 6 * 4.0);
 }
 
+// A coordinator that hides single clients pays for each draw of noise before it draws, and whatever
+// ends it, a round's result is one: told only once it is kept, and the same ever after.
+TEST(Simulation, NoNoiseIsDrawnUnpaidAndNoRoundIsToldTwice) {
+  std::size_t charges = 0, rounds = 0, taken_up = 0;
+  for (std::uint64_t seed = 1; seed <= 80; ++seed) {
+    Scenario scenario = Scenario::draw(seed);
+    scenario.method = "zero_pad";
+    scenario.restart = "fresh";
+    scenario.hides_clients = true;
+    scenario.rot_every = 0.0;
+    scenario.crash_at_call = 0.2;
+    SCOPED_TRACE(scenario.line());
+    const Verdict verdict = run(scenario);
+    for (const auto& violation : verdict.violations) ADD_FAILURE() << violation;
+    charges += verdict.charges;
+    taken_up += verdict.taken_up;
+    rounds += scenario.rounds;
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(charges, rounds + 10) << "few ended between charge and result";
+  EXPECT_GT(taken_up, 5u) << "few ended between result and commitment";
+}
+
+// Nobody comes: the round closes all the same, with noise.
+TEST(Simulation, ARoundOfNobodyIsNoiseWhereClientsAreHidden) {
+  Scenario scenario{.seed = 3, .clients = 2, .rounds = 2};
+  scenario.method = "zero_pad";
+  scenario.hides_clients = true;
+  for (const char* client : {"c0", "c1"}) scenario.spoilt[client][2] = Spoilt::kFails;
+  const Verdict verdict = run(scenario);
+  for (const auto& violation : verdict.violations) ADD_FAILURE() << violation;
+  EXPECT_TRUE(verdict.finished);
+  EXPECT_EQ(verdict.charges, 2u);
+  EXPECT_EQ(verdict.draws, 2u);
+}
+
 // The tests of the simulation itself: a fault that breaks the promise is seen.
 TEST(Simulation, ADiskThatLiesAboutFlushesIsFoundOut) {
   std::size_t found = 0;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "model/fold.h"
+#include "sim/accounts.h"
 #include "sim/tiny_model.h"
 
 namespace strata::sim {
@@ -69,6 +70,7 @@ class World {
   void check_all();
   void check_journal(const std::vector<coordinator::RoundRecord>& records);
   void check_model(const std::vector<coordinator::RoundRecord>& records);
+  void check_accounts();
 
   static constexpr std::size_t kCoordinator = 0;  // clients follow
   Scenario s_;
@@ -84,6 +86,7 @@ class World {
   std::vector<coordinator::RoundCommitted> committed_;  // as announced, over all its lives
   std::vector<std::pair<ClientId, protocol::Ack>> acks_;
   std::map<std::size_t, std::function<void()>> doomed_;  // what is torn down after this task
+  Accounts accounts_;                                    // of a coordinator that hides clients
   std::unique_ptr<model::Model> final_;
   Sha256 final_state_{};
   Hasher log_;
@@ -97,6 +100,20 @@ struct World::CoordinatorProcess final : coordinator::ServerObserver {
   std::unique_ptr<coordinator::Server> server;
   std::unique_ptr<transport::Listener> listener;
 
+  // What leaves the process from here on is noised, charged for, and on the disk.
+  Result<void> closed(const coordinator::RoundReport& report, const coordinator::Coordinator&,
+                      double) override {
+    if (!world.s_.hides_clients) return {};
+    const auto& told = world.accounts_.rounds[report.round].told;
+    if (told != sha256(report.aggregate.bytes()))
+      world.violated(fmt::format("round {} is shown before it is kept", report.round));
+    for (const auto& [name, pair] : report.aggregate.mean_factors) {
+      const auto shown = pair.b.values();
+      if (std::any_of(shown.begin(), shown.end(), [&](float v) { return v < 0.9F * kNoiseStep; }))
+        world.violated(fmt::format("round {} is shown without noise", report.round));
+    }
+    return {};
+  }
   Result<void> committed(const coordinator::RoundCommitted& r) override {
     world.note(fmt::format("committed {} {}", r.round, hex(r.chain)));
     for (const auto& before : world.committed_) {
@@ -181,7 +198,9 @@ void World::start_coordinator() {
   process->executor = executor_for(kCoordinator);
   coordinator::ServerConfig config{.machine = {.clients = names_,
                                                .rounds = s_.rounds,
-                                               .quorum = s_.quorum != 0 ? s_.quorum : 1,
+                                               .quorum = s_.hides_clients ? 0
+                                                         : s_.quorum != 0 ? s_.quorum
+                                                                          : 1,
                                                .per_round = s_.per_round,
                                                .seed = s_.seed},
                                    .folder = "/run/state",
@@ -195,6 +214,8 @@ void World::start_coordinator() {
         {.method = s_.method, .restart = s_.restart, .rounds = s_.rounds, .measure = false},
         tiny_model(s_.seed));
     if (!core) throw std::runtime_error(core.error().line());
+    if (s_.hides_clients)
+      core->make_private(std::make_shared<SimulatedSum>(accounts_), zero_start(layers(), 4));
     auto server =
         coordinator::Server::open(std::move(config), std::move(*core),
                                   {*process->executor, time_, *disk_of(kCoordinator), *process});
@@ -408,6 +429,7 @@ void World::check_all() {
   }
   check_journal(records);
   check_model(records);
+  if (s_.hides_clients) check_accounts();
   for (const auto& path : disk_of(kCoordinator)->all_files()) {
     if (!path.starts_with("/run/state/")) violated("a file outside the run: " + path);
     if (path.starts_with("/run/state/updates/")) violated("left over: " + path);
@@ -429,7 +451,7 @@ void World::check_journal(const std::vector<coordinator::RoundRecord>& records) 
       lost_places.emplace(lost->round, lost->client);
     } else if (const auto* c = std::get_if<coordinator::RoundClosed>(&record)) {
       contributors[c->round] = c->contributors;
-      if (c->contributors.size() < std::max(1u, s_.quorum))
+      if (!s_.hides_clients && c->contributors.size() < std::max(1u, s_.quorum))
         violated(fmt::format("round {} without its quorum", c->round));
     } else if (const auto* r = std::get_if<coordinator::RoundCommitted>(&record)) {
       committed.push_back(*r);
@@ -498,6 +520,21 @@ void World::check_model(const std::vector<coordinator::RoundRecord>& records) {
       }
     }
   }
+}
+
+// One result a round was told, the committed one, and each draw of noise was paid for.
+void World::check_accounts() {
+  for (const auto& violation : accounts_.violations) violated(violation);
+  for (const auto& round : committed_) {
+    const auto& own = accounts_.rounds[round.round];
+    if (own.told != round.result) violated(fmt::format("round {}: not what was kept", round.round));
+    if (own.draws > own.charges)
+      violated(
+          fmt::format("round {}: {} draws for {} charges", round.round, own.draws, own.charges));
+    verdict_.draws += own.draws;
+    verdict_.charges += own.charges;
+  }
+  verdict_.taken_up = accounts_.taken_up;
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ struct Scenario {
   double deadline = 0.0;
   std::string method = "flora";
   std::string restart = "fresh";
+  bool hides_clients = false;  // the mean is noised, and a round may close with nobody
   // Faults, until `faults_end`.
   double faults_end = 120.0;
   double crash_every = 0.0;    // seconds between ends of processes; 0: none
@@ -57,6 +58,7 @@ struct Verdict {
   std::vector<std::string> violations;
   std::size_t crashes = 0;
   std::uint64_t frames = 0;
+  std::size_t charges = 0, draws = 0, taken_up = 0;  // of a coordinator that hides clients
 };
 
 /// Runs it to its end, or to where it must have ended by.
