@@ -4,7 +4,7 @@
     python3 -m venv golden && golden/bin/pip install torch transformers peft safetensors tokenizers gguf numpy
     golden/bin/python tests/golden/make.py [TOPIC ...] [--check]
 
-Topics: model adapters optimizer chat tokenizer gguf_blocks gguf_model. Which library versions made each is kept
+Topics: model adapters optimizer chat tokenizer tokenizer_train gguf_blocks gguf_model. Which library versions made each is kept
 in versions.json.
 With --check nothing is kept: each topic is made again, compared with the files that are there, byte by byte, and these are
 put back. The exit status says whether a second run changes nothing.
@@ -26,6 +26,7 @@ TOPICS = {
     "optimizer": ("optimizer", "**/*", ["torch", "transformers"]),
     "chat": ("chat", "**/*", ["tokenizers", "transformers"]),
     "tokenizer": ("tokenizer", "**/*", ["tokenizers"]),
+    "tokenizer_train": ("tokenizer_train", "**/*", ["tokenizers"]),
     "gguf_blocks": ("gguf", "[be]*", ["gguf", "numpy"]),
     "gguf_model": ("gguf", "llama31.*", ["gguf", "numpy", "torch", "transformers"]),
 }
