@@ -8,8 +8,10 @@
 #include "cli/private_run.h"
 #include "evaluation/exact_match.h"
 #include "export/peft.h"
+#include "text/corpus.h"
 #include "text/record_reader.h"
 #include "text/split.h"
+#include "text/windows.h"
 
 namespace strata::cli {
 namespace {
@@ -21,7 +23,7 @@ struct ClientRecords {
 };
 
 Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const Job& job,
-                                                  const Parts& parts);
+                                                  const TextSide& text, const Parts& parts);
 
 // Already tokenised records need no tokenizer; anything else does.
 Result<text::Examples> token_examples(std::span<const text::Record> records, std::size_t max_length,
@@ -97,8 +99,25 @@ Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir,
 
 namespace {
 
+// The records of a file, or of plain text where the job takes it.
+Result<std::vector<text::Record>> records_of(const sys::Disk& disk, const Job& job,
+                                             const TextSide& text, const std::string& path) {
+  if (!job.data.plain_text || text::holds_records(disk, path)) {
+    auto file = text::read_records(disk, path, job.data.fields);
+    if (!file) return fail(std::move(file).error());
+    return std::move(file->records);
+  }
+  if (!text.text) {
+    return fail({.code = ErrorCode::kFileMissing,
+                 .what = "text needs a tokenizer",
+                 .where = (std::filesystem::path(job.model.path) / "tokenizer.json").string(),
+                 .remedy = "make one with `strata tokenizer train`"});
+  }
+  return text::read_windows(disk, path, *text.text, text.options.max_length);
+}
+
 Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const Job& job,
-                                                  const Parts& parts) {
+                                                  const TextSide& text, const Parts& parts) {
   std::vector<ClientRecords> out(job.clients.size());
   bool shares_wanted = false;
   std::vector<std::size_t> sharing;  // clients that take a share of data.path
@@ -110,9 +129,9 @@ Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const J
       continue;
     }
     if (!parts.holds(client.name)) continue;
-    auto file = text::read_records(disk, client.data, job.data.fields);
-    if (!file) return fail(std::move(file).error(), "client " + client.name);
-    out[i] = {std::move(file->records), client.data};
+    auto records = records_of(disk, job, text, client.data);
+    if (!records) return fail(std::move(records).error(), "client " + client.name);
+    out[i] = {*std::move(records), client.data};
   }
   if (!shares_wanted) return out;
   auto file = text::read_records(disk, job.data.path, job.data.fields);
@@ -331,7 +350,7 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
     initial_scaled = scaled_factors(*peft);
     start = std::move(*peft);
   }
-  auto records = client_records(disk, job, parts);
+  auto records = client_records(disk, job, *text, parts);
   if (!records) return fail(std::move(records).error());
 
   std::vector<std::size_t> order(job.clients.size());
@@ -387,9 +406,9 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
 
   if (!parts.coordinator) held_out_records.clear();  // each client's own; nobody else's to see
   if (parts.coordinator && !job.evaluation.data.empty()) {
-    auto file = text::read_records(disk, job.evaluation.data, job.data.fields);
-    if (!file) return fail(std::move(file).error(), "reading evaluation.data");
-    for (auto& record : file->records) held_out_records.push_back(std::move(record));
+    auto records_held = records_of(disk, job, *text, job.evaluation.data);
+    if (!records_held) return fail(std::move(records_held).error(), "reading evaluation.data");
+    for (auto& record : *records_held) held_out_records.push_back(std::move(record));
   }
   const auto limit = static_cast<std::size_t>(job.evaluation.max_records);
   if (limit > 0 && held_out_records.size() > limit) held_out_records.resize(limit);

@@ -75,6 +75,7 @@ Job job_of(const Options& o, int threads) {
   job.name = "pretrain";
   job.model = {.path = o.model, .dtype = o.dtype, .create = true};
   job.data.max_length = o.max_length;
+  job.data.plain_text = true;
   job.adapter.config.method = "full";
   job.clients.push_back({.name = "data", .data = o.data, .adapter = job.adapter.config});
   auto& t = job.training;
@@ -142,8 +143,9 @@ Verb pretrain_verb() {
             .add_option("--model", o->model,
                         "folder with config.json and tokenizer.json; weights are drawn")
             ->required();
-        command.add_option("--data", o->data, "training records (JSONL)")->required();
-        command.add_option("--held-out", o->held_out, "records for evaluation");
+        command.add_option("--data", o->data, "text file, folder of them, or records (JSONL)")
+            ->required();
+        command.add_option("--held-out", o->held_out, "text or records for evaluation");
         command.add_option("-o,--output-dir", o->directory, "run folder; the model is its model/")
             ->required();
         command.add_option("--method", o->method, "full: every parameter; lte: parallel heads")
@@ -166,7 +168,9 @@ Verb pretrain_verb() {
         command.add_option("--steps", o->steps, "optimizer steps")->check(CLI::PositiveNumber);
         command.add_option("--batch-size", o->batch_size, "records per step")
             ->check(CLI::PositiveNumber);
-        command.add_option("--max-length", o->max_length, "tokens of a record")
+        command
+            .add_option("--max-length", o->max_length,
+                        "tokens of a record; text is cut into so long ones")
             ->check(CLI::Range(2, 1 << 20));
         command.add_option("--warmup", o->warmup, "warm-up steps")->check(CLI::NonNegativeNumber);
         command.add_option("--evaluations", o->evaluations, "evaluations during training")

@@ -20,6 +20,7 @@ constexpr std::array kVerbs{
     export_verb,
     import_verb,
     tokenize_verb,
+    tokenizer_train_verb,
     data_preview_verb,
     schema_verb,
     certs_init_verb,

@@ -28,6 +28,7 @@ Verb privacy_ledger_init_verb();
 Verb privacy_ledger_show_verb();
 Verb privacy_ledger_verify_verb();
 Verb tokenize_verb();
+Verb tokenizer_train_verb();
 Verb data_preview_verb();
 Verb schema_verb();
 Verb certs_init_verb();

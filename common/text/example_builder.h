@@ -82,6 +82,9 @@ class ExampleBuilder {
   [[nodiscard]] Result<Prompt> build_prompt(const Record& record) const;
 
   [[nodiscard]] const BuildOptions& options() const { return options_; }
+  /// What the tokenizer's post-processor puts before a text and after it.
+  [[nodiscard]] std::span<const TokenId> start() const { return start_; }
+  [[nodiscard]] std::span<const TokenId> end() const { return end_; }
 
  private:
   struct Rendered {

@@ -148,11 +148,8 @@ Result<Behaviour> behaviour_of(const StageSource& source, std::string_view fallb
 }
 
 // GPT-2's expression; then every byte becomes a printable character.
-constexpr std::string_view kGpt2 =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
 Result<PreTokenize> byte_level(const StageSource& source) {
-  auto regex = Regex::compile(kGpt2, source.where);
+  auto regex = Regex::compile(kGpt2Words, source.where);
   if (!regex) return fail(std::move(regex).error());
   return PreTokenize(
       [regex = std::move(*regex), prefix = source.json.value("add_prefix_space", true),

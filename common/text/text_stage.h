@@ -56,6 +56,10 @@ struct StageSource {
     std::function<std::vector<std::pair<std::size_t, std::size_t>>(std::string_view)>>
 make_pattern(const StageSource& source);
 
+/// GPT-2's expression for words (Radford et al. 2019); its matches leave nothing of a text out.
+inline constexpr std::string_view kGpt2Words =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
 /// GPT-2's printable stand-ins for bytes (Radford et al. 2019): byte -> character, as UTF-8.
 [[nodiscard]] const std::array<std::string, 256>& byte_characters();
 

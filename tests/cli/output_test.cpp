@@ -98,6 +98,14 @@ std::vector<Command> commands() {
          return {"tokenize", "--model", f.model(), "--decode"};
        },
        "\"two words\"\n"},
+      {"tokenizer train",
+       [](const auto& f) -> Args {
+         support::write_file(f.folder / "text.txt", "low low lower lowest");
+         return {"tokenizer", "train", f.folder / "text.txt", "-o", f.out()};
+       },
+       [](const auto& f) -> Args {
+         return {"tokenizer", "train", f.folder / "absent.txt", "-o", f.out()};
+       }},
       {"data preview",
        [](const auto& f) -> Args {
          return {"data", "preview", "--model", f.model(), "--data", f.b()};

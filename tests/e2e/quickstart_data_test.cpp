@@ -141,5 +141,22 @@ TEST(QuickstartDataInstalled, EachClientHasEnoughRecordsAndNoTextIsInTwoFiles) {
   EXPECT_GE(records(folder.path() / "out/base.jsonl").size(), 5000u);
 }
 
+// The tokenizers library wrote the base model's tokenizer.json from this corpus.
+TEST(QuickstartDataInstalled, TheBaseCorpusGivesTheBaseTokenizerAgain) {
+  const fs::path installed = "/usr/share/games/fortunes";
+  if (!fs::exists(installed / "songs-poems"))
+    GTEST_SKIP() << "the Debian package fortunes is not installed";
+  const support::ScratchFolder folder;
+  ASSERT_EQ(prepare(installed, folder.path() / "data").status, 0);
+  const fs::path corpus = folder.path() / "data/base.jsonl", out = folder.path() / "out";
+  if (fs::file_size(corpus) != 1265399) GTEST_SKIP() << "another version of the package fortunes";
+  const auto done =
+      support::run_program({STRATA_BINARY, "tokenizer", "train", corpus.string(), "--vocab-size",
+                            "1024", "--eos-token", "<|end|>", "-o", out.string()});
+  ASSERT_EQ(done.status, 0) << done.err;
+  EXPECT_TRUE(read_file(out / "tokenizer.json") ==
+              read_file(fs::path(STRATA_SOURCE_DIR) / "configs/quickstart/base/tokenizer.json"));
+}
+
 }  // namespace
 }  // namespace strata

@@ -4,30 +4,31 @@
     python3 -m venv golden && golden/bin/pip install torch transformers peft safetensors tokenizers gguf numpy
     golden/bin/python tests/golden/make.py [TOPIC ...] [--check]
 
-Topics: model adapters optimizer chat tokenizer gguf_blocks. Which library versions made each is kept in versions.json.
+Topics: model adapters optimizer chat tokenizer tokenizer_train gguf_blocks gguf_model. Which library versions made each is kept
+in versions.json.
 With --check nothing is kept: each topic is made again, compared with the files that are there, byte by byte, and these are
 put back. The exit status says whether a second run changes nothing.
 """
 import importlib.metadata
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
-import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 VERSIONS = HERE / "versions.json"
 
-# Topic (the script's name): the folder it makes, the packages that decide what is in it. In the order they are made:
-# `adapters` stands on a model of `model`.
+# Topic (the script's name): the folder it makes, which files in it, the packages that decide what is in them. In the order
+# they are made: `adapters` stands on a model of `model`.
 TOPICS = {
-    "model": ("model", ["torch", "transformers", "peft", "safetensors"]),
-    "adapters": ("adapters", ["torch", "transformers", "peft", "safetensors"]),
-    "optimizer": ("optimizer", ["torch", "transformers"]),
-    "chat": ("chat", ["tokenizers", "transformers"]),
-    "tokenizer": ("tokenizer", ["tokenizers"]),
-    "gguf_blocks": ("gguf", ["gguf", "numpy"]),
+    "model": ("model", "**/*", ["torch", "transformers", "peft", "safetensors"]),
+    "adapters": ("adapters", "**/*", ["torch", "transformers", "peft", "safetensors"]),
+    "optimizer": ("optimizer", "**/*", ["torch", "transformers"]),
+    "chat": ("chat", "**/*", ["tokenizers", "transformers"]),
+    "tokenizer": ("tokenizer", "**/*", ["tokenizers"]),
+    "tokenizer_train": ("tokenizer_train", "**/*", ["tokenizers"]),
+    "gguf_blocks": ("gguf", "[be]*", ["gguf", "numpy"]),
+    "gguf_model": ("gguf", "llama31.*", ["gguf", "numpy", "torch", "transformers"]),
 }
 
 
@@ -43,34 +44,36 @@ def chosen(names):
 
 
 def versions(topic):
-    return {package: importlib.metadata.version(package).split("+")[0] for package in TOPICS[topic][1]}
+    return {package: importlib.metadata.version(package).split("+")[0] for package in TOPICS[topic][2]}
+
+
+def contents(topic):
+    folder, which, _ = TOPICS[topic]
+    return {p: p.read_bytes() for p in sorted((HERE / folder).glob(which)) if p.is_file()}
 
 
 def make(topic):
     print(f"== {topic}", flush=True)
-    shutil.rmtree(HERE / TOPICS[topic][0], ignore_errors=True)
+    for path in contents(topic):
+        path.unlink()
     if subprocess.run([sys.executable, str(HERE / f"{topic}.py")]).returncode != 0:
         sys.exit(f"make.py: {topic}.py failed")
 
 
-def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 def differences(topic):
     """Makes the topic again; names of the files that changed, came or went. The files that were there are put back."""
-    folder = HERE / TOPICS[topic][0]
-    with tempfile.TemporaryDirectory() as kept:
-        shutil.copytree(folder, kept, dirs_exist_ok=True)
-        before = contents(folder)
-        try:
-            make(topic)
-            after = contents(folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(kept, folder)
-    return [f"{folder.name}/{name}" for name in sorted(before.keys() | after.keys())
-            if before.get(name) != after.get(name)]
+    before = contents(topic)
+    try:
+        make(topic)
+        after = contents(topic)
+    finally:
+        for path in contents(topic):
+            path.unlink()
+        for path, old in before.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(old)
+    return [str(path.relative_to(HERE)) for path in sorted(before.keys() | after.keys())
+            if before.get(path) != after.get(path)]
 
 
 def main():

@@ -1,0 +1,45 @@
+// A model pre-trained on plain text.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "federation.h"
+
+namespace strata::cli {
+namespace {
+
+using support::read_file;
+using support::ScratchFolder;
+using support::write_file;
+using testing::HasSubstr;
+
+TEST(PretrainOnText, CutsDocumentsIntoRecordsOfFullLength) {
+  const ScratchFolder scratch;
+  const Federation f(scratch.path());
+  const fs::path corpus = scratch.path() / "corpus", held_out = scratch.path() / "held.txt";
+  fs::create_directories(corpus);
+  write_file(corpus / "a.txt", std::string(25, 'a'));
+  write_file(corpus / "b.txt", std::string(14, 'b'));
+  write_file(held_out, "some other words.");
+  const auto args = [&](const fs::path& data) -> std::vector<std::string> {
+    return {"pretrain", "--model",      f.model(), "--data",       data, "--held-out",
+            held_out,   "--steps",      "2",       "--warmup",     "0",  "--evaluations",
+            "1",        "--batch-size", "2",       "--max-length", "10", "-o",
+            f.out()};
+  };
+  const Finished done = strata(args(corpus));
+  ASSERT_EQ(done.status, 0) << done.err;
+  // 39 letters and two end tokens: four records of ten, and one token that nothing comes before.
+  const json report = json::parse(read_file(f.out() / "data.json"));
+  EXPECT_EQ(report.at("clients").at(0).at("examples"), 4) << report;
+  EXPECT_EQ(report.at("clients").at(0).at("tokens"), 40);
+  EXPECT_EQ(report.at("clients").at(0).at("trained_tokens"), 36);
+
+  fs::remove(f.model() / "tokenizer.json");
+  fs::remove_all(f.out());
+  const Finished refused = strata(args(corpus));
+  EXPECT_EQ(refused.status, 7) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("tokenizer.json"));
+}
+
+}  // namespace
+}  // namespace strata::cli
