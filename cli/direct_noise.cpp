@@ -31,7 +31,9 @@ tl::unexpected<Error> unknown(const std::string& file, std::string_view key, std
 double moved_by_noise(const Job& job, const client::Schedule& schedule, std::int64_t round) {
   const std::int64_t steps = job.privacy.steps.local_per_round;
   const std::int64_t first = steps * round;
-  const bool afresh = job.aggregation.method == "flora" && job.aggregation.restart == "fresh";
+  const auto entry = coordinator::find_aggregator(job.aggregation.method);
+  const bool afresh =
+      entry && !(*entry)->averages_factors && job.aggregation.restart == "fresh";
   const auto& optimizer = job.training.optimizer;
   const double momentum = optimizer.method == "sgd" ? optimizer.momentum : 0.0;
   double sum = 0.0, reach = 0.0;

@@ -118,7 +118,8 @@ class Run {
 };
 
 Result<void> Run::open_private_sum() {
-  if (!federation_.common) return {};
+  if (job_.privacy.mode != "client_central") return {};
+  check(static_cast<bool>(federation_.common), "client_central needs the common factors");
   auto common = federation_.common(1);
   if (!common) return fail(std::move(common).error());
   auto sum =

@@ -28,6 +28,7 @@ std::vector<double> weights_of(const Job& job) {
 struct Layer {
   double scale = 0.0;
   std::size_t rank = 0;  // 0: without an adapter
+  bool own_a = true;     // every client draws its own
 };
 
 struct Trained {
@@ -49,6 +50,8 @@ Result<Trained> trained_by(const Job& job, const privacy::Promise& promise,
   if (!method.empty()) config.method = method;
   set = adapter::AdapterSet::make(config, linears, sys::Stream(0));
   if (!set) return fail(std::move(set).error());
+  const auto entry = adapter::find_method(config.method);
+  for (auto& layer : out.layers) layer.own_a = entry && (*entry)->own_factors;
   auto noise = noise_by_round(job, promise.gradient_multiplier, config, *set);
   if (!noise) return fail(std::move(noise).error());
   out.by_round = *std::move(noise);
@@ -84,8 +87,10 @@ Result<privacy::MergedNoise> noise_with(const Job& job, const privacy::Promise& 
   auto clients = trained_by_all(job, promise, linears, method);
   if (!clients) return fail(std::move(clients).error());
   const auto weights = weights_of(job);
-  const bool flora = job.aggregation.method == "flora";
-  const bool afresh = flora && job.aggregation.restart == "fresh";
+  const auto entry = coordinator::find_aggregator(job.aggregation.method);
+  if (!entry) return fail(entry.error());
+  const bool averages = (*entry)->averages_factors;
+  const bool afresh = !averages && job.aggregation.restart == "fresh";
   const auto rounds = static_cast<std::size_t>(job.aggregation.rounds);
   privacy::MergedNoise out;
   for (std::size_t i = 0; i < linears.size(); ++i) {
@@ -95,7 +100,8 @@ Result<privacy::MergedNoise> noise_with(const Job& job, const privacy::Promise& 
       for (std::size_t k = 0; k < clients->size(); ++k) {
         const Layer& own = (*clients)[k].layers[i];
         if (own.rank == 0) continue;
-        privacy::NoisyFactors part{.weight = weights[k], .scale = own.scale, .rank = own.rank};
+        privacy::NoisyFactors part{
+            .weight = weights[k], .scale = own.scale, .rank = own.rank, .own_a = own.own_a};
         for (std::size_t t = first; t < (afresh ? first + 1 : rounds); ++t) {
           part.a += (*clients)[k].by_round[t].a;
           part.b += (*clients)[k].by_round[t].b;
@@ -103,7 +109,8 @@ Result<privacy::MergedNoise> noise_with(const Job& job, const privacy::Promise& 
         parts.push_back(part);
       }
       out += privacy::merged_noise(linears[i].d_out, linears[i].d_in, parts,
-                                   flora ? privacy::Merge::kProducts : privacy::Merge::kFactors);
+                                   averages ? privacy::Merge::kFactors
+                                            : privacy::Merge::kProducts);
     }
   }
   return out;
@@ -111,12 +118,15 @@ Result<privacy::MergedNoise> noise_with(const Job& job, const privacy::Promise& 
 
 }  // namespace
 
-Result<NoisePlan> noise_plan(const Job& job, const privacy::Promise& promise,
-                             const model::Model& base) {
+Result<std::optional<NoisePlan>> noise_plan(const Job& job, const privacy::Promise& promise,
+                                            const model::Model& base) {
+  for (const auto& client : job.clients) {
+    if (client.adapter.heads > 1 || client.adapter.method == "lte") return std::nullopt;
+  }
   const auto linears = client::linear_shapes(base);
   auto own = noise_with(job, promise, linears, "");
   if (!own) return fail(std::move(own).error());
-  NoisePlan out{.as_it_is = *own};
+  NoisePlan out{.as_it_is = *own, .alternatives = {}};
   for (const char* method : {"lora", "ffa", "seeded-a"}) {
     auto other = noise_with(job, promise, linears, method);
     if (!other) return fail(std::move(other).error());

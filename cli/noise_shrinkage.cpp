@@ -94,6 +94,13 @@ Result<RunFacts> read_run(const sys::Disk& disk, const fs::path& folder) {
                  .rule = "--shrink takes noise of a known size out",
                  .remedy = "leave it out"});
   }
+  if (statement->value("mode", "none") == "client_central") {
+    return fail({.code = ErrorCode::kUnsupported,
+                 .what = "is of mode \"client_central\"",
+                 .where = (run / "privacy.json").string(),
+                 .rule = "the noise of \"example_dpsgd\" and \"client_local\" is known by client",
+                 .remedy = "leave --shrink out"});
+  }
   auto manifest = read_json(disk, run / "manifest.json");
   if (!manifest) return fail(std::move(manifest).error());
   RunFacts out{.file = (run / "config.json").string()};

@@ -269,7 +269,7 @@ Result<OpenLedger> open_ledger(sys::Disk& disk, const Job& job, const privacy::P
                  .q = promise.sampling_rate,
                  .z = promise.noise_multiplier,
                  .steps = static_cast<std::uint64_t>(promise.schedule.per_round *
-                                                     promise.clients_per_person)}};
+                                                     promise.charges_per_release())}};
   if (job.privacy.budget.epsilon) {
     round.caps.push_back({.whose = "run",
                           .epsilon = *job.privacy.budget.epsilon,

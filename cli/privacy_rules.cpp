@@ -132,7 +132,7 @@ Result<void> check_sum_shaped(const Job& job, const Refusal& refuse) {
   if (a.restart == "keep")
     return refuse("aggregation.restart", "is \"keep\"",
                   "under client_central all clients begin a round with the same factors",
-                  "leave it out");
+                  "set it to \"fresh\"");
   if (averages && a.encoding != "f32")
     return refuse("aggregation.encoding", "is \"" + a.encoding + "\"",
                   "what a client changed is found as a difference of whole factors, whose rounding "

@@ -141,7 +141,7 @@ Result<CommonFactors> Coordinator::common_factors() const {
   for (const auto& [name, pair] : mean_) {
     auto& own = out->at(name);
     own.b = pair.b;
-    if (own.trains_a) own.a = pair.a;
+    own.a = pair.a;  // one that is not trained stays what it was, be it given from outside
   }
   return out;
 }

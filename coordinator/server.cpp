@@ -69,10 +69,15 @@ void Server::end(Result<void> how) {
   tools_.executor.cancel(linger_);
   if (!how) {
     // What was spent before, and in which runs, is the coordinator's own affair.
-    const bool spent = how.error().code == ErrorCode::kBudget;
+    const ErrorCode code = how.error().code;
+    const bool spent = code == ErrorCode::kBudget;
+    // Nor is it told who came to a round.
+    const bool silent = core_.private_sum() != nullptr;
     const auto problem = protocol::problem_of(
-        spent ? Error{.code = ErrorCode::kBudget, .what = "REFUSED_BUDGET"} : how.error(),
-        resumable(how.error().code));
+        spent    ? Error{.code = code, .what = "REFUSED_BUDGET"}
+        : silent ? Error{.code = code, .what = "the coordinator cannot go on"}
+                 : how.error(),
+        resumable(code));
     each_session([&](Session& session) {
       send(session, problem);
       session.connection->close();
@@ -185,7 +190,9 @@ void Server::arm_deadline() {
 bool Server::quorum_connected() const {
   std::size_t ready = 0;
   for (const auto& [client, connection] : by_client_) {
-    if (sessions_.at(connection).ready && machine_.is_selected(client)) ++ready;
+    // Where a round may close with nobody, that its clients are absent shows to nobody.
+    const bool counts = machine_.is_selected(client) || machine_.config().quorum == 0;
+    if (sessions_.at(connection).ready && counts) ++ready;
   }
   return ready >= std::max(1u, machine_.config().quorum);
 }

@@ -8,6 +8,8 @@
 //                                         linear                product of both noises
 // Where the factors are averaged first (fedavg) the second sum is
 //   s^2 d_out r d_in (sum_k p_k^2 a_k)(sum_k p_k^2 b_k)
+// and, where every client begins with an A of its own, the mean of which is shorter, the first one
+//   s^2 d_out r / 3 (sum_k p_k^2)(sum_k p_k^2 b_k)
 // Not in it is what depends on the records: noise on the part of A and B that training makes.
 #include <cstddef>
 #include <span>
@@ -21,6 +23,7 @@ struct NoisyFactors {
   std::size_t rank = 1;
   double a = 0.0;  // variance of a value of A; 0 where it is not trained
   double b = 0.0;
+  bool own_a = true;  // drawn by the client itself; false: the same for all
 };
 
 /// Squares of Frobenius norms.

@@ -63,9 +63,13 @@ Result<Bill> bill(std::span<const Phase> phases, Adjacency adjacency, double del
   return out;
 }
 
+std::int64_t Promise::charges_per_release() const {
+  return mode == "client_central" ? clients_per_person * clients_per_person : clients_per_person;
+}
+
 std::vector<Phase> phases_of(const Promise& promise, std::int64_t rounds) {
   const auto releases = static_cast<double>(promise.schedule.per_round * rounds) *
-                        static_cast<double>(promise.clients_per_person);
+                        static_cast<double>(promise.charges_per_release());
   return {Phase::gaussian(promise.noise_multiplier, promise.sampling_rate, releases)};
 }
 
@@ -80,7 +84,7 @@ Result<double> calibrated(const PrivacyConfig& p, const Promise& promise) {
                           .delta = Delta{*p.budget.delta * (1.0 - kSlackShare)},
                           .rate = promise.sampling_rate,
                           .releases = static_cast<double>(promise.schedule.releases()) *
-                                      static_cast<double>(p.max_clients_per_person)});
+                                      static_cast<double>(promise.charges_per_release())});
   if (!found) return fail(std::move(found).error());
   return found->noise_multiplier;
 }
@@ -141,7 +145,7 @@ double grid_slack(const Promise& p, int bits, std::size_t values) {
                        .noise_multiplier = p.gradient_multiplier,
                        .dimension = static_cast<double>(values)};
   const auto releases =
-      static_cast<double>(p.schedule.releases()) * static_cast<double>(p.clients_per_person);
+      static_cast<double>(p.schedule.releases()) * static_cast<double>(p.charges_per_release());
   return discrete_slack(grid, releases, Epsilon{p.epsilon}).value;
 }
 

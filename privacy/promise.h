@@ -31,6 +31,10 @@ struct Promise {
   double epsilon_pld = 0.0;  // by both, where they apply (NaN otherwise)
   double epsilon_rdp = 0.0;
   std::int64_t clients_per_person = 1;  // that the bill is for
+  /// What a release counts for somebody who is at clients_per_person = m clients: m releases with a
+  /// noise of each client's own; m^2 where one noise is on the sum of them all, which such a person
+  /// moves m times as far (mu = m sqrt(T) / z).
+  [[nodiscard]] std::int64_t charges_per_release() const;
   bool calibrated = false;              // the multiplier was found, not given
 
   /// Noise of the gradient sum over C, which is larger than what is charged where clipping is

@@ -220,9 +220,11 @@ Result<void> tell_clients(const Job& job, const privacy::Promise& p, const model
   }
   const auto merged = noise_plan(job, p, base);
   if (!merged) return fail(merged.error());
-  out.text += table(rows) + "\n" + merged_text(job, *merged);
+  out.text += table(rows);
   out.data["clients"] = list;
-  add_merged(out.data, *merged);
+  if (!*merged) return {};
+  out.text += "\n" + merged_text(job, **merged);
+  add_merged(out.data, **merged);
   return {};
 }
 

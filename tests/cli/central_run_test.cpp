@@ -130,6 +130,27 @@ TEST_F(CentralRun, TellsNothingOfSingleClients) {
   EXPECT_EQ(rounds, 4u);
 }
 
+// The frozen A of an adapter that is given stays what it was in every round.
+TEST_F(CentralRun, AFrozenAThatIsGivenStays) {
+  without_noise();
+  const fs::path given = golden_model("llama") / "adapter";
+  federation_.job["adapter"]["method"] = "ffa";
+  federation_.job["adapter"]["init"] = given;
+  federation_.job["aggregation"] = {{"method", "fedavg"}, {"rounds", 3}};
+  const auto done = run();
+  ASSERT_EQ(done.status, 0) << done.err;
+  const auto disk = sys::make_posix_disk();
+  const auto before = exporting::read_peft(*disk, given).value();
+  const auto after = exporting::read_peft(*disk, federation_.out() / "adapter").value();
+  ASSERT_EQ(after.modules.size(), before.modules.size());
+  for (const auto& [module, pair] : before.modules) {
+    const auto& now = after.modules.at(module).a;
+    ASSERT_EQ(now.size(), pair.a.size());
+    for (std::size_t i = 0; i < now.size(); ++i)
+      ASSERT_NEAR(now.values()[i], pair.a.values()[i], 1e-6) << module;
+  }
+}
+
 // w_max C z / W, whatever the clients weigh and however many they are.
 TEST_F(CentralRun, ReleasesTheNoiseOfThePlan) {
   constexpr double kMultiplier = 30.0, kDenominator = 7.0;

@@ -93,11 +93,20 @@ TEST_F(NoisePlanTest, FactorsThatGoOnMultiplyTheNoiseOfAllRounds) {
               1e-9);
   job()["aggregation"] = {{"method", "fedavg"}, {"rounds", 3}};
   const json averaged = data();
-  EXPECT_NEAR(averaged.at("merged_noise").at("linear_norm").get<double>(), std::sqrt(kLinear),
-              1e-9);
+  // The mean of two clients' A is shorter; one A for all is not.
+  EXPECT_NEAR(averaged.at("merged_noise").at("linear_norm").get<double>(),
+              std::sqrt(kLinear / 2.0), 1e-9);
+  EXPECT_NEAR(of(averaged, "ffa").at("noise_norm").get<double>(), std::sqrt(kLinear), 1e-9);
   EXPECT_NEAR(averaged.at("merged_noise").at("product_norm").get<double>(),
               std::sqrt(3.0 * kProduct / 2.0), 1e-9);
   EXPECT_THAT(plan().out, HasSubstr("aggregation.method \"flora\" and restart \"fresh\""));
+}
+
+TEST_F(NoisePlanTest, SaysNothingOfWhatTheEquationsDoNotSpeakOf) {
+  job()["adapter"]["heads"] = 2;
+  const json got = data();
+  EXPECT_FALSE(got.contains("merged_noise"));
+  EXPECT_EQ(got.at("clients").size(), 2U);
 }
 
 TEST_F(NoisePlanTest, CountsWhoIsDrawnMomentumAndWhatScalesItself) {

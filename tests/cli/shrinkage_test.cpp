@@ -73,6 +73,16 @@ class Shrinking : public testing::Test {
 
 TEST_F(Shrinking, KnowsTheNoiseOfAMovingA) { expect_noise_is_known(); }
 
+TEST_F(Shrinking, RefusesTheNoiseOfACoordinator) {
+  auto& privacy = job()["privacy"];
+  privacy["mode"] = "client_central";
+  privacy["unit"] = {{"kind", "client"}};
+  privacy["weights"] = {{"denominator", 4.0}};
+  privacy.erase("sampling");
+  privacy.erase("batch_divisor");
+  expect_refused("client_central");
+}
+
 TEST_F(Shrinking, KnowsTheNoiseOfAMovingRateAndUnequalClients) {
   job()["training"]["schedule"] = "linear";
   job()["training"]["warmup_steps"] = 2;

@@ -7,6 +7,7 @@
 
 #include "client/heads.h"
 #include "client/local_trainer.h"
+#include "client/merge_direction.h"
 #include "client/training_step.h"
 #include "common/model/golden_run.h"
 #include "model/fold.h"
@@ -399,6 +400,28 @@ TEST_F(HeadsTest, ModulesToSaveHaveTheGradientOfFullTraining) {
           << run_.model.parameters()[i].name();
     }
   }
+}
+
+// What follows the gradient exactly, and what is across it.
+TEST_F(HeadsTest, ChangesAreComparedWithTheGradientOfTheWeights) {
+  auto every = model::FullGradients::zeros(run_.model);
+  const auto weights = run_.mean_weights();
+  (void)model::Decoder(run_.model, run_.workspace)
+      .train(run_.batch, {.full = &every, .record_weights = weights});
+  adapter::DeltaTerms down;
+  for (const auto& site : run_.model.linears()) {
+    const auto& parameter = run_.model.parameters()[site.weight];
+    adapter::LowRank pair{.b = tensor::Matrix(site.d_out, site.d_in),
+                          .a = tensor::Matrix(site.d_in, site.d_in)};
+    for (std::size_t i = 0; i < pair.b.size(); ++i)
+      pair.b.values()[i] = -0.1F * every.values[site.weight][i];
+    for (std::size_t i = 0; i < site.d_in; ++i) pair.a(i, i) = 1.0F;
+    down[parameter.name()] = {site.d_out, site.d_in, {pair}};
+  }
+  EXPECT_NEAR(descent_cosine(run_.model, every, down), 1.0, 1e-6);
+  adapter::scale(down, -2.0F);
+  EXPECT_NEAR(descent_cosine(run_.model, every, down), -1.0, 1e-6);
+  EXPECT_TRUE(std::isnan(descent_cosine(run_.model, every, {})));
 }
 
 // A restart forgets, keeps or thins out what the optimizer remembers of the factors that go.

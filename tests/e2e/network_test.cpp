@@ -407,6 +407,19 @@ TEST_F(Network, AMissingClientIsNamedAtTheDeadline) {
   EXPECT_THAT(done.out, HasSubstr("round 1: client carla: nothing came before the deadline"));
 }
 
+// The same where clients are hidden: the round closes with whoever came, and the manifest is silent.
+TEST_F(Network, AMissingClientOfHiddenOnesIsNotTold) {
+  job_["aggregation"]["deadline"] = 2.0;
+  job_["aggregation"]["rounds"] = 1;
+  write_central_job({{"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}});
+  auto server = coordinator();
+  auto anna = client("anna");
+  EXPECT_EQ(server->wait().status, 0);
+  const auto manifest = json::parse(support::read_file(at("run/manifest.json")));
+  EXPECT_EQ(manifest.at("refused"), json::array());
+  EXPECT_EQ(support::read_file(at("run/manifest.json")).find("carla"), std::string::npos);
+}
+
 TEST_F(Network, BelowTheQuorumTheRunEndsAndCanGoOn) {
   job_["aggregation"]["deadline"] = 1.0;
   job_["aggregation"]["min_clients"] = 3;

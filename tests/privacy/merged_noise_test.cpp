@@ -83,25 +83,29 @@ TEST(MergedNoise, IsTheNoiseOfStackedProducts) {
 }
 
 TEST(MergedNoise, IsTheNoiseOfAveragedFactors) {
-  const std::vector<NoisyFactors> clients{
-      {.weight = 0.4, .scale = 2.0, .rank = 3, .a = .2, .b = .5},
-      {.weight = 0.6, .scale = 2.0, .rank = 3, .a = .1, .b = 1}};
+  std::vector<NoisyFactors> clients{{.weight = 0.4, .scale = 2.0, .rank = 3, .a = .02, .b = .5},
+                                    {.weight = 0.6, .scale = 2.0, .rank = 3, .a = .01, .b = 1}};
   Draws draws;
-  double mean = 0.0;
-  for (int i = 0; i < kTimes; ++i) {
-    Drawn change(kRows, kColumns), a = draws.fresh_a(3, kColumns), b(kRows, 3);
-    for (const auto& c : clients) {
-      add(a, draws.normal(3, kColumns, c.a), c.weight);
-      add(b, draws.normal(kRows, 3, c.b), c.weight);
+  for (const bool own_a : {false, true}) {
+    for (auto& c : clients) c.own_a = own_a;
+    double mean = 0.0;
+    for (int i = 0; i < kTimes; ++i) {
+      Drawn change(kRows, kColumns), a(3, kColumns), b(kRows, 3);
+      if (!own_a) a = draws.fresh_a(3, kColumns);
+      for (const auto& c : clients) {
+        if (own_a) add(a, draws.fresh_a(3, kColumns), c.weight);
+        add(a, draws.normal(3, kColumns, c.a), c.weight);
+        add(b, draws.normal(kRows, 3, c.b), c.weight);
+      }
+      add_product(change, b, a, 2.0);
+      mean += squared(change) / kTimes;
     }
-    add_product(change, b, a, 2.0);
-    mean += squared(change) / kTimes;
+    const auto expected = merged_noise(kRows, kColumns, clients, Merge::kFactors);
+    EXPECT_NEAR(mean / (expected.linear + expected.product), 1.0, 0.05);
+    const auto stacked = merged_noise(kRows, kColumns, clients, Merge::kProducts);
+    EXPECT_DOUBLE_EQ(expected.linear, stacked.linear * (own_a ? 0.4 * 0.4 + 0.6 * 0.6 : 1.0));
+    EXPECT_LT(expected.product, stacked.product);
   }
-  const auto expected = merged_noise(kRows, kColumns, clients, Merge::kFactors);
-  EXPECT_NEAR(mean / (expected.linear + expected.product), 1.0, 0.05);
-  const auto stacked = merged_noise(kRows, kColumns, clients, Merge::kProducts);
-  EXPECT_DOUBLE_EQ(expected.linear, stacked.linear);
-  EXPECT_LT(expected.product, stacked.product);
 }
 
 TEST(MergedNoise, HasNoProductOnAFrozenA) {

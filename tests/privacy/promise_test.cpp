@@ -62,6 +62,26 @@ TEST(Promise, APersonAtSeveralClientsNeedsMoreNoise) {
   EXPECT_EQ(grid_slack(four, 20, 1000), grid_slack(longer, 20, 1000));
 }
 
+// One noise on the sum: whoever is at four clients moves it four times as far, which is sixteen
+// releases' worth (mu = 4 sqrt(T) / z).
+TEST(Promise, APersonAtSeveralClientsOfOneSumNeedsTheSquareOfIt) {
+  auto privacy = config();
+  privacy.mode = "client_central";
+  privacy.unit = {.kind = "client"};
+  privacy.sampling.q.reset();
+  privacy.noise.multiplier = 20.0;
+  privacy.budget.epsilon.reset();
+  privacy.max_clients_per_person = 4;
+  const auto four = promise(privacy, {.per_round = 1, .rounds = 5});
+  privacy.max_clients_per_person = 1;
+  const auto longer = promise(privacy, {.per_round = 1, .rounds = 80});
+  EXPECT_EQ(four.epsilon, longer.epsilon);
+  EXPECT_EQ(four.charges_per_release(), 16);
+  privacy.noise.multiplier = 5.0;  // the same distance at a quarter of the noise
+  EXPECT_NEAR(promise(privacy, {.per_round = 1, .rounds = 5}).epsilon, four.epsilon,
+              1e-3 * four.epsilon);
+}
+
 TEST(Promise, ReplacingOneRecordCostsMoreThanRemovingIt) {
   auto privacy = config();
   privacy.noise.multiplier = 1.0;
