@@ -134,23 +134,22 @@ Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const J
     out[i] = {*std::move(records), client.data};
   }
   if (!shares_wanted) return out;
-  auto file = text::read_records(disk, job.data.path, job.data.fields);
-  if (!file) return fail(std::move(file).error());
+  const auto file = records_of(disk, job, text, job.data.path);
+  if (!file) return fail(file.error());
   std::vector<std::string> names;
   names.reserve(sharing.size());
   for (const std::size_t i : sharing) names.push_back(job.clients[i].name);
   const auto draws =
       sys::Stream(static_cast<std::uint64_t>(job.training.seed)).at({.purpose = "split"});
-  auto shares = job.data.split == "field"
-                    ? text::split_by_field(file->records, job.data.split_field, names)
+  auto shares = job.data.split == "field" ? text::split_by_field(*file, job.data.split_field, names)
                 : job.data.split == "dirichlet"
-                    ? text::split_dirichlet(file->records, job.data.split_field,
-                                            job.data.dirichlet_alpha, names, draws)
-                    : text::split_iid(file->records.size(), names, draws);
+                    ? text::split_dirichlet(*file, job.data.split_field, job.data.dirichlet_alpha,
+                                            names, draws)
+                    : text::split_iid(file->size(), names, draws);
   if (!shares) return fail(std::move(shares).error(), "splitting " + job.data.path);
   for (const auto& share : *shares) {
     const auto at = std::find(names.begin(), names.end(), share.client) - names.begin();
-    out[sharing[static_cast<std::size_t>(at)]] = {text::select(file->records, share.records),
+    out[sharing[static_cast<std::size_t>(at)]] = {text::select(*file, share.records),
                                                   job.data.path};
   }
   return out;
@@ -244,7 +243,8 @@ Result<coordinator::PlannedUpdate> planned(const Job& job, const ClientSection& 
   const auto set = adapter::AdapterSet::make(config, linears, sys::Stream(0));
   if (!set) return fail(set.error(), "client " + client);
   // Fresh factors between rounds leave the old ones behind, all of which an update tells.
-  const std::size_t parts = client::parts_between_rounds(job.training, job.aggregation.restart == "fresh");
+  const std::size_t parts =
+      client::parts_between_rounds(job.training, job.aggregation.restart == "fresh");
   for (std::size_t i = 0; i < linears.size(); ++i) {
     if (const auto* own = set->at(i))
       out.ranks.emplace(linears[i].module + ".weight", own->rank() * parts);

@@ -32,8 +32,7 @@ double moved_by_noise(const Job& job, const client::Schedule& schedule, std::int
   const std::int64_t steps = job.privacy.steps.local_per_round;
   const std::int64_t first = steps * round;
   const auto entry = coordinator::find_aggregator(job.aggregation.method);
-  const bool afresh =
-      entry && !(*entry)->averages_factors && job.aggregation.restart == "fresh";
+  const bool afresh = entry && !(*entry)->averages_factors && job.aggregation.restart == "fresh";
   const auto& optimizer = job.training.optimizer;
   const double momentum = optimizer.method == "sgd" ? optimizer.momentum : 0.0;
   double sum = 0.0, reach = 0.0;

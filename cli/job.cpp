@@ -1,11 +1,11 @@
 #include "cli/job.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <set>
-
-#include <fmt/format.h>
 
 #include "cli/privacy_rules.h"
 #include "text/record_reader.h"
@@ -19,8 +19,9 @@ void describe_model(Fields& f, ModelSection& m) {
   static constexpr std::array<std::string_view, 2> kTypes{"f32", "bf16"};
   f.path("path", m.path, "Hugging Face folder of the base model");
   f.choice("dtype", m.dtype, kTypes, "type of the matrix products; sums are always f32");
-  f.boolean("create", m.create,
-            "fresh weights for the folder's config.json, drawn by training.seed, instead of its own");
+  f.boolean(
+      "create", m.create,
+      "fresh weights for the folder's config.json, drawn by training.seed, instead of its own");
   f.required({"path"});
 }
 
@@ -86,10 +87,12 @@ void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
   static constexpr std::array<std::string_view, 3> kRestarts{"auto", "fresh", "keep"};
   std::vector<std::string_view> names;
   for (const auto& entry : coordinator::aggregators()) names.push_back(entry.name);
-  f.choice("method", a.method, names, "flora and lte are exact; fedavg and zero_pad average factors");
-  f.choice("restart", a.restart, kRestarts,
-           "flora, lte: new factors each round, or factors and moments kept; auto: fresh for flora, "
-           "keep for lte");
+  f.choice("method", a.method, names,
+           "flora and lte are exact; fedavg and zero_pad average factors");
+  f.choice(
+      "restart", a.restart, kRestarts,
+      "flora, lte: new factors each round, or factors and moments kept; auto: fresh for flora, "
+      "keep for lte");
   f.integer("rounds", a.rounds, {.min = 1, .max = 1e6}, "number of rounds");
   f.integer("clients_per_round", a.clients_per_round, {.min = 0, .max = 1e6},
             "clients drawn for each round; 0: all");
@@ -199,13 +202,32 @@ Result<void> check_heads(const Job& job, const std::string& file) {
   if (merges && *t.merge_every != std::floor(*t.merge_every))
     return refuse("training.merge_every", fmt::format("is {:g}", *t.merge_every),
                   "heads merge after whole steps");
-  // The coordinator knows beforehand how much an update holds.
-  if (merges && job.aggregation.restart == "fresh" &&
-      (t.local_steps == 0 || t.max_steps % t.local_steps != 0))
+  const auto& g = job.aggregation;
+  const auto entry = coordinator::find_aggregator(g.method);
+  const bool averages = entry && (*entry)->averages_factors;
+  if (merges && averages)
     return refuse("training.merge_every", fmt::format("is {:g}", *t.merge_every),
-                  "with new factors after each merge an update holds those of all merges of a round, "
-                  "whose number must be known",
-                  "set training.local_steps, and max_steps to a multiple of it or not at all");
+                  g.method +
+                      " averages one pair of factors of each client, which has nothing to "
+                      "merge between rounds",
+                  "leave it out, or use aggregation.method \"lte\" or \"flora\"");
+  // The coordinator knows beforehand how much an update holds.
+  if (merges && g.restart == "fresh" &&
+      (t.local_steps == 0 || (t.max_steps > 0 && t.max_steps < t.local_steps * g.rounds)))
+    return refuse(
+        "training.merge_every", fmt::format("is {:g}", *t.merge_every),
+        "with new factors after each merge an update holds those of all merges of a round, "
+        "whose number must be the same in every round",
+        "set training.local_steps, and leave max_steps out");
+  const bool all_come =
+      g.clients_per_round == 0 && g.min_clients == static_cast<std::int64_t>(job.clients.size());
+  if (entry && (*entry)->fixed_shares && g.restart == "keep" && !job.adapter.init.empty() &&
+      !all_come)
+    return refuse(
+        "adapter.init", "is given",
+        "with shares that the plan fixes, the part of a client that misses the first merge "
+        "would be lost",
+        "set aggregation.min_clients to the number of clients, or use method \"flora\"");
   for (std::size_t i = 0; i < job.clients.size(); ++i) {
     const auto& a = job.clients[i].adapter;
     const std::string key = fmt::format("clients[{}].adapter", i);
@@ -232,6 +254,10 @@ Result<void> check_heads(const Job& job, const std::string& file) {
                     "the noise of client_local is added to one pair of factors, which a merge with "
                     "fresh ones leaves behind",
                     "leave it out, or set aggregation.restart to \"keep\"");
+    if (averages && !a.modules_to_save.empty())
+      return refuse(key + ".modules_to_save", "is given",
+                    g.method + " leaves the base as it is and averages factors beside it",
+                    "leave it out, or use aggregation.method \"flora\"");
     if (a.method == "full" && !a.modules_to_save.empty())
       return refuse(key + ".modules_to_save", "is given", "\"full\" trains every parameter");
   }
@@ -308,6 +334,9 @@ Result<Job> parse_job(const std::string& text, const std::string& path,
   std::erase_if(job.data.fields, [](const auto& entry) { return entry.second.empty(); });
   if (auto ok = check_job(job, path); !ok) return fail(std::move(ok).error());
   settle_restart(job);
+  // What is changed beside adapters is in no adapter: the model is the result.
+  for (const auto& client : job.clients)
+    job.output.merged_model = job.output.merged_model || !client.adapter.modules_to_save.empty();
   if (auto ok = check_heads(job, path); !ok) return fail(std::move(ok).error());
   if (auto ok = settle_privacy(job, path); !ok) return fail(std::move(ok).error());
   return job;

@@ -32,7 +32,7 @@ std::size_t needed_with(const MemoryPlan& plan, std::size_t pass_tokens) {
   // Value, gradient, two moments; and the copy that products read when they are not in float.
   const std::size_t trained = plan.trainable * (4 * sizeof(float) + sizeof(tensor::BFloat16));
   return kProgram + base + plan.folded + plan.kept +
-         static_cast<std::size_t>(plan.workers) * (pass + trained);
+         static_cast<std::size_t>(plan.workers) * (pass + trained + plan.copied);
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ struct MemoryPlan {
   const model::Model& model;
   std::size_t trainable = 0;  // values of the largest adapter set; each with gradient and moments
   std::size_t kept = 0;       // bytes all clients keep between rounds
+  std::size_t copied = 0;     // bytes of each worker's own copy of the model, where it has one
   std::size_t folded = 0;     // bytes of master copies and packets that rounds will add
   int workers = 1;            // clients side by side, of `threads` threads each
   int threads = 1;

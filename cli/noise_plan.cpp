@@ -109,8 +109,7 @@ Result<privacy::MergedNoise> noise_with(const Job& job, const privacy::Promise& 
         parts.push_back(part);
       }
       out += privacy::merged_noise(linears[i].d_out, linears[i].d_in, parts,
-                                   averages ? privacy::Merge::kFactors
-                                            : privacy::Merge::kProducts);
+                                   averages ? privacy::Merge::kFactors : privacy::Merge::kProducts);
     }
   }
   return out;

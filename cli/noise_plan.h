@@ -28,7 +28,8 @@ struct NoisePlan {
 
 /// kConfig as AdapterSet::make. Clients that are drawn for each round count by the mean over draws.
 /// Nothing for parallel heads and A of orthogonal rows, of which the equations do not speak.
-[[nodiscard]] Result<std::optional<NoisePlan>> noise_plan(const Job& job, const privacy::Promise& promise,
-                                           const model::Model& base);
+[[nodiscard]] Result<std::optional<NoisePlan>> noise_plan(const Job& job,
+                                                          const privacy::Promise& promise,
+                                                          const model::Model& base);
 
 }  // namespace strata::cli

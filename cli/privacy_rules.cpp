@@ -102,11 +102,11 @@ Result<void> check_sum_shaped(const Job& job, const Refusal& refuse) {
   const bool averages = a.method != "flora" && a.method != "lte";
   if (a.diagnostics)
     return refuse("aggregation.diagnostics", "is true",
-                  "under client_central nothing is told of single clients' updates", "leave it out");
+                  "under client_central nothing is told of single clients' updates",
+                  "leave it out");
   if (job.training.merge_every)
     return refuse("training.merge_every", fmt::format("is {:g}", *job.training.merge_every),
-                  "client_central adds up what clients change of common factors",
-                  "leave it out");
+                  "client_central adds up what clients change of common factors", "leave it out");
   for (std::size_t i = 0; i < job.clients.size(); ++i) {
     const std::string key = fmt::format("clients[{}].adapter.method", i);
     const std::string& method = job.clients[i].adapter.method;
@@ -123,7 +123,8 @@ Result<void> check_sum_shaped(const Job& job, const Refusal& refuse) {
     auto known = adapter::find_method(method);
     const bool one_a = method == "ffa" || method == "full" || (known && (*known)->seeded);
     if (!averages && !one_a)
-      return refuse("aggregation.method", "is \"" + a.method + "\" with adapter.method \"" + method + "\"",
+      return refuse("aggregation.method",
+                    "is \"" + a.method + "\" with adapter.method \"" + method + "\"",
                     "stacking shows each client's part to everybody, so the coordinator's noise "
                     "would come too late",
                     "use \"fedavg\" or \"zero_pad\", adapter.method \"seeded-a\" or \"ffa\", or "

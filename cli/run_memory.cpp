@@ -7,11 +7,30 @@
 namespace strata::cli {
 namespace {
 
-std::size_t values_of(const client::LocalTrainer& trainer, const model::Model& model) {
-  if (trainer.adapter_config().method == "full") return model.parameter_count();
+struct Trained {
+  std::size_t values = 0;  // in all
+  std::size_t saved = 0;   // of them tensors trained themselves, beside adapters
+};
+
+Trained values_of(const client::LocalTrainer& trainer, const model::Model& model) {
+  if (trainer.adapter_config().method == "full") return {model.parameter_count(), 0};
   auto set = adapter::AdapterSet::make(trainer.adapter_config(), client::linear_shapes(model),
                                        sys::Stream(0));
-  return set ? set->trainable_count() : 0;
+  if (!set) return {};
+  Trained out{.values = set->trainable_count()};
+  const auto saved = client::saved_parameters(trainer.adapter_config(), model, *set);
+  if (!saved) return out;
+  for (const std::size_t i : *saved) out.saved += model.parameters()[i].size();
+  out.values += out.saved;
+  return out;
+}
+
+// A client that merges within a round, or trains tensors themselves, does so in a copy: of all
+// that rounds have folded into by then, in float and as the products read it.
+std::size_t copied_bytes(const model::Model& model) {
+  const std::size_t half =
+      model.compute() == tensor::DType::kBF16 ? sizeof(tensor::BFloat16) : std::size_t{0};
+  return model.parameter_count() * (sizeof(float) + half);
 }
 
 }  // namespace
@@ -29,9 +48,12 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
   const auto batch =
       static_cast<std::size_t>(job.training.batch_size * job.training.gradient_accumulation);
   const client::LocalTrainer* largest = nullptr;
-  std::size_t all_values = 0;
+  std::size_t all_values = 0, saved_values = 0;
   for (const auto& trainer : federation.trainers) {
-    const std::size_t values = values_of(trainer, model);
+    const auto [values, saved] = values_of(trainer, model);
+    if (saved > 0 || job.training.merge_every) plan.copied = copied_bytes(model);
+    saved_values = std::max(saved_values, saved);
+    plan.kept += saved * 2 * sizeof(float);  // moments, which outlive rounds
     all_values += values;
     plan.kept += trainer.idle_bytes();
     if (largest == nullptr || values > plan.trainable) {
@@ -46,7 +68,7 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
     plan.step_tokens = std::max(plan.step_tokens, step);
     plan.longest = std::max(plan.longest, lengths.empty() ? 0 : lengths.front());
   }
-  plan.full = largest->adapter_config().method == "full";
+  const bool dense = largest->adapter_config().method == "full";
   // With kept factors: value, gradient, moments and anchor of every client. Each round: the packet,
   // and the rounds' sum in the run folder; one tensor of all clients a thread, with its stack;
   // masters of what is folded into.
@@ -58,7 +80,7 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
     sides += site.d_out + site.d_in;
     widest = std::max(widest, site.d_out + site.d_in);
   }
-  if (plan.full) packet = model.parameter_count();
+  if (dense) packet = model.parameter_count();
   const double share =
       static_cast<double>(widest) / static_cast<double>(std::max<std::size_t>(sides, 1));
   const auto opened = static_cast<std::size_t>(share * static_cast<double>(all_values));
@@ -69,7 +91,9 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
       plan.folded += parameter.size() * sizeof(float);
   }
   adapter::AdapterSet set;
-  if (!plan.full) {
+  plan.full = dense || saved_values > 0;
+  if (job.aggregation.diagnostics) plan.folded += model.parameter_count() * sizeof(float);
+  if (!dense) {
     auto made = adapter::AdapterSet::make(largest->adapter_config(), client::linear_shapes(model),
                                           sys::Stream(0));
     if (!made) return fail(std::move(made).error());

@@ -15,8 +15,8 @@ std::size_t heads_of(const Trainable& trainable) {
 
 Heads::Heads(const Trainable& trainable, std::span<const text::Example> examples,
              std::span<const std::size_t> records)
-    : Heads(trainable, std::vector<std::size_t>(heads_of(trainable),
-                                                records.size() / heads_of(trainable))) {
+    : Heads(trainable,
+            std::vector<std::size_t>(heads_of(trainable), records.size() / heads_of(trainable))) {
   check(ends_.back() == records.size(), "every head has as many records");
   for (std::size_t i = 0; i < records.size(); ++i)
     tokens_[head_of(i)] += examples[records[i]].trained_tokens();

@@ -1,7 +1,7 @@
 #pragma once
 // How N heads share an optimizer step: each has the same number of neighbouring records and learns
-// from their mean token loss alone; what is trained beside the heads learns from the mean of theirs.
-// The loss that is differentiated is (1/N) sum_h loss_h, of which head h's gradient is 1/N.
+// from their mean token loss alone; what is trained beside the heads learns from the mean of
+// theirs. The loss that is differentiated is (1/N) sum_h loss_h, of which head h's gradient is 1/N.
 #include <cstdint>
 #include <span>
 #include <vector>

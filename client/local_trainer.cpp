@@ -9,13 +9,15 @@ namespace strata::client {
 
 namespace {
 
-std::int64_t steps_of(const TrainingConfig& t, std::size_t examples, std::uint32_t rounds) {
+std::int64_t steps_of(const TrainingConfig& t, std::size_t examples, std::size_t heads,
+                      std::uint32_t rounds) {
   if (t.local_steps > 0) return t.local_steps;
   if (t.max_steps > 0)
     return (t.max_steps + rounds - 1) /
            rounds;  // says how long to train, as elsewhere; epochs follow
   const std::int64_t per_step = t.batch_size * t.gradient_accumulation;
-  return t.local_epochs * ((static_cast<std::int64_t>(examples) + per_step - 1) / per_step);
+  const auto dealt = static_cast<std::int64_t>(examples / heads * heads);  // as draw_order()
+  return t.local_epochs * ((dealt + per_step - 1) / per_step);
 }
 
 Units units_of(const ClientSpec& spec) {
@@ -84,7 +86,7 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   }
   auto optimizer = SplitOptimizer::make(training.optimizer);
   if (!optimizer) return fail(std::move(optimizer).error());
-  const std::int64_t per_round = steps_of(training, spec.examples.size(), rounds);
+  const std::int64_t per_round = steps_of(training, spec.examples.size(), heads, rounds);
   std::int64_t total = per_round * rounds;
   if (training.max_steps > 0) total = std::min(total, training.max_steps);
   auto schedule = Schedule::make(training.schedule, total);
@@ -148,9 +150,8 @@ Result<void> LocalTrainer::Impl::ensure_trainable(const model::Model& base) {
   const auto seed = static_cast<std::uint64_t>(training.seed);
   const auto own = spec.central ? adapter::common_start_stream(seed)
                                 : stream.at({.round = fresh_since, .purpose = "init"});
-  auto made =
-      make_trainable(spec.adapter, base, own, adapter::shared_stream(seed), fresh_since + 1,
-                     merge_every() > 0 ? Merging::kOwnCopy : Merging::kAtRounds);
+  auto made = make_trainable(spec.adapter, base, own, adapter::shared_stream(seed), fresh_since + 1,
+                             merge_every() > 0 ? Merging::kOwnCopy : Merging::kAtRounds);
   if (!made) return fail(std::move(made).error());
   if (fresh_since == 0 && !spec.initial.empty()) {
     if (auto loaded = (*made)->load(spec.initial); !loaded) return loaded;
@@ -161,8 +162,8 @@ Result<void> LocalTrainer::Impl::ensure_trainable(const model::Model& base) {
 
 // What a client's heads came to, into its own copy of the model.
 void LocalTrainer::Impl::merge(const RoundTask& task, RoundTools& tools, std::int64_t done) {
-  const auto draws = stream.at(
-      {.round = task.round, .step = static_cast<std::uint32_t>(done), .purpose = "init"});
+  const auto draws =
+      stream.at({.round = task.round, .step = static_cast<std::uint32_t>(done), .purpose = "init"});
   trainable->merge(task.restart, draws, tools.workspace.team());
   if (task.restart != protocol::Restart::kFresh) return;
   restart_moments();
@@ -190,8 +191,8 @@ model::FullGradients LocalTrainer::Impl::full_gradients(const model::Model& base
     batch.clear();
     for (std::size_t i = pass.first; i < pass.first + pass.count; ++i)
       batch.add(spec.examples[i].tokens, spec.examples[i].trained);
-    const std::vector<float> weights(
-        pass.count, 1.0f / static_cast<float>(std::max<std::size_t>(1, tokens)));
+    const std::vector<float> weights(pass.count,
+                                     1.0f / static_cast<float>(std::max<std::size_t>(1, tokens)));
     (void)decoder.train(batch, {.full = &out, .record_weights = weights});
   }
   return out;
@@ -396,10 +397,10 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
   if (auto made = c.ensure_trainable(base); !made)
     return fail(std::move(made).error(), "client " + c.spec.name);
   c.trainable->begin_round(base);
-  const auto gradients = c.spec.diagnostics && !c.spec.privacy && !c.spec.central &&
-                                 c.trainable->adapters() != nullptr
-                             ? std::optional(c.full_gradients(base, tools))
-                             : std::nullopt;
+  const auto gradients =
+      c.spec.diagnostics && !c.spec.privacy && !c.spec.central && c.trainable->adapters() != nullptr
+          ? std::optional(c.full_gradients(base, tools))
+          : std::nullopt;
   auto done = c.spec.central                 ? c.run_central_steps(task, tools, out.stats)
               : !c.spec.privacy              ? c.run_steps(task, tools, out.stats)
               : c.spec.privacy->whole_update ? c.run_hidden_steps(task, tools, out.stats)

@@ -92,6 +92,7 @@ Result<void> LocalTrainer::load(ByteSpan state, const model::Model& base) {
   if (*left > 0) {  // the running epoch's order is drawn again
     c.epoch = *epoch - 1;
     c.draw_order();
+    if (*left > c.order.size()) return damaged("is of other records");
     c.cursor = c.order.size() - *left;
   } else {
     c.epoch = *epoch;

@@ -40,7 +40,12 @@ Result<double> bound_of(const config::Entries<double>& bounds, const std::string
                .remedy = "add it, or \".*\" for the rest"});
 }
 
-std::string layer_of(const std::string& param) { return param.substr(0, param.rfind('.')); }
+// Heads of a layer are clipped together: whoever moves one moves no other.
+std::string layer_of(const std::string& param) {
+  const std::string owner = param.substr(0, param.rfind('.'));
+  const std::size_t heads = owner.rfind(".heads.");
+  return owner.substr(0, heads);
+}
 
 }  // namespace
 

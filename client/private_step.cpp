@@ -22,8 +22,8 @@ Result<std::vector<std::size_t>> draw(const DpSgdConfig& config, std::size_t uni
 
 // The units of a step over the heads, each wherever chance puts it, whatever the others do: whose
 // gradient a unit changes tells nothing of who else there is.
-std::vector<std::vector<std::size_t>> deal(const std::vector<std::size_t>& drawn,
-                                           std::size_t heads, noise::NoiseSupply& supply) {
+std::vector<std::vector<std::size_t>> deal(const std::vector<std::size_t>& drawn, std::size_t heads,
+                                           noise::NoiseSupply& supply) {
   if (heads == 1) return {drawn};
   std::vector<std::vector<std::size_t>> out(heads);
   supply.begin();

@@ -13,12 +13,10 @@ constexpr std::string_view kStep = "step";
 constexpr double kKept = 0.1;  // of each tensor's moments, by size
 
 void prune(std::vector<float>& values) {
-  const auto kept = static_cast<std::size_t>(
-      std::ceil(kKept * static_cast<double>(values.size())));
+  const auto kept = static_cast<std::size_t>(std::ceil(kKept * static_cast<double>(values.size())));
   if (kept >= values.size()) return;
   std::vector<float> sizes(values.size());
-  std::transform(values.begin(), values.end(), sizes.begin(),
-                 [](float v) { return std::fabs(v); });
+  std::transform(values.begin(), values.end(), sizes.begin(), [](float v) { return std::fabs(v); });
   const auto at = sizes.begin() + static_cast<std::ptrdiff_t>(kept);
   std::nth_element(sizes.begin(), at, sizes.end(), std::greater<>());
   const float largest_dropped = *at;
@@ -32,8 +30,7 @@ Result<std::unique_ptr<SplitOptimizer>> SplitOptimizer::make(const OptimizerConf
   if (!factors) return fail(std::move(factors).error());
   auto own = make_optimizer(config);
   if (!own) return fail(std::move(own).error());
-  return std::unique_ptr<SplitOptimizer>(
-      new SplitOptimizer(std::move(*factors), std::move(*own)));
+  return std::unique_ptr<SplitOptimizer>(new SplitOptimizer(std::move(*factors), std::move(*own)));
 }
 
 void SplitOptimizer::step(std::span<const adapter::ParamRef> params, double learning_rate,
@@ -72,8 +69,7 @@ State SplitOptimizer::state() const {
   State out;
   if (used_factors_) out = factors_->state();
   if (!used_own_) return out;
-  for (auto& [name, values] : own_->state())
-    out.emplace(std::string(kOwn) + name, values);
+  for (auto& [name, values] : own_->state()) out.emplace(std::string(kOwn) + name, values);
   return out;
 }
 

@@ -66,6 +66,7 @@ class AdapterTrainable final : public Trainable {
     base_ = &base;
     if (!copies_) return;
     copy_ = base;
+    for (const std::size_t i : saved_) (void)copy_->parameters()[i].master();
     gradients_ = model::FullGradients::zeros(*copy_, saved_);
   }
   const model::Model& model() const override { return copy_ ? *copy_ : *base_; }
@@ -94,7 +95,10 @@ class AdapterTrainable final : public Trainable {
     }
     return out;
   }
-  void end_round() override { copy_.reset(); }
+  void end_round() override {
+    copy_.reset();
+    gradients_ = {};
+  }
   std::size_t rank() const override { return set_.max_rank(); }
   Result<void> load(const std::map<std::string, adapter::Factors>& factors) override {
     return set_.load(factors);

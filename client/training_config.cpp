@@ -41,9 +41,10 @@ void describe(config::Fields& f, TrainingConfig& t) {
             "warm-up again after each restart with fresh factors");
   f.number("max_grad_norm", t.max_grad_norm, {.min = 0.0},
            "clip the joint gradient norm to this; 0: no clipping");
-  f.number_or("merge_every", t.merge_every, "round", {.min = 1, .max = 1e9},
-              "steps after which a client merges what its heads learned, in itself; \"round\": only "
-              "when a round ends");
+  f.number_or(
+      "merge_every", t.merge_every, "round", {.min = 1, .max = 1e9},
+      "steps after which a client merges what its heads learned, in itself; \"round\": only "
+      "when a round ends");
   f.choice("moments", t.moments, kMoments,
            "the optimizer's memory of factors that start afresh: reset, keep, or prune to the "
            "largest tenth");

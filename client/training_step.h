@@ -26,8 +26,8 @@ struct StepMemory {
   std::vector<float> record_gradients;
 };
 
-/// Runs one step on `records` (indices into `examples`; a multiple of the heads). kNumeric when loss or norm is not finite;
-/// nothing is changed then.
+/// Runs one step on `records` (indices into `examples`; a multiple of the heads). kNumeric when
+/// loss or norm is not finite; nothing is changed then.
 [[nodiscard]] Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory,
                                                Trainable& trainable, Optimizer& optimizer,
                                                std::span<const text::Example> examples,

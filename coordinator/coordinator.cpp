@@ -17,22 +17,22 @@ Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry&
                          model::Model base, int threads)
     : config_(config),
       entry_(&entry),
-      restart_(entry.averages_factors ? protocol::Restart::kMean
-                                      : (restart_of(config, entry) == "keep"
-                                             ? protocol::Restart::kKeep
-                                             : protocol::Restart::kFresh)),
+      restart_(entry.averages_factors
+                   ? protocol::Restart::kMean
+                   : (restart_of(config, entry) == "keep" ? protocol::Restart::kKeep
+                                                          : protocol::Restart::kFresh)),
       team_(threads),
       model_(std::move(base)),
       chain_(model_.state_hash(&team_)),
-      aggregator_(entry.make(0.0)) {
+      aggregator_(entry.make({})) {
   if (config.diagnostics) first_ = model_;
 }
 
 void Coordinator::expect(std::span<const PlannedUpdate> clients) {
   for (const auto& client : clients) heads_[client.client] = client.heads;
   if (!entry_->fixed_shares || restart_ != protocol::Restart::kKeep) return;
-  for (const auto& client : clients) planned_weight_ += client.weight;
-  aggregator_ = entry_->make(planned_weight_);
+  for (const auto& client : clients) planned_[client.client] = client.weight;
+  aggregator_ = entry_->make(planned_);
 }
 
 Result<Coordinator> Coordinator::make(const AggregationConfig& config, model::Model base,
@@ -194,7 +194,7 @@ Result<RoundReport> Coordinator::close() {
     report.diagnostics = std::move(*diagnostics);
   }
   for (const auto& [client, update] : updates_.updates()) report.clients.push_back(client);
-  aggregator_ = entry_->make(planned_weight_);
+  aggregator_ = entry_->make(planned_);
   updates_ = UpdateSet();
   return report;
 }

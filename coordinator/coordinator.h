@@ -41,7 +41,7 @@ struct RoundReport {
   Aggregate aggregate;
   Exactness exactness;
   std::vector<TensorDiagnostics> diagnostics;  // when asked for
-  std::vector<std::string> clients;  // whose updates were used, in order
+  std::vector<std::string> clients;            // whose updates were used, in order
   Sha256 packet{};
   Sha256 chain{};
 };
@@ -117,7 +117,7 @@ class Coordinator {
 
   AggregationConfig config_;
   const AggregatorEntry* entry_;
-  double planned_weight_ = 0.0;  // where shares are fixed
+  Weights planned_;                           // where shares are fixed
   std::map<std::string, std::size_t> heads_;  // of each client
   std::optional<model::Model> first_;         // the model as it was, for diagnostics
   protocol::Restart restart_;

@@ -45,10 +45,10 @@ double mean_overlap(const std::vector<Doubles>& spaces) {
   double sum = 0.0;
   std::size_t pairs = 0;
   for (std::size_t i = 0; i < spaces.size(); ++i) {
-    for (std::size_t j = i + 1; j < spaces.size(); ++j, ++pairs) sum += overlap(spaces[i], spaces[j]);
+    for (std::size_t j = i + 1; j < spaces.size(); ++j, ++pairs)
+      sum += overlap(spaces[i], spaces[j]);
   }
-  return pairs == 0 ? std::numeric_limits<double>::quiet_NaN()
-                    : sum / static_cast<double>(pairs);
+  return pairs == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / static_cast<double>(pairs);
 }
 
 void align(TensorDiagnostics& out, const TensorChanges& changes,

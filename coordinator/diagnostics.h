@@ -1,6 +1,7 @@
 #pragma once
 // What tells whether parallel heads explore different directions and what their merges add up to:
-//   effective rank   exp(-sum_i q_i ln q_i), q_i = sigma_i / sum sigma, of W_t - W_0 (Roy & Vetterli
+//   effective rank   exp(-sum_i q_i ln q_i), q_i = sigma_i / sum sigma, of W_t - W_0 (Roy &
+//   Vetterli
 //                    2007): 1 for one direction, the layer's smaller side for all alike
 //   stable rank      ||.||_F^2 / sigma_1^2 of the same
 //   alignment        mean over pairs of heads of ||Q_i^T Q_j||_F^2 / r, the mean squared cosine of

@@ -73,11 +73,11 @@ void Server::end(Result<void> how) {
     const bool spent = code == ErrorCode::kBudget;
     // Nor is it told who came to a round.
     const bool silent = core_.private_sum() != nullptr;
-    const auto problem = protocol::problem_of(
-        spent    ? Error{.code = code, .what = "REFUSED_BUDGET"}
-        : silent ? Error{.code = code, .what = "the coordinator cannot go on"}
-                 : how.error(),
-        resumable(code));
+    const auto problem =
+        protocol::problem_of(spent    ? Error{.code = code, .what = "REFUSED_BUDGET"}
+                             : silent ? Error{.code = code, .what = "the coordinator cannot go on"}
+                                      : how.error(),
+                             resumable(code));
     each_session([&](Session& session) {
       send(session, problem);
       session.connection->close();

@@ -35,7 +35,7 @@ struct Promise {
   /// noise of each client's own; m^2 where one noise is on the sum of them all, which such a person
   /// moves m times as far (mu = m sqrt(T) / z).
   [[nodiscard]] std::int64_t charges_per_release() const;
-  bool calibrated = false;              // the multiplier was found, not given
+  bool calibrated = false;  // the multiplier was found, not given
 
   /// Noise of the gradient sum over C, which is larger than what is charged where clipping is
   /// adaptive.

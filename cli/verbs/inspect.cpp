@@ -88,8 +88,8 @@ Result<VerbOutput> inspect(const std::string& folder, std::int64_t wanted, Conte
   }
   VerbOutput out;
   json rounds = json::array();
-  std::vector<std::vector<std::string>> rows{{"round", "loss", "update norm", "effective rank",
-                                              "B alike", "A alike", "along gradient"}};
+  std::vector<std::vector<std::string>> rows{
+      {"round", "loss", "update norm", "effective rank", "B alike", "A alike", "along gradient"}};
   for (const auto& [round, own] : metrics.rounds) {
     rounds.push_back({{"round", round},
                       {"loss", data_of(own.loss)},
@@ -98,11 +98,10 @@ Result<VerbOutput> inspect(const std::string& folder, std::int64_t wanted, Conte
                       {"alignment_b", data_of(own.alignment_b.value())},
                       {"alignment_a", data_of(own.alignment_a.value())},
                       {"gradient_cosine", data_of(own.gradient_cosine.value())}});
-    rows.push_back({fmt::format("{}", round), number_text(own.loss, 4),
-                    number_text(own.update_norm, 4), number_text(own.effective_rank.value(), 1),
-                    number_text(own.alignment_b.value(), 3),
-                    number_text(own.alignment_a.value(), 3),
-                    number_text(own.gradient_cosine.value(), 3)});
+    rows.push_back(
+        {fmt::format("{}", round), number_text(own.loss, 4), number_text(own.update_norm, 4),
+         number_text(own.effective_rank.value(), 1), number_text(own.alignment_b.value(), 3),
+         number_text(own.alignment_a.value(), 3), number_text(own.gradient_cosine.value(), 3)});
   }
   out.text = table(rows);
   json tensors = json::array();

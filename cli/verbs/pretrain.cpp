@@ -53,12 +53,12 @@ void set_heads(const Options& o, Job& job) {
   t.batch_size = o.batch_size / o.clients;
   if (o.clients == 1) {
     t.merge_every = static_cast<double>(o.merge_every);
-    if (o.reset) t.max_steps = t.local_steps * job.aggregation.rounds;  // whole rounds
+    if (o.reset) t.max_steps = 0;  // whole rounds
   } else {
     t.local_steps = o.merge_every;
     job.aggregation.rounds = (o.steps + o.merge_every - 1) / o.merge_every;
-    job.evaluation.every =
-        std::max<std::int64_t>(1, job.aggregation.rounds / std::max<std::int64_t>(1, o.evaluations));
+    job.evaluation.every = std::max<std::int64_t>(
+        1, job.aggregation.rounds / std::max<std::int64_t>(1, o.evaluations));
   }
   job.clients.clear();
   for (std::int64_t k = 0; k < o.clients; ++k) {
@@ -152,8 +152,7 @@ Verb pretrain_verb() {
             ->check(CLI::IsMember({"full", "lte"}));
         command.add_option("--heads", o->heads, "lte: parallel heads, all clients together")
             ->check(CLI::Range(1, 4096));
-        command.add_option("--rank", o->rank, "lte: rank of each head")
-            ->check(CLI::PositiveNumber);
+        command.add_option("--rank", o->rank, "lte: rank of each head")->check(CLI::PositiveNumber);
         command.add_option("--alpha", o->alpha, "lte: scale numerator; default: the rank")
             ->check(CLI::PositiveNumber);
         command.add_option("--merge-every", o->merge_every, "lte: steps between merges")

@@ -36,8 +36,8 @@ class AdapterSet {
  public:
   AdapterSet() = default;
   /// kConfig when a target or pattern matches no layer (naming near ones), a rank is larger than
-  /// the layer's smaller side, or there are several heads of a method that shares a factor. `round`: that they are made for. Factors start at zero; call
-  /// reset().
+  /// the layer's smaller side, or there are several heads of a method that shares a factor.
+  /// `round`: that they are made for. Factors start at zero; call reset().
   [[nodiscard]] static Result<AdapterSet> make(const AdapterConfig& config,
                                                std::span<const LinearShape> linears,
                                                const sys::Stream& shared, std::uint32_t round = 1);

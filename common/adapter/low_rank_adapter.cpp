@@ -214,11 +214,9 @@ class LowRankAdapter final : public Adapter {
     tensor::Doubles normal(shape_.d_in, rank());
     for (double& value : normal.values) value = draws.normal();
     const tensor::Doubles q = tensor::thin_qr(normal).q;
-    const double length =
-        std::sqrt(static_cast<double>(shape_.d_in) / static_cast<double>(rank()));
+    const double length = std::sqrt(static_cast<double>(shape_.d_in) / static_cast<double>(rank()));
     for (std::size_t j = 0; j < rank(); ++j) {
-      for (std::size_t i = 0; i < shape_.d_in; ++i)
-        a_(j, i) = static_cast<float>(length * q(i, j));
+      for (std::size_t i = 0; i < shape_.d_in; ++i) a_(j, i) = static_cast<float>(length * q(i, j));
     }
   }
 

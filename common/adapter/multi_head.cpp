@@ -52,10 +52,9 @@ class MultiHead final : public Adapter {
                       MatrixView through) const override {
     check(!pass.head_rows.empty(), "heads are trained on rows of their own");
     over_heads(pass, dy.rows, [&](const Adapter& head, AdapterPass& own, Share rows) {
-      head.backward_input(
-          own, dy.rows_from(rows.first, rows.count),
-          dx.data == nullptr ? MatrixView() : dx.rows_from(rows.first, rows.count),
-          through.rows_from(rows.first, rows.count));
+      head.backward_input(own, dy.rows_from(rows.first, rows.count),
+                          dx.data == nullptr ? MatrixView() : dx.rows_from(rows.first, rows.count),
+                          through.rows_from(rows.first, rows.count));
     });
   }
 

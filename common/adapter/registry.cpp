@@ -10,8 +10,8 @@ namespace {
 constexpr std::array kMethods{
     AdapterMethod{"lora", "two trained factors, scale alpha/r", make_lora},
     AdapterMethod{"rslora", "LoRA with scale alpha/sqrt(r)", make_rslora},
-    AdapterMethod{"ffa", "A frozen and shared by all clients, only B trained", make_frozen_a,
-                  false, false},
+    AdapterMethod{"ffa", "A frozen and shared by all clients, only B trained", make_frozen_a, false,
+                  false},
     AdapterMethod{"seeded-a", "A drawn anew each round from the seed, only B trained and sent",
                   make_seeded_a, true, false},
     AdapterMethod{"lte", "LoRA whose A starts with orthogonal rows of length sqrt(d_in/r)",

@@ -26,8 +26,7 @@ FullGradients FullGradients::zeros(const Model& model) {
 
 FullGradients FullGradients::zeros(const Model& model, std::span<const std::size_t> parameters) {
   FullGradients out{std::vector<std::vector<float>>(model.parameters().size())};
-  for (const std::size_t i : parameters)
-    out.values[i].assign(model.parameters()[i].size(), 0.0f);
+  for (const std::size_t i : parameters) out.values[i].assign(model.parameters()[i].size(), 0.0f);
   return out;
 }
 
@@ -182,8 +181,8 @@ adapter::AdapterPass Decoder::Impl::adapter_pass(Member& m, std::size_t first_ro
           .training = pass.request != nullptr,
           .dropout = pass.request != nullptr ? pass.request->dropout : sys::Stream(0),
           .first_row = first_row,
-          .head_rows = pass.request != nullptr ? pass.request->head_rows
-                                               : std::span<const std::uint32_t>{}};
+          .head_rows =
+              pass.request != nullptr ? pass.request->head_rows : std::span<const std::uint32_t>{}};
 }
 
 AttentionShape Decoder::Impl::attention_shape(std::size_t layer) const {

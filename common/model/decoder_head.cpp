@@ -95,23 +95,24 @@ void Decoder::Impl::head_weight_gradient(std::span<const Block> chunks) {
   const DecoderConfig& c = model.config();
   auto& full = pass.request->full->values;
   const bool table = !full[model.head()].empty();
-  const MatrixView dw = table ? MatrixView(full[model.head()].data(), c.vocab, c.hidden)
-                              : MatrixView();
-  work.team.for_range(table ? c.vocab : 0, 256, [&](std::size_t first, std::size_t last, int member) {
-    Member& m = work.members[static_cast<std::size_t>(member)];
-    for (std::size_t i = 0; i < chunks.size(); ++i) {
-      HeadSlot& slot = work.slots[i];
-      const std::size_t n = chunks[i].count;
-      TypedRows dz(slot.logits.matrix(n, c.vocab));
-      if (compute() != DType::kF32) {
-        dz.dtype = DType::kBF16;
-        dz.stride *= 2;
-      }
-      const tensor::Operand piece = dz.cols_from(first, last - first);
-      m.gemm.multiply(dw.rows_from(first, last - first), piece.t(),
-                      slot.normed.typed(n, c.hidden, compute()), true);
-    }
-  });
+  const MatrixView dw =
+      table ? MatrixView(full[model.head()].data(), c.vocab, c.hidden) : MatrixView();
+  work.team.for_range(table ? c.vocab : 0, 256,
+                      [&](std::size_t first, std::size_t last, int member) {
+                        Member& m = work.members[static_cast<std::size_t>(member)];
+                        for (std::size_t i = 0; i < chunks.size(); ++i) {
+                          HeadSlot& slot = work.slots[i];
+                          const std::size_t n = chunks[i].count;
+                          TypedRows dz(slot.logits.matrix(n, c.vocab));
+                          if (compute() != DType::kF32) {
+                            dz.dtype = DType::kBF16;
+                            dz.stride *= 2;
+                          }
+                          const tensor::Operand piece = dz.cols_from(first, last - first);
+                          m.gemm.multiply(dw.rows_from(first, last - first), piece.t(),
+                                          slot.normed.typed(n, c.hidden, compute()), true);
+                        }
+                      });
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const auto add = [&](std::vector<float>& sum, std::span<const float> part) {
       for (std::size_t j = 0; j < sum.size(); ++j) sum[j] += part[j];

@@ -38,12 +38,16 @@
 namespace strata::coordinator {
 
 using protocol::MeanFactors;
+using Weights = std::map<std::string, double>;  // by client
 
 /// What a round came to: the packet is folded into the base by every party, and empty for the
 /// control methods on adapters; the averaged factors are what clients continue from under
 /// Restart::kMean, else empty.
 struct Aggregate : protocol::RoundChange {
-  std::map<std::string, double> weights;  // p_k by client; sum 1, or less where weights are fixed
+  Weights weights;  // p_k by client; sum 1, or less where weights are fixed
+  /// The same of changes that are not low-rank, which are new each round: of those that came, also
+  /// where the others' shares are fixed.
+  Weights dense_weights = {};
 };
 
 class Aggregator {
@@ -77,9 +81,9 @@ struct AggregatorEntry {
                           // restarts from them
   /// What aggregation.restart "auto" stands for.
   std::string_view restart;
-  /// `planned_weight`: sum of the weights of all clients that could take part, where each client's
-  /// share is fixed by the plan; 0: shares are of those that do.
-  std::unique_ptr<Aggregator> (*make)(double planned_weight);
+  /// `planned`: the weights of all clients that could take part, where each one's share is fixed by
+  /// the plan, whatever its update says; empty: shares are of those that do.
+  std::unique_ptr<Aggregator> (*make)(const Weights& planned);
   /// With kept factors shares are fixed by the plan.
   bool fixed_shares;
   /// kConfig naming clients and ranks when report() could not combine such updates, so that it is
@@ -117,8 +121,9 @@ class UpdateSet {
     return updates_;
   }
   [[nodiscard]] bool empty() const { return updates_.empty(); }
-  /// p_k in client order, of `whole`; 0: of their sum.
-  [[nodiscard]] std::map<std::string, double> normalised_weights(double whole = 0.0) const;
+  /// p_k in client order: of `planned`, where that is not empty and names all of them; else of the
+  /// updates' own weights.
+  [[nodiscard]] Weights normalised_weights(const Weights& planned = {}) const;
   /// Names and shapes of all tensors any client changed.
   [[nodiscard]] const adapter::TensorShapes& tensors() const { return tensors_; }
   /// One of tensors(), read from all clients. May be called from several threads.

@@ -164,8 +164,12 @@ LowRank mean_factors(const TensorChanges& changes, const std::map<std::string, d
   return out;
 }
 
-std::unique_ptr<Aggregator> make_fedavg(double /*planned_weight*/) { return std::make_unique<FactorMean>(false); }
-std::unique_ptr<Aggregator> make_zero_pad(double /*planned_weight*/) { return std::make_unique<FactorMean>(true); }
+std::unique_ptr<Aggregator> make_fedavg(const Weights& /*planned*/) {
+  return std::make_unique<FactorMean>(false);
+}
+std::unique_ptr<Aggregator> make_zero_pad(const Weights& /*planned*/) {
+  return std::make_unique<FactorMean>(true);
+}
 
 Result<void> check_fedavg(std::span<const PlannedUpdate> clients) {
   return check_average(clients, false);

@@ -7,8 +7,8 @@
 
 namespace strata::coordinator {
 
-[[nodiscard]] std::unique_ptr<Aggregator> make_fedavg(double planned_weight);
-[[nodiscard]] std::unique_ptr<Aggregator> make_zero_pad(double planned_weight);
+[[nodiscard]] std::unique_ptr<Aggregator> make_fedavg(const Weights& planned);
+[[nodiscard]] std::unique_ptr<Aggregator> make_zero_pad(const Weights& planned);
 [[nodiscard]] Result<void> check_fedavg(std::span<const PlannedUpdate> clients);
 [[nodiscard]] Result<void> check_zero_pad(std::span<const PlannedUpdate> clients);
 

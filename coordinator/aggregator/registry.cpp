@@ -30,10 +30,11 @@ Result<const AggregatorEntry*> find_aggregator(std::string_view name) {
     names.emplace_back(entry.name);
   }
   const auto near = config::nearest(name, names);
-  return fail({.code = ErrorCode::kConfig,
-               .what = "\"" + printable(name, 60) + "\" is not an aggregation method",
-               .where = "aggregation.method",
-               .rule = near ? "did you mean \"" + *near + "\"?" : "known: flora lte fedavg zero_pad"});
+  return fail(
+      {.code = ErrorCode::kConfig,
+       .what = "\"" + printable(name, 60) + "\" is not an aggregation method",
+       .where = "aggregation.method",
+       .rule = near ? "did you mean \"" + *near + "\"?" : "known: flora lte fedavg zero_pad"});
 }
 
 }  // namespace strata::coordinator

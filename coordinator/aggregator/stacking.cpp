@@ -93,9 +93,23 @@ Stack build(const std::vector<Block>& blocks, std::size_t d_out, std::size_t d_i
   return out;
 }
 
+Weights of_those_that_came(Weights weights) {
+  double sum = 0.0;
+  for (const auto& [client, weight] : weights) sum += weight;
+  for (auto& [client, weight] : weights) weight /= sum;
+  return weights;
+}
+
+bool all_dense(const TensorChanges& changes) {
+  return std::all_of(changes.clients.begin(), changes.clients.end(), [](const auto& own) {
+    return std::all_of(own.delta->terms.begin(), own.delta->terms.end(),
+                       [](const auto& term) { return std::holds_alternative<Dense>(term); });
+  });
+}
+
 class Stacking final : public Aggregator {
  public:
-  explicit Stacking(double planned_weight) : planned_weight_(planned_weight) {}
+  explicit Stacking(Weights planned) : planned_(std::move(planned)) {}
   Result<void> accumulate(SharedUpdate update) override { return set_.add(std::move(update)); }
   std::size_t accepted() const override { return set_.updates().size(); }
 
@@ -106,9 +120,11 @@ class Stacking final : public Aggregator {
                    .rule = "a round needs at least one"});
     }
     Aggregate out;
-    out.weights = set_.normalised_weights(planned_weight_);
+    out.weights = set_.normalised_weights(planned_);
+    if (!planned_.empty()) out.dense_weights = of_those_that_came(out.weights);
     auto tensors = for_each_tensor(set_, team, [&](const TensorChanges& changes) {
-      return condense(stack_tensor(changes, out.weights));
+      const bool dense = !out.dense_weights.empty() && all_dense(changes);
+      return condense(stack_tensor(changes, dense ? out.dense_weights : out.weights));
     });
     if (!tensors) return fail(std::move(tensors).error());
     for (auto& [name, tensor] : *tensors) {
@@ -120,7 +136,7 @@ class Stacking final : public Aggregator {
   }
 
  private:
-  double planned_weight_;
+  Weights planned_;
   UpdateSet set_;
 };
 
@@ -175,8 +191,8 @@ adapter::PacketTensor condense(adapter::PacketTensor tensor) {
   return {d_out, d_in, Stack{std::move(identity), std::move(product)}};
 }
 
-std::unique_ptr<Aggregator> make_stacking(double planned_weight) {
-  return std::make_unique<Stacking>(planned_weight);
+std::unique_ptr<Aggregator> make_stacking(const Weights& planned) {
+  return std::make_unique<Stacking>(planned);
 }
 
 }  // namespace strata::coordinator

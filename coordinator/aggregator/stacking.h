@@ -6,6 +6,6 @@
 
 namespace strata::coordinator {
 
-[[nodiscard]] std::unique_ptr<Aggregator> make_stacking(double planned_weight);
+[[nodiscard]] std::unique_ptr<Aggregator> make_stacking(const Weights& planned);
 
 }  // namespace strata::coordinator

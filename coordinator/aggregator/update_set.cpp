@@ -37,11 +37,16 @@ Result<TensorChanges> UpdateSet::changes(const std::string& name) const {
   return out;
 }
 
-std::map<std::string, double> UpdateSet::normalised_weights(double whole) const {
-  double sum = whole;
-  for (const auto& [client, update] : updates_) sum += whole > 0.0 ? 0.0 : update->weight();
-  std::map<std::string, double> out;
-  for (const auto& [client, update] : updates_) out.emplace(client, update->weight() / sum);
+Weights UpdateSet::normalised_weights(const Weights& planned) const {
+  Weights out;
+  double sum = 0.0;
+  for (const auto& [client, weight] : planned) sum += weight;
+  for (const auto& [client, update] : updates_) {
+    const double own = planned.empty() ? update->weight() : planned.at(client);
+    if (planned.empty()) sum += own;
+    out.emplace(client, own);
+  }
+  for (auto& [client, share] : out) share /= sum;
   return out;
 }
 

@@ -146,6 +146,38 @@ std::vector<Case> job_cases() {
          f.job["training"].erase("local_steps");
          f.job["training"]["merge_every"] = 2;
        }},
+      {"MergesOfFactorsThatAreAveraged",
+       kConfig,
+       {"training.merge_every", "fedavg", "lte"},
+       [](Federation& f) {
+         f.job["training"]["merge_every"] = 1;
+         f.job["adapter"]["rank"] = 2;
+         f.job["aggregation"] = {{"method", "fedavg"}, {"rounds", 2}};
+       }},
+      {"MergesWhoseNumberChanges",
+       kConfig,
+       {"training.merge_every", "same in every round"},
+       [](Federation& f) {
+         f.job["aggregation"] = {{"method", "lte"}, {"restart", "fresh"}, {"rounds", 3}};
+         f.job["training"]["local_steps"] = 2;
+         f.job["training"]["max_steps"] = 4;
+         f.job["training"]["merge_every"] = 1;
+       }},
+      {"InitialAdapterOfWhichAPartWouldBeLost",
+       kConfig,
+       {"adapter.init", "min_clients"},
+       [](Federation& f) {
+         f.job["adapter"]["init"] = "somewhere";
+         f.job["aggregation"] = {{"method", "lte"}, {"rounds", 2}};
+       }},
+      {"SavedModulesBesideAveragedFactors",
+       kConfig,
+       {"adapter.modules_to_save", "fedavg", "flora"},
+       [](Federation& f) {
+         f.job["adapter"]["modules_to_save"] = {"norm"};
+         f.job["adapter"]["rank"] = 2;
+         f.job["aggregation"] = {{"method", "fedavg"}, {"rounds", 2}};
+       }},
       {"HeadsThatAreAveragedByFactors",
        kConfig,
        {"adapter.heads", "2 heads", "lte"},

@@ -94,8 +94,8 @@ TEST_F(NoisePlanTest, FactorsThatGoOnMultiplyTheNoiseOfAllRounds) {
   job()["aggregation"] = {{"method", "fedavg"}, {"rounds", 3}};
   const json averaged = data();
   // The mean of two clients' A is shorter; one A for all is not.
-  EXPECT_NEAR(averaged.at("merged_noise").at("linear_norm").get<double>(),
-              std::sqrt(kLinear / 2.0), 1e-9);
+  EXPECT_NEAR(averaged.at("merged_noise").at("linear_norm").get<double>(), std::sqrt(kLinear / 2.0),
+              1e-9);
   EXPECT_NEAR(of(averaged, "ffa").at("noise_norm").get<double>(), std::sqrt(kLinear), 1e-9);
   EXPECT_NEAR(averaged.at("merged_noise").at("product_norm").get<double>(),
               std::sqrt(3.0 * kProduct / 2.0), 1e-9);

@@ -34,6 +34,19 @@ TEST(PretrainOnText, CutsDocumentsIntoRecordsOfFullLength) {
   EXPECT_EQ(report.at("clients").at(0).at("tokens"), 40);
   EXPECT_EQ(report.at("clients").at(0).at("trained_tokens"), 36);
 
+  // The same text, cut and then dealt out to clients with two heads each, that merge every step.
+  fs::remove_all(f.out());
+  auto lte = args(corpus);
+  lte.insert(lte.end(), {"--method", "lte", "--clients", "2", "--heads", "2", "--rank", "2",
+                         "--merge-every", "1"});
+  const Finished heads = strata(lte);
+  ASSERT_EQ(heads.status, 0) << heads.err;
+  const json dealt = json::parse(read_file(f.out() / "data.json"));
+  EXPECT_EQ(dealt.at("clients").size(), 2U);
+  EXPECT_TRUE(fs::exists(f.out() / "model" / "model.safetensors"));
+  lte[lte.size() - 3] = "0";  // the rank
+  EXPECT_EQ(strata(lte).status, 2);
+
   fs::remove(f.model() / "tokenizer.json");
   fs::remove_all(f.out());
   const Finished refused = strata(args(corpus));

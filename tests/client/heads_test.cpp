@@ -1,11 +1,12 @@
 // Several heads on one client (LTE, Huh et al. 2024): each is what a client of its own would be,
 // and they merge as clients do.
+#include "client/heads.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "client/heads.h"
 #include "client/local_trainer.h"
 #include "client/merge_direction.h"
 #include "client/training_step.h"
@@ -80,7 +81,9 @@ class HeadsTest : public testing::Test {
     out.seed = 5;
     return out;
   }
-  RoundTools tools() { return {.clock = *clock_, .observer = nobody_, .workspace = run_.workspace}; }
+  RoundTools tools() {
+    return {.clock = *clock_, .observer = nobody_, .workspace = run_.workspace};
+  }
 
   GoldenRun run_{"llama"};
   observe::NullObserver nobody_;
@@ -162,16 +165,14 @@ TEST_F(HeadsTest, GiveARecordAGradientOfItsOwnHeadOnly) {
   model::Decoder decoder(run_.model, run_.workspace);
   const auto weights = run_.mean_weights();
   const std::vector<std::uint32_t> rows(run_.batch.offsets.begin(), run_.batch.offsets.end());
-  (void)decoder.train(run_.batch,
-                      {.adapters = &set, .record_weights = weights, .head_rows = rows});
+  (void)decoder.train(run_.batch, {.adapters = &set, .record_weights = weights, .head_rows = rows});
   const std::size_t values = set.trainable_count();
   std::vector<float> own(kHeads * values, 777.0F);
   adapter::RecordGradients target{.data = own.data(), .stride = values, .offsets = {}};
   target.offsets = run_.batch.offsets;
-  (void)decoder.train(run_.batch, {.adapters = &set,
-                                   .record_weights = weights,
-                                   .records = &target,
-                                   .head_rows = rows});
+  (void)decoder.train(
+      run_.batch,
+      {.adapters = &set, .record_weights = weights, .records = &target, .head_rows = rows});
   std::size_t at = 0;
   for (const auto& param : set.params()) {
     for (const float grad : param.grad) {
@@ -224,16 +225,13 @@ TEST_F(HeadsTest, MergeInAClientAsClientsMerge) {
     auto training_inside = training(2, 6);
     training_inside.merge_every = 2.0;
     const auto start = fresh ? std::map<std::string, adapter::Factors>{} : factors(3, 9);
-    auto inside = LocalTrainer::make({.name = "both",
-                                      .adapter = lte(2),
-                                      .initial = start,
-                                      .examples = all,
-                                      .weight = 1.0},
-                                     training_inside, run_.model, 1)
-                      .value();
+    auto inside =
+        LocalTrainer::make(
+            {.name = "both", .adapter = lte(2), .initial = start, .examples = all, .weight = 1.0},
+            training_inside, run_.model, 1)
+            .value();
     auto t = tools();
-    const auto done =
-        inside.run_round(run_.model, {.round = 1, .rounds = 1, .restart = policy}, t);
+    const auto done = inside.run_round(run_.model, {.round = 1, .rounds = 1, .restart = policy}, t);
     ASSERT_TRUE(done) << done.error().line();
     if (fresh) {
       // Three generations of factors of each head; nothing is lost and nothing told twice.
@@ -271,8 +269,8 @@ TEST_F(HeadsTest, MergeInAClientAsClientsMerge) {
         auto sum = adapter::stacked(of);
         const std::size_t d_out = sum.b.rows(), d_in = sum.a.cols();
         packet.tensors.emplace(
-            name, adapter::PacketTensor{d_out, d_in,
-                                        adapter::Stack{std::move(sum.b), std::move(sum.a)}});
+            name,
+            adapter::PacketTensor{d_out, d_in, adapter::Stack{std::move(sum.b), std::move(sum.a)}});
       }
       model::fold(base, packet);
     }
@@ -290,6 +288,34 @@ TEST_F(HeadsTest, MergeInAClientAsClientsMerge) {
   }
 }
 
+// With new factors after each merge the update tells those that were left behind, once, and with
+// the share of a head: the copy that was trained on is the base and what is told.
+TEST_F(HeadsTest, FreshFactorsAfterAMergeLoseNothing) {
+  auto trainable =
+      make_trainable(lte(2), run_.model, sys::Stream(2), sys::Stream(3), 1, Merging::kOwnCopy)
+          .value();
+  trainable->begin_round(run_.model);
+  sys::Stream draws(11);
+  tensor::Team team;
+  for (int merge = 0; merge < 3; ++merge) {
+    for (auto& param : trainable->params()) {
+      for (float& value : param.value) value += static_cast<float>(draws.uniform(-0.02, 0.02));
+    }
+    trainable->merge(Restart::kFresh, sys::Stream(100 + static_cast<std::uint64_t>(merge)), team);
+  }
+  for (const auto& [name, delta] : trainable->delta()) {
+    const auto& now = trainable->model().parameters()[trainable->model().find(name)];
+    const auto& was = run_.model.parameters()[run_.model.find(name)];
+    std::vector<float> after(now.size()), before(was.size());
+    now.copy_values(after);
+    was.copy_values(before);
+    std::vector<double> change(after.size());
+    for (std::size_t i = 0; i < after.size(); ++i) change[i] = double{after[i]} - double{before[i]};
+    EXPECT_GT(norm(change), 0.0);
+    EXPECT_LT(distance(dense(delta), change), 1e-5) << name;
+  }
+}
+
 // Right after a merge every head works on the merged weights: what it adds to them is nothing.
 TEST_F(HeadsTest, AddNothingToTheMergedWeightsRightAfterAMerge) {
   auto set = AdapterSet::make(lte(2), run_.shapes(), sys::Stream(1)).value();
@@ -304,8 +330,8 @@ TEST_F(HeadsTest, AddNothingToTheMergedWeightsRightAfterAMerge) {
   const std::vector<std::uint32_t> rows{0, run_.batch.offsets[1], run_.batch.offsets.back()};
   model::Decoder decoder(run_.model, run_.workspace);
   const auto weights = run_.mean_weights();
-  const auto with = decoder.train(
-      run_.batch, {.adapters = &set, .record_weights = weights, .head_rows = rows});
+  const auto with =
+      decoder.train(run_.batch, {.adapters = &set, .record_weights = weights, .head_rows = rows});
   const auto without = decoder.evaluate(run_.batch, nullptr);
   for (std::size_t r = 0; r < without.loss.size(); ++r)
     EXPECT_NEAR(with.loss[r], without.loss[r], 1e-5 * without.loss[r]);
@@ -316,8 +342,8 @@ TEST_F(HeadsTest, AddNothingToTheMergedWeightsRightAfterAMerge) {
   }
 }
 
-// Batches are dealt out evenly, cut into passes anywhere, and the loss of one head does not weigh on
-// another's.
+// Batches are dealt out evenly, cut into passes anywhere, and the loss of one head does not weigh
+// on another's.
 TEST_F(HeadsTest, TakeTheSameStepHoweverTheBatchIsCutIntoPasses) {
   const auto all = examples();
   const std::vector<std::size_t> records{0, 1, 2, 3, 4, 5};
@@ -325,8 +351,7 @@ TEST_F(HeadsTest, TakeTheSameStepHoweverTheBatchIsCutIntoPasses) {
   for (const std::int64_t pass_tokens : {1024, 20}) {
     auto config = training(6, 1);
     config.pass_tokens = pass_tokens;
-    auto trainable =
-        make_trainable(lte(3), run_.model, sys::Stream(2), sys::Stream(3)).value();
+    auto trainable = make_trainable(lte(3), run_.model, sys::Stream(2), sys::Stream(3)).value();
     ASSERT_TRUE(trainable->load(factors(3, 9)));
     trainable->begin_round(run_.model);
     model::Decoder decoder(run_.model, run_.workspace);
@@ -347,12 +372,10 @@ TEST_F(HeadsTest, TakeTheSameStepHoweverTheBatchIsCutIntoPasses) {
 TEST_F(HeadsTest, ModulesToSaveAreTrainedThemselves) {
   auto config = lte(2);
   config.modules_to_save = {"all-other"};
-  auto trainer = LocalTrainer::make({.name = "anna",
-                                     .adapter = config,
-                                     .examples = examples(),
-                                     .weight = 1.0},
-                                    training(2, 3), run_.model, 2)
-                     .value();
+  auto trainer =
+      LocalTrainer::make({.name = "anna", .adapter = config, .examples = examples(), .weight = 1.0},
+                         training(2, 3), run_.model, 2)
+          .value();
   auto t = tools();
   const auto done =
       trainer.run_round(run_.model, {.round = 1, .rounds = 2, .restart = Restart::kKeep}, t);
@@ -395,8 +418,7 @@ TEST_F(HeadsTest, ModulesToSaveHaveTheGradientOfFullTraining) {
     const bool wanted = std::find(saved.begin(), saved.end(), i) != saved.end();
     ASSERT_EQ(some.values[i].empty(), !wanted);
     for (std::size_t j = 0; wanted && j < every.values[i].size(); ++j) {
-      ASSERT_NEAR(some.values[i][j], every.values[i][j],
-                  1e-6 + 1e-4 * std::abs(every.values[i][j]))
+      ASSERT_NEAR(some.values[i][j], every.values[i][j], 1e-6 + 1e-4 * std::abs(every.values[i][j]))
           << run_.model.parameters()[i].name();
     }
   }
@@ -430,11 +452,9 @@ TEST_F(HeadsTest, MomentsOfFactorsThatRestartAreResetKeptOrPruned) {
   for (const std::string moments : {"reset", "keep", "prune"}) {
     auto config = training(2, 2);
     config.moments = moments;
-    auto trainer = LocalTrainer::make({.name = "anna",
-                                       .adapter = lte(1),
-                                       .examples = examples(),
-                                       .weight = 1.0},
-                                      config, run_.model, 3)
+    auto trainer = LocalTrainer::make(
+                       {.name = "anna", .adapter = lte(1), .examples = examples(), .weight = 1.0},
+                       config, run_.model, 3)
                        .value();
     auto t = tools();
     for (std::uint32_t round = 1; round <= 2; ++round) {

@@ -39,7 +39,8 @@ class PrivateTrainer : public testing::Test {
     ClientSpec spec{.name = "anna", .examples = {}};
     spec.adapter.rank = 8;
     spec.adapter.alpha = 8.0;
-    spec.adapter.method = "seeded-a";
+    spec.adapter.method = heads_ > 1 ? "lora" : "seeded-a";  // heads have an A of their own
+    spec.adapter.heads = heads_;
     for (const auto& record : run_.golden.records())
       spec.examples.push_back({record.tokens, record.trained, "golden"});
     spec.privacy = DpSgdConfig{.noise_multiplier = kMultiplier, .divisor = kDivisor};
@@ -94,6 +95,7 @@ class PrivateTrainer : public testing::Test {
   observe::NullObserver nobody_;
   std::unique_ptr<sys::Clock> clock_ = sys::make_posix_clock();
   std::map<std::string, std::pair<double, double>> seen_;
+  std::int64_t heads_ = 1;
 };
 
 TEST_F(PrivateTrainer, SendsTheNoiseThatIsChargedForFromAnyPassesAndThreads) {
@@ -102,6 +104,18 @@ TEST_F(PrivateTrainer, SendsTheNoiseThatIsChargedForFromAnyPassesAndThreads) {
       auto own = trainer(threads, pass_tokens);
       for (std::uint32_t number = 1; number <= 60; ++number) round(own, number, threads);
     }
+  }
+  expect_right();
+}
+
+// The same of each of two heads: their units are some of the step's, their mean over as much less,
+// and so their noise is twice as large.
+TEST_F(PrivateTrainer, SendsTwiceTheNoiseToEachOfTwoHeads) {
+  heads_ = 2;
+  for (std::uint32_t number = 1; number <= 300; ++number) {
+    auto own = trainer(1, 100000);
+    // Told with the share of a head, one half.
+    round(own, number, 1, kRate * kMultiplier * 0.5 / kDivisor * 2.0 * 0.5);
   }
   expect_right();
 }

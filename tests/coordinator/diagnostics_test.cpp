@@ -42,8 +42,8 @@ class Diagnostics : public testing::Test {
   UpdateSet updates(const std::vector<adapter::LowRank>& pairs) const {
     UpdateSet out;
     for (std::size_t k = 0; k < pairs.size(); ++k) {
-      EXPECT_TRUE(out.add(support::update_of("c" + std::to_string(k), 1.0, kTensor, d_out_, d_in_,
-                                             {pairs[k]})));
+      EXPECT_TRUE(out.add(
+          support::update_of("c" + std::to_string(k), 1.0, kTensor, d_out_, d_in_, {pairs[k]})));
     }
     return out;
   }
@@ -106,8 +106,8 @@ TEST_F(Diagnostics, HeadsOfOneClientAreToldApart) {
 TEST_F(Diagnostics, FactorsThatAreZeroTakeNoPart) {
   const auto now = changed_by(units(d_out_, d_in_, 0, {1.0F}));
   const auto one = units(d_out_, d_in_, 0, {1.0F, 1.0F});
-  EXPECT_TRUE(std::isnan(
-      of(updates({one, units(d_out_, d_in_, 0, {0.0F, 0.0F})}), now).alignment_b));
+  EXPECT_TRUE(
+      std::isnan(of(updates({one, units(d_out_, d_in_, 0, {0.0F, 0.0F})}), now).alignment_b));
 }
 
 }  // namespace

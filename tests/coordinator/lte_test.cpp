@@ -90,6 +90,37 @@ TEST(Lte, MergedWeightsAreTheFirstOnesAndTheMeanOfAllHeadsLastTold) {
   EXPECT_LT(std::sqrt(error / size), 1e-6);
 }
 
+// What is trained beside heads is new each round: of those that came, whatever their updates say
+// they weigh.
+TEST(Lte, TensorsTrainedThemselvesAreAveragedOverThoseThatCame) {
+  auto coordinator = Coordinator::make({.method = "lte"}, golden_model()).value();
+  std::vector<PlannedUpdate> planned;
+  for (const char* name : {"a", "b", "c", "d"})
+    planned.push_back({.client = name, .ranks = {{"model.norm.weight", 0}}, .weight = 1.0});
+  coordinator.expect(planned);
+  const auto& parameter =
+      coordinator.model().parameters()[coordinator.model().find("model.norm.weight")];
+  std::vector<float> before(parameter.size()), after(parameter.size());
+  parameter.copy_values(before);
+  for (unsigned n = 0; n < 2; ++n) {
+    protocol::Update update{.client = planned[n].client,
+                            .round = 1,
+                            .base = coordinator.chain(),
+                            .weight = n == 0 ? 1e6 : 1.0};
+    tensor::Matrix change(parameter.d_out(), parameter.d_in());
+    std::fill(change.values().begin(), change.values().end(), n == 0 ? 1.0F : 3.0F);
+    update.delta["model.norm.weight"] = {
+        parameter.d_out(), parameter.d_in(), {adapter::Dense{std::move(change)}}};
+    ASSERT_TRUE(coordinator.accept(update));
+  }
+  const auto report = coordinator.close();
+  ASSERT_TRUE(report) << report.error().line();
+  EXPECT_LT(report->exactness.relative_error, 1e-6);
+  coordinator.model().parameters()[coordinator.model().find("model.norm.weight")].copy_values(
+      after);
+  for (std::size_t i = 0; i < after.size(); ++i) EXPECT_NEAR(after[i] - before[i], 2.0F, 1e-5F);
+}
+
 TEST(Lte, FirstMergeIsStackingWithEqualWeights) {
   const auto merged = [](const std::string& method) {
     auto coordinator = Coordinator::make({.method = method}, golden_model()).value();
@@ -99,11 +130,10 @@ TEST(Lte, FirstMergeIsStackingWithEqualWeights) {
       planned.push_back({.client = name, .ranks = {{kTensor, 2}}, .weight = 1.0});
     coordinator.expect(planned);
     for (unsigned n = 0; n < 3; ++n) {
-      protocol::Update update{.client = planned[n].client,
-                              .round = 1,
-                              .base = coordinator.chain(),
-                              .weight = 1.0};
-      update.delta[kTensor] = {parameter.d_out(), parameter.d_in(),
+      protocol::Update update{
+          .client = planned[n].client, .round = 1, .base = coordinator.chain(), .weight = 1.0};
+      update.delta[kTensor] = {parameter.d_out(),
+                               parameter.d_in(),
                                {support::random_pair(parameter.d_out(), parameter.d_in(), 2, n)}};
       EXPECT_TRUE(coordinator.accept(update));
     }
@@ -120,9 +150,9 @@ TEST(Lte, WithFreshFactorsSharesAreOfThoseThatCame) {
   std::vector<PlannedUpdate> planned{{.client = "a", .ranks = {{kTensor, 2}}},
                                      {.client = "b", .ranks = {{kTensor, 2}}}};
   coordinator.expect(planned);
-  protocol::Update update{
-      .client = "b", .round = 1, .base = coordinator.chain(), .weight = 1.0};
-  update.delta[kTensor] = {parameter.d_out(), parameter.d_in(),
+  protocol::Update update{.client = "b", .round = 1, .base = coordinator.chain(), .weight = 1.0};
+  update.delta[kTensor] = {parameter.d_out(),
+                           parameter.d_in(),
                            {support::random_pair(parameter.d_out(), parameter.d_in(), 2, 1)}};
   ASSERT_TRUE(coordinator.accept(update));
   EXPECT_EQ(coordinator.close().value().aggregate.weights.at("b"), 1.0);
@@ -131,8 +161,8 @@ TEST(Lte, WithFreshFactorsSharesAreOfThoseThatCame) {
 TEST(Lte, FactorsOfSeveralHeadsCannotBeAveraged) {
   for (const std::string method : {"fedavg", "zero_pad"}) {
     const auto coordinator = Coordinator::make({.method = method}, golden_model()).value();
-    const std::vector<PlannedUpdate> planned{
-        {.client = "a", .ranks = {{kTensor, 4}}, .heads = 2}, {.client = "b", .ranks = {{kTensor, 4}}}};
+    const std::vector<PlannedUpdate> planned{{.client = "a", .ranks = {{kTensor, 4}}, .heads = 2},
+                                             {.client = "b", .ranks = {{kTensor, 4}}}};
     const auto able = coordinator.check_clients(planned);
     ASSERT_FALSE(able);
     EXPECT_EQ(able.error().code, ErrorCode::kConfig);

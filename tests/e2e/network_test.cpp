@@ -53,12 +53,9 @@ class Network : public Federation {
 // Parallel heads that merge in their clients every step, on a model that everybody draws.
 json lte_of(json job) {
   job["model"]["create"] = true;
-  job["adapter"] = {{"method", "lte"},
-                    {"rank", 2},
-                    {"alpha", 4},
-                    {"targets", {"q_proj", "v_proj"}},
-                    {"heads", 2},
-                    {"modules_to_save", {"norm"}}};
+  job["adapter"] = {{"method", "lte"}, {"rank", 2},
+                    {"alpha", 4},      {"targets", {"q_proj", "v_proj"}},
+                    {"heads", 2},      {"modules_to_save", {"norm"}}};
   job["clients"][1]["adapter"] = {{"rank", 3}};
   job["training"]["merge_every"] = 1;
   job["aggregation"] = {{"method", "lte"}, {"rounds", 3}};
@@ -407,7 +404,8 @@ TEST_F(Network, AMissingClientIsNamedAtTheDeadline) {
   EXPECT_THAT(done.out, HasSubstr("round 1: client carla: nothing came before the deadline"));
 }
 
-// The same where clients are hidden: the round closes with whoever came, and the manifest is silent.
+// The same where clients are hidden: the round closes with whoever came, and the manifest is
+// silent.
 TEST_F(Network, AMissingClientOfHiddenOnesIsNotTold) {
   job_["aggregation"]["deadline"] = 2.0;
   job_["aggregation"]["rounds"] = 1;

@@ -31,7 +31,7 @@ std::vector<Update> clients(const std::vector<std::size_t>& ranks) {
 }
 
 Aggregate aggregate(std::string_view method, const std::vector<Update>& updates) {
-  auto fold = (*find_aggregator(method))->make(0.0);
+  auto fold = (*find_aggregator(method))->make({});
   for (const auto& update : updates) EXPECT_TRUE(fold->accumulate(update));
   return *std::move(*fold).report();
 }

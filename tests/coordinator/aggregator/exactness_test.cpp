@@ -22,7 +22,7 @@ struct Round {
 // Two layers, the first with more rows than one block; ranks 5, 2 and 1.
 Round round_by(std::string_view method, bool equal_ranks = false) {
   Round out;
-  auto fold = (*find_aggregator(method))->make(0.0);
+  auto fold = (*find_aggregator(method))->make({});
   for (unsigned k = 0; k < 3; ++k) {
     const std::size_t rank = equal_ranks || k == 0 ? 5 : 3 - k;
     Update update =
@@ -104,7 +104,7 @@ TEST(Exactness, PadsUnequalRanksForTheComparison) {
 
 TEST(Exactness, OfFullParametersHasNoFactorsToAverage) {
   UpdateSet set;
-  auto fold = (*find_aggregator("fedavg"))->make(0.0);
+  auto fold = (*find_aggregator("fedavg"))->make({});
   for (unsigned k = 0; k < 2; ++k) {
     const Update update = update_of("c" + std::to_string(k), 1.0 + k, "w", 9, 4,
                                     {Dense{support::random_matrix(9, 4, k)}});

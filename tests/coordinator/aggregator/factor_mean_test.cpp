@@ -20,7 +20,7 @@ using testing::HasSubstr;
 constexpr std::size_t kOut = 11, kIn = 7;
 
 Result<Aggregate> aggregate(std::string_view method, const std::vector<Update>& updates) {
-  auto fold = (*find_aggregator(method))->make(0.0);
+  auto fold = (*find_aggregator(method))->make({});
   for (const auto& update : updates) {
     if (auto taken = fold->accumulate(update); !taken) return fail(std::move(taken).error());
   }

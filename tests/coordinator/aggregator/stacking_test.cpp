@@ -25,7 +25,7 @@ using testing::HasSubstr;
 
 constexpr double kU32 = 0x1p-24;
 
-std::unique_ptr<Aggregator> flora() { return (*find_aggregator("flora"))->make(0.0); }
+std::unique_ptr<Aggregator> flora() { return (*find_aggregator("flora"))->make({}); }
 
 Aggregate stacked(const std::vector<Update>& updates) {
   auto fold = flora();
