@@ -158,8 +158,9 @@ Vector autograd(Step& step, std::size_t record) {
   return out;
 }
 
-// Norms within 1e-6 of those, and clipped sums, each unit rounded to the grid, within 2e-6: what a
-// backward pass in float32 is away from one in float64.
+// Norms within 1e-6 of those, and clipped sums, each unit rounded to the grid, within 2e-6: a value
+// near a grid line may fall to the other side of it (RecordClipping.SumsAreThoseOfAutograd compares
+// them before that).
 TEST_P(Packing, ClipsWhatAutogradHas) {
   Step step;
   step.training.pass_tokens = GetParam();

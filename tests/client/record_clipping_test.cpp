@@ -45,6 +45,56 @@ double norm_of(const std::vector<double>& values) {
   return std::sqrt(sum);
 }
 
+// The clipped sum of torch's float64 gradients, one record at a time, to 1e-6 of its norm: before
+// anything is rounded to a grid.
+TEST(RecordClipping, SumsAreThoseOfAutograd) {
+  for (const std::int64_t pass_tokens : {1, 20, 100000}) {
+    GoldenRun run("llama");
+    const auto examples = examples_of(run.golden);
+    const sys::Stream stream(1);
+    auto trainable = make_trainable(kLora, run.model, stream, stream).value();
+    ASSERT_TRUE(trainable->load(run.factors(run.golden.adapter())));
+    trainable->begin_round(run.model);
+    std::vector<std::vector<double>> own(examples.size());
+    std::vector<std::size_t> all;
+    double norms = 0.0;
+    for (std::size_t r = 0; r < examples.size(); ++r) {
+      all.push_back(r);
+      const auto tokens = static_cast<double>(examples[r].trained_tokens());
+      for (const auto& param : trainable->params()) {
+        for (const float value :
+             run.golden.values("lora.record." + std::to_string(r) + ".grad." + param.name))
+          own[r].push_back(static_cast<double>(value) / tokens);
+      }
+      norms += norm_of(own[r]);
+    }
+    const double max_norm = norms / static_cast<double>(examples.size());  // clips some, not all
+    std::vector<double> expected(own.front().size(), 0.0);
+    for (const auto& gradient : own) {
+      const double factor = std::min(1.0, max_norm / norm_of(gradient)) / 3.0;
+      for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += factor * gradient[i];
+    }
+    ASSERT_EQ(examples.size(), 3U);
+    TrainingConfig training;
+    training.pass_tokens = pass_tokens;
+    training.record_max_norm = max_norm;
+    training.max_grad_norm = 0.0;
+    training.optimizer = {.method = "sgd", .learning_rate = 1.0};
+    auto optimizer = make_optimizer(training.optimizer).value();
+    model::Decoder decoder(run.model, run.workspace);
+    StepMemory memory;
+    ASSERT_TRUE(training_step(decoder, memory, *trainable, *optimizer, examples, all, training, 0.0,
+                              stream));
+    std::vector<double> off = expected;
+    std::size_t at = 0;
+    for (const auto& param : trainable->params()) {
+      for (const float value : param.grad) off[at++] -= static_cast<double>(value);
+    }
+    EXPECT_LT(norm_of(off), 1e-6 * norm_of(expected)) << pass_tokens;
+    RecordProperty("relative_error", std::to_string(norm_of(off) / norm_of(expected) * 1e9));
+  }
+}
+
 TEST(RecordClipping, AddsUpEachRecordsGradientClippedAlone) {
   GoldenRun run("llama");
   const std::size_t records = run.golden.records().size();
