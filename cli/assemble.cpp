@@ -216,10 +216,12 @@ Result<void> check_exact_match(const TextSide& text, std::span<const text::Recor
   return evaluation::check_references(text::ExampleBuilder(*text.text, text.options), held_out);
 }
 
-// As a client's updates say it; 0: by its trained tokens. Every head of lte counts alike.
+// As a client's updates say it; 0: by its trained tokens. Where the plan fixes shares, it knows no
+// client's tokens: every head counts alike.
 double weight_of(const Job& job, const ClientSection& client,
                  const adapter::AdapterConfig& config) {
-  if (client.weight > 0.0 || job.aggregation.method != "lte") return client.weight;
+  const auto entry = coordinator::find_aggregator(job.aggregation.method);
+  if (client.weight > 0.0 || !entry || !(*entry)->fixed_shares) return client.weight;
   return static_cast<double>(config.heads);
 }
 

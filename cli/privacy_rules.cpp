@@ -5,21 +5,10 @@
 #include <algorithm>
 
 #include "adapter/adapter.h"
+#include "cli/refusal.h"
 
 namespace strata::cli {
 namespace {
-
-struct Refusal {
-  const std::string& file;
-  tl::unexpected<Error> operator()(std::string_view key, std::string what, std::string rule,
-                                   std::string remedy = {}) const {
-    return fail({.code = ErrorCode::kConfig,
-                 .what = std::move(what),
-                 .where = fmt::format("{}: {}", file, key),
-                 .rule = std::move(rule),
-                 .remedy = std::move(remedy)});
-  }
-};
 
 // Both sections may say how long a run is; one of them must, and they must agree.
 Result<void> settle_steps(Job& job, const Refusal& refuse) {

@@ -105,6 +105,8 @@ struct TensorChanges {
   std::size_t d_out = 0;
   std::size_t d_in = 0;
   std::vector<Of> clients;
+  /// No client's change has a low-rank term.
+  [[nodiscard]] bool all_dense() const;
 };
 
 /// Updates of one round by client name: agreeing in tensor shapes, one per client. The common part

@@ -75,12 +75,7 @@ struct TensorSums {
 TensorSums measure_tensor(const TensorChanges& changes, const Aggregate& merged, bool averages) {
   TensorSums sums;
   const std::size_t d_out = changes.d_out, d_in = changes.d_in;
-  const bool all_dense =
-      std::all_of(changes.clients.begin(), changes.clients.end(), [](const auto& own) {
-        return std::all_of(own.delta->terms.begin(), own.delta->terms.end(),
-                           [](const auto& term) { return std::holds_alternative<Dense>(term); });
-      });
-  const bool apart = all_dense && !merged.dense_weights.empty();
+  const bool apart = changes.all_dense() && !merged.dense_weights.empty();
   const Parts parts = parts_of(changes, apart ? merged.dense_weights : merged.weights);
   std::vector<double> mean(std::min(kRowBlock, d_out) * d_in), other(mean.size());
   for (std::size_t first = 0; first < d_out; first += kRowBlock) {

@@ -100,13 +100,6 @@ Weights of_those_that_came(Weights weights) {
   return weights;
 }
 
-bool all_dense(const TensorChanges& changes) {
-  return std::all_of(changes.clients.begin(), changes.clients.end(), [](const auto& own) {
-    return std::all_of(own.delta->terms.begin(), own.delta->terms.end(),
-                       [](const auto& term) { return std::holds_alternative<Dense>(term); });
-  });
-}
-
 class Stacking final : public Aggregator {
  public:
   explicit Stacking(Weights planned) : planned_(std::move(planned)) {}
@@ -123,7 +116,7 @@ class Stacking final : public Aggregator {
     out.weights = set_.normalised_weights(planned_);
     if (!planned_.empty()) out.dense_weights = of_those_that_came(out.weights);
     auto tensors = for_each_tensor(set_, team, [&](const TensorChanges& changes) {
-      const bool dense = !out.dense_weights.empty() && all_dense(changes);
+      const bool dense = !out.dense_weights.empty() && changes.all_dense();
       return condense(stack_tensor(changes, dense ? out.dense_weights : out.weights));
     });
     if (!tensors) return fail(std::move(tensors).error());

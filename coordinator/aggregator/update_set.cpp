@@ -1,6 +1,16 @@
+#include <algorithm>
+
 #include "coordinator/aggregator/aggregator.h"
 
 namespace strata::coordinator {
+
+bool TensorChanges::all_dense() const {
+  return std::all_of(clients.begin(), clients.end(), [](const Of& own) {
+    return std::all_of(own.delta->terms.begin(), own.delta->terms.end(), [](const auto& term) {
+      return std::holds_alternative<adapter::Dense>(term);
+    });
+  });
+}
 
 Result<void> UpdateSet::add(SharedUpdate update) {
   const auto refuse = [&](std::string what, std::string rule) {

@@ -5,19 +5,10 @@
 #include <cmath>
 #include <limits>
 
-#include "sys/disk.h"
+#include "coordinator/golden_model.h"
 
 namespace strata::coordinator {
 namespace {
-
-model::Model golden_model() {
-  const auto disk = sys::make_posix_disk();
-  const std::filesystem::path folder =
-      std::filesystem::path(STRATA_SOURCE_DIR) / "tests/golden/model/llama";
-  return model::Model::load(*disk, folder, tensor::DType::kF32).value();
-}
-
-constexpr const char* kTensor = "model.layers.1.mlp.up_proj.weight";  // not square
 
 protocol::Update update(const Coordinator& coordinator, const std::string& client, std::size_t rank,
                         float value) {

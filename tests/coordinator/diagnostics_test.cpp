@@ -5,21 +5,12 @@
 
 #include <cmath>
 
+#include "coordinator/golden_model.h"
 #include "model/fold.h"
 #include "support/updates.h"
-#include "sys/disk.h"
 
 namespace strata::coordinator {
 namespace {
-
-constexpr const char* kTensor = "model.layers.1.mlp.up_proj.weight";  // not square
-
-model::Model golden_model() {
-  const auto disk = sys::make_posix_disk();
-  const std::filesystem::path folder =
-      std::filesystem::path(STRATA_SOURCE_DIR) / "tests/golden/model/llama";
-  return model::Model::load(*disk, folder, tensor::DType::kF32).value();
-}
 
 // Unit columns from `first` on, times unit rows from `first` on, each pair scaled.
 adapter::LowRank units(std::size_t d_out, std::size_t d_in, std::size_t first,

@@ -2,20 +2,11 @@
 #include <gtest/gtest.h>
 
 #include "coordinator/coordinator.h"
+#include "coordinator/golden_model.h"
 #include "support/updates.h"
-#include "sys/disk.h"
 
 namespace strata::coordinator {
 namespace {
-
-constexpr const char* kTensor = "model.layers.1.mlp.up_proj.weight";  // not square
-
-model::Model golden_model() {
-  const auto disk = sys::make_posix_disk();
-  const std::filesystem::path folder =
-      std::filesystem::path(STRATA_SOURCE_DIR) / "tests/golden/model/llama";
-  return model::Model::load(*disk, folder, tensor::DType::kF32).value();
-}
 
 std::vector<double> weights_of(const model::Model& model) {
   const auto& parameter = model.parameters()[model.find(kTensor)];

@@ -18,6 +18,13 @@ struct LayerShape {
   std::size_t d_in = 0;
 };
 
+/// Those of tiny_model() that simulated clients change.
+inline const std::vector<LayerShape>& layers() {
+  static const std::vector<LayerShape> all{{"model.layers.0.mlp.down_proj.weight", 8, 16},
+                                           {"model.layers.0.self_attn.q_proj.weight", 8, 8}};
+  return all;
+}
+
 /// How a client's update may be wrong.
 enum class Spoilt { kNo, kNan, kRank, kTensor, kFails };
 

@@ -15,12 +15,6 @@ namespace {
 
 using protocol::ClientId;
 
-const std::vector<LayerShape>& layers() {
-  static const std::vector<LayerShape> all{{"model.layers.0.mlp.down_proj.weight", 8, 16},
-                                           {"model.layers.0.self_attn.q_proj.weight", 8, 8}};
-  return all;
-}
-
 std::size_t rank_of(std::size_t client, const std::string& method) {
   return method == "fedavg" ? 2 : 1 + client % 4;
 }
