@@ -104,7 +104,7 @@ void rotary(benchmark::State& state) {
 }
 BENCHMARK(rotary);
 
-void attention(benchmark::State& state, bool backward) {
+void attention(benchmark::State& state, DType type, bool backward) {
   const auto length = static_cast<std::size_t>(state.range(0));
   const AttentionShape shape{9, 3, 64, 0};
   const AttentionSegment segment{0, length, 0, length};
@@ -112,16 +112,18 @@ void attention(benchmark::State& state, bool backward) {
   Matrix o(length, 576), lse(length, 9), dots(length, 9), dq(length, 576), dk(length, 192),
       dv(length, 192);
   const AttentionInput in{q.view(), k.view(), v.view(), lse.view()};
+  tensor::Gemm gemm;
   std::vector<float> scratch;
+  const AttentionTools tools{gemm, scratch, type};
   const auto tasks = attention_tasks(std::span(&segment, 1), shape, 256);
-  for (const auto& task : tasks) attention_forward(o.view(), in, segment, task, shape, scratch);
+  for (const auto& task : tasks) attention_forward(o.view(), in, segment, task, shape, tools);
   for (auto _ : state) {
     if (backward) {
       for (std::size_t h = 0; h < 3; ++h)
         attention_backward(dq.view(), dk.view(), dv.view(), o.view(), dots.view(), in, segment, h,
-                           shape, scratch);
+                           shape, tools);
     } else {
-      for (const auto& task : tasks) attention_forward(o.view(), in, segment, task, shape, scratch);
+      for (const auto& task : tasks) attention_forward(o.view(), in, segment, task, shape, tools);
     }
     benchmark::DoNotOptimize(o.data());
   }
@@ -129,8 +131,10 @@ void attention(benchmark::State& state, bool backward) {
   state.counters["FLOP/s"] = benchmark::Counter((backward ? 10.0 : 4.0) * pairs * 576.0,
                                                 benchmark::Counter::kIsIterationInvariantRate);
 }
-BENCHMARK_CAPTURE(attention, forward, false)->Arg(64)->Arg(180)->Arg(256)->Arg(1024);
-BENCHMARK_CAPTURE(attention, backward, true)->Arg(64)->Arg(180)->Arg(256)->Arg(1024);
+BENCHMARK_CAPTURE(attention, forward_f32, DType::kF32, false)->Arg(64)->Arg(180)->Arg(1024);
+BENCHMARK_CAPTURE(attention, forward_bf16, DType::kBF16, false)->Arg(64)->Arg(180)->Arg(1024);
+BENCHMARK_CAPTURE(attention, backward_f32, DType::kF32, true)->Arg(64)->Arg(180)->Arg(1024);
+BENCHMARK_CAPTURE(attention, backward_bf16, DType::kBF16, true)->Arg(64)->Arg(180)->Arg(1024);
 
 void cross_entropy(benchmark::State& state) {
   constexpr std::size_t kTargets = 16;

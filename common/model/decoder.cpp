@@ -61,7 +61,6 @@ void Decoder::Impl::lay_out(const PackedBatch& batch) {
 // As many blocks for every thread, of nearly equal size: whole 16s of rows, so that few shapes of
 // products occur.
 void Decoder::Impl::lay_out_blocks() {
-  constexpr std::size_t kUnit = 16;
   constexpr std::size_t kQueriesPerTask = 256;
   const std::size_t rows = layout.rows();
   const auto threads = static_cast<std::size_t>(work.team.size());
@@ -70,7 +69,7 @@ void Decoder::Impl::lay_out_blocks() {
       (rows + threads * options.block_rows - 1) / (threads * options.block_rows);
   const std::size_t count =
       std::clamp<std::size_t>(threads * each, 1, std::max<std::size_t>(1, rows / rows_min));
-  const std::size_t units = (rows + kUnit - 1) / kUnit;
+  const std::size_t units = whole_units(rows) / kUnit;
   layout.blocks.clear();
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t first = std::min(rows, units * i / count * kUnit);
@@ -100,7 +99,7 @@ void Decoder::Impl::begin(const Pass& what) {
 
 void Decoder::Impl::reserve_forward() {
   const DecoderConfig& c = model.config();
-  const std::size_t n = layout.rows();
+  const std::size_t n = whole_units(layout.rows());
   const std::size_t qkv = c.query_width() + 2 * c.kv_width();
   const tensor::DType type = compute();
   const std::size_t kept = options.recompute ? 0 : c.layers - pass.first_kept;
@@ -132,7 +131,7 @@ void Decoder::Impl::reserve_forward() {
   work.hidden2.reserve(n * c.hidden);
   if (type != tensor::DType::kF32) work.attended.reserve(n * c.query_width());
   std::size_t block = 0;
-  for (const Block& b : layout.blocks) block = std::max(block, b.count);
+  for (const Block& b : layout.blocks) block = std::max(block, whole_units(b.count));
   const std::size_t widest = std::max({c.intermediate, c.hidden, qkv});
   for (Member& m : work.members) {
     m.rows.reserve(kActivationScratch * widest);
@@ -147,7 +146,7 @@ void Decoder::Impl::reserve_forward() {
 
 void Decoder::Impl::reserve_backward() {
   const DecoderConfig& c = model.config();
-  const std::size_t n = layout.rows();
+  const std::size_t n = whole_units(layout.rows());
   const std::size_t qkv = c.query_width() + 2 * c.kv_width();
   const tensor::DType type = compute();
   work.dx.reserve(n * c.hidden);
@@ -168,7 +167,7 @@ void Decoder::Impl::reserve_backward() {
       work.through[site_in_layer(site)].reserve(n * sites[site]->saved_width());
   }
   std::size_t block = 0;
-  for (const Block& b : layout.blocks) block = std::max(block, b.count);
+  for (const Block& b : layout.blocks) block = std::max(block, whole_units(b.count));
   for (Member& m : work.members) {
     m.gate.reserve(block * c.intermediate);
     m.dh.reserve(block * c.hidden);
@@ -193,6 +192,13 @@ AttentionShape Decoder::Impl::attention_shape(std::size_t layer) const {
           .window = c.window_of(layer)};
 }
 
+AttentionTools Decoder::Impl::attention_tools(Member& m) const {
+  const bool rounds = compute() == tensor::DType::kBF16 && tensor::has_fast_bf16();
+  return {.gemm = m.gemm,
+          .scratch = m.attention,
+          .products = rounds ? tensor::DType::kBF16 : tensor::DType::kF32};
+}
+
 NormWeights Decoder::Impl::norm_weights(std::size_t gain, std::size_t bias) const {
   const auto parameters = model.parameters();
   return {.gain = parameters[gain].vector(),
@@ -204,6 +210,11 @@ NormWeights Decoder::Impl::norm_weights(std::size_t gain, std::size_t bias) cons
 NormStats Decoder::Impl::norm_stats(Buffer& rstd, Buffer& mean, Block rows) const {
   const std::size_t end = rows.first + rows.count;
   return {rstd.floats(end).subspan(rows.first), mean.floats(end).subspan(rows.first)};
+}
+
+std::size_t Decoder::Impl::spare_rows(Block rows) const {
+  const bool last = rows.first + rows.count == layout.rows();
+  return last && compute() != tensor::DType::kF32 ? whole_units(rows.count) - rows.count : 0;
 }
 
 void Decoder::Impl::product(Member& m, tensor::MatrixView out, const tensor::Operand& a,
@@ -296,7 +307,8 @@ std::size_t pass_bytes(const Model& model, int threads, const DecoderOptions& op
   (void)d.reserve_head(plan.targets);
   const AttentionSegment longest{0, plan.longest, 0, plan.longest};
   for (Member& m : d.work.members)
-    m.attention.resize(attention_scratch(longest, d.attention_shape(0), plan.gradients));
+    m.attention.resize(attention_scratch(longest, d.attention_shape(0),
+                                         d.attention_tools(m).products, plan.gradients));
   return workspace.bytes();
 }
 

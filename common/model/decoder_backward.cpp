@@ -18,8 +18,10 @@ using tensor::TypedRows;
 void Decoder::Impl::linear_backward(Member& m, std::size_t site, Block rows,
                                     const tensor::Operand& dy, MatrixView d_in, bool accumulate) {
   const LinearSite& where = model.linears()[site];
+  const std::size_t spare = spare_rows(rows);
   if (d_in.data != nullptr)
-    product(m, d_in, dy, model.parameters()[where.weight].operand(), accumulate, "base product");
+    product(m, d_in.more_rows(spare), dy.more_rows(spare),
+            model.parameters()[where.weight].operand(), accumulate, "base product");
   if (sites[site] == nullptr) return;
   const sys::Span span(m.timeline, "adapter",
                        2.0 * static_cast<double>(dy.rows * sites[site]->rank()) *

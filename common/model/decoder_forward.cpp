@@ -71,7 +71,9 @@ void Decoder::Impl::embed(Block rows, MatrixView x) {
 void Decoder::Impl::linear(Member& m, std::size_t site, Block rows, const tensor::Operand& x,
                            MatrixView y, bool accumulate, LayerCache& cache) {
   const LinearSite& where = model.linears()[site];
-  product(m, y, x, model.parameters()[where.weight].operand().t(), accumulate, "base product");
+  const std::size_t spare = spare_rows(rows);
+  product(m, y.more_rows(spare), x.more_rows(spare), model.parameters()[where.weight].operand().t(),
+          accumulate, "base product");
   if (where.bias != kNone) add_bias(y, model.parameters()[where.bias].vector().data());
   if (sites[site] == nullptr) return;
   const sys::Span span(m.timeline, "adapter",
@@ -161,7 +163,7 @@ void Decoder::Impl::attend(std::size_t layer) {
     Member& m = work.members[static_cast<std::size_t>(member)];
     const AttentionTask& task = layout.attention[i];
     const sys::Span span(m.timeline, "attention", 0.0);
-    attention_forward(out, in, layout.segments[task.segment], task, shape, m.attention);
+    attention_forward(out, in, layout.segments[task.segment], task, shape, attention_tools(m));
   });
 }
 

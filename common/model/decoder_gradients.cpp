@@ -137,7 +137,7 @@ void Decoder::Impl::run_tasks(std::size_t attention_layer) {
     const sys::Span span(m.timeline, "attention", 0.0);
     attention_backward(dq, dk, dv, work.d_attended.matrix(n, c.query_width()),
                        work.dots.matrix(n, c.heads), in, layout.segments[i / c.kv_heads],
-                       i % c.kv_heads, shape, m.attention);
+                       i % c.kv_heads, shape, attention_tools(m));
   });
   waiting.clear();
 }

@@ -26,24 +26,6 @@ std::vector<Block> plan_chunks(std::size_t n, std::size_t threads, std::size_t r
   return out;
 }
 
-// Rounds rows of floats to bf16 at the start of their own memory.
-TypedRows round_in_place(MatrixView values) {
-  constexpr std::size_t kPiece = 512;
-  tensor::BFloat16 piece[kPiece];
-  for (std::size_t t = 0; t < values.rows; ++t) {
-    auto* out = reinterpret_cast<std::byte*>(values.row(t));
-    for (std::size_t i = 0; i < values.cols; i += kPiece) {
-      const std::size_t count = std::min(kPiece, values.cols - i);
-      tensor::to_bf16(piece, values.row(t) + i, count);
-      std::copy_n(reinterpret_cast<const std::byte*>(piece), count * sizeof(piece[0]),
-                  out + i * sizeof(piece[0]));
-    }
-  }
-  TypedRows rounded(values.data, DType::kBF16, values.rows, values.cols);
-  rounded.stride = 2 * values.stride;
-  return rounded;
-}
-
 }  // namespace
 
 // h = norm(rows), z = h W^T, losses; then dz, dh = dz W, and back through the norm to the rows.
@@ -51,7 +33,11 @@ void Decoder::Impl::head_chunk(Member& m, HeadSlot& slot, const PackedBatch& bat
                                ConstMatrixView hidden_states, Block targets) {
   const DecoderConfig& c = model.config();
   const std::size_t n = targets.count;
-  const TypedRows h = slot.normed.typed(n, c.hidden, compute());
+  const std::size_t padded = compute() == DType::kF32 ? n : whole_units(n);
+  const TypedRows h_padded = slot.normed.typed(padded, c.hidden, compute());
+  const TypedRows h = h_padded.rows_from(0, n);
+  std::fill_n(static_cast<std::byte*>(h_padded.rows_from(n, 0).data),
+              (padded - n) * c.hidden * tensor::size_of(h.dtype), std::byte{0});
   const MatrixView rows = slot.rows.matrix(n, c.hidden);
   const NormStats stats{slot.rstd.floats(n), slot.mean.floats(n)};
   const NormWeights weights = norm_weights(model.final_norm(), model.final_norm_bias());
@@ -59,9 +45,10 @@ void Decoder::Impl::head_chunk(Member& m, HeadSlot& slot, const PackedBatch& bat
     std::copy_n(hidden_states.row(batch.target_rows[targets.first + i]), c.hidden, rows.row(i));
   norm_forward(h, stats, rows, weights, m.rows.floats(c.hidden).data());
 
-  const MatrixView z = slot.logits.matrix(n, c.vocab);
+  const MatrixView z_padded = slot.logits.matrix(padded, c.vocab);
+  const MatrixView z = z_padded.rows_from(0, n);
   const tensor::Operand table = model.parameters()[model.head()].operand();
-  product(m, z, h, table.t(), false, "head product");
+  product(m, z_padded, h_padded, table.t(), false, "head product");
   {
     const sys::Span span(m.timeline, "cross entropy", 0.0);
     const std::size_t all = batch.targets.size();
@@ -73,9 +60,10 @@ void Decoder::Impl::head_chunk(Member& m, HeadSlot& slot, const PackedBatch& bat
         std::span(work.head_correct).subspan(targets.first, n));
   }
   if (pass.request == nullptr) return;
-  const TypedRows dz = compute() == DType::kF32 ? TypedRows(z) : round_in_place(z);
-  const MatrixView dh = slot.dh.matrix(n, c.hidden);
-  product(m, dh, dz, table, false, "head product");
+  const TypedRows dz = compute() == DType::kF32 ? TypedRows(z) : tensor::round_in_place(z_padded);
+  const MatrixView dh_padded = slot.dh.matrix(padded, c.hidden);
+  const MatrixView dh = dh_padded.rows_from(0, n);
+  product(m, dh_padded, dz, table, false, "head product");
   const MatrixView dx = work.dx.matrix(layout.rows(), c.hidden);
   for (std::size_t i = 0; i < n; ++i) {  // no two targets share a row, and other rows stay 0
     const NormStats own{stats.rstd.subspan(i, 1), stats.mean.subspan(i, 1)};
@@ -130,6 +118,7 @@ std::vector<Block> Decoder::Impl::reserve_head(std::size_t targets) {
   auto chunks = plan_chunks(targets, threads, std::clamp<std::size_t>(room, 16, 512));
   std::size_t longest = 0;
   for (const Block& chunk : chunks) longest = std::max(longest, chunk.count);
+  if (compute() != DType::kF32) longest = whole_units(longest);
   for (HeadSlot& slot : work.slots) {
     slot.rows.reserve(longest * c.hidden);
     slot.rstd.reserve(longest);

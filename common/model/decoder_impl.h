@@ -19,6 +19,13 @@ namespace strata::model {
 
 inline constexpr std::size_t kSitesMax = 8;  // linear layers of one transformer layer
 
+/// bf16 products like whole 16s of rows: what remains is a product of its own, which reads all of
+/// the weights for a few rows (tensor/gemm.cpp). Buffers have room for them.
+inline constexpr std::size_t kUnit = 16;
+[[nodiscard]] inline std::size_t whole_units(std::size_t rows) {
+  return (rows + kUnit - 1) / kUnit * kUnit;
+}
+
 /// Reusable memory, aligned for vectors: grows, never shrinks, contents undefined after growth.
 class Buffer {
  public:
@@ -204,6 +211,7 @@ struct Decoder::Impl {
   std::vector<Block> reserve_head(std::size_t targets);  // and how it is cut into chunks
   adapter::AdapterPass adapter_pass(Member& m, std::size_t first_row) const;
   AttentionShape attention_shape(std::size_t layer) const;
+  AttentionTools attention_tools(Member& m) const;
   NormWeights norm_weights(std::size_t gain, std::size_t bias) const;
   NormStats norm_stats(Buffer& rstd, Buffer& mean, Block rows) const;
   tensor::DType compute() const { return model.compute(); }
@@ -221,6 +229,8 @@ struct Decoder::Impl {
     });
   }
   std::size_t index_of(Block rows) const;  // of a block
+  /// Rows behind a block that a product may take along, of which nobody reads what comes out.
+  std::size_t spare_rows(Block rows) const;
   void product(Member& m, tensor::MatrixView out, const tensor::Operand& a,
                const tensor::Operand& b, bool accumulate, std::string_view what);
 

@@ -39,6 +39,12 @@ struct Operand {
     other.rows = count;
     return other;
   }
+  /// Together with the `count` rows that follow in memory.
+  [[nodiscard]] Operand more_rows(std::size_t count) const {
+    Operand other = *this;
+    other.rows += count;
+    return other;
+  }
   /// Columns [first, first + count) as stored.
   [[nodiscard]] Operand cols_from(std::size_t first, std::size_t count) const {
     Operand other = *this;

@@ -29,6 +29,10 @@ struct BasicView {
   [[nodiscard]] BasicView rows_from(std::size_t first, std::size_t count) const {
     return {data + first * stride, count, cols, stride};
   }
+  /// Together with the `count` rows that follow in memory.
+  [[nodiscard]] BasicView more_rows(std::size_t count) const {
+    return {data, rows + count, cols, stride};
+  }
   [[nodiscard]] BasicView cols_from(std::size_t first, std::size_t count) const {
     return {data + first, rows, count, stride};
   }

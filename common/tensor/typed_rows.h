@@ -67,4 +67,22 @@ struct TypedRows {
   }
 };
 
+/// Rounds rows of floats to bf16 at the start of each row's own memory.
+[[nodiscard]] inline TypedRows round_in_place(MatrixView values) {
+  constexpr std::size_t kPiece = 512;
+  BFloat16 piece[kPiece];
+  for (std::size_t t = 0; t < values.rows; ++t) {
+    auto* out = reinterpret_cast<std::byte*>(values.row(t));
+    for (std::size_t i = 0; i < values.cols; i += kPiece) {
+      const std::size_t count = std::min(kPiece, values.cols - i);
+      to_bf16(piece, values.row(t) + i, count);
+      std::copy_n(reinterpret_cast<const std::byte*>(piece), count * sizeof(piece[0]),
+                  out + i * sizeof(piece[0]));
+    }
+  }
+  TypedRows rounded(values.data, DType::kBF16, values.rows, values.cols);
+  rounded.stride = 2 * values.stride;
+  return rounded;
+}
+
 }  // namespace strata::tensor

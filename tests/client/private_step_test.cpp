@@ -207,7 +207,8 @@ TEST(PrivateStep, PackedRecordsAreClippedAsRecordsAlone) {
   const Vector together = packed.released(config, g);
   Vector apart = alone.released(config);
   for (std::size_t i = 0; i < apart.size(); ++i) apart[i] -= together[i];
-  EXPECT_LT(norm_of(apart), 1e-6 * norm_of(together));
+  // Products of other shapes round otherwise, twice over: 1.3e-6 with AVX-512, less with AVX2.
+  EXPECT_LT(norm_of(apart), 4e-6 * norm_of(together));
   ASSERT_EQ(g.norms().size(), packed.units.size());
   for (std::size_t record = 0; record < packed.units.size(); ++record)
     EXPECT_NEAR(g.norms()[record] / norm_of(packed.of_unit({record})), 1.0, 1e-6);

@@ -5,10 +5,13 @@
 //   O = softmax(Q K^T / sqrt(d) + mask) V;  query i of a segment sees keys max(0, i - window + 1)
 //   .. i       (window 0: all)
 // Rows are tokens. Q, O: T x H*d; K, V: T_k x H_kv*d; head h uses key/value head h / (H / H_kv).
+// With bf16 products Q, K, V, dO, the probabilities and the scores' gradient are rounded before
+// they are multiplied; sums, softmax and what comes out are float.
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "tensor/gemm.h"
 #include "tensor/matrix.h"
 
 namespace strata::model {
@@ -43,9 +46,16 @@ struct AttentionTask {
                                                          const AttentionShape& shape,
                                                          std::size_t queries);
 
+/// What a thread lends the operations: `scratch` grows as needed.
+struct AttentionTools {
+  tensor::Gemm& gemm;
+  std::vector<float>& scratch;
+  tensor::DType products = tensor::DType::kF32;  // or kBF16, where the CPU has them
+};
+
 /// Floats of scratch that the operations need for a record.
 [[nodiscard]] std::size_t attention_scratch(const AttentionSegment& s, const AttentionShape& shape,
-                                            bool backward);
+                                            tensor::DType products, bool backward);
 
 /// What the operations read. `lse` (T x H) is the log sum exp of each row's scores: kept by the
 /// forward pass for the backward one (empty view: not kept).
@@ -54,10 +64,10 @@ struct AttentionInput {
   tensor::MatrixView lse;
 };
 
-/// Rows of o for one piece, overwritten. `scratch` grows as needed.
+/// Rows of o for one piece, overwritten.
 void attention_forward(tensor::MatrixView o, const AttentionInput& in, const AttentionSegment& s,
                        const AttentionTask& task, const AttentionShape& shape,
-                       std::vector<float>& scratch);
+                       const AttentionTools& tools);
 
 /// dots[t,h] = dO[t,h] . O[t,h], which the backward pass needs of each row.
 void attention_dots(float* dots, const float* d_o, const float* o, const AttentionShape& shape);
@@ -67,6 +77,6 @@ void attention_dots(float* dots, const float* d_o, const float* o, const Attenti
 void attention_backward(tensor::MatrixView dq, tensor::MatrixView dk, tensor::MatrixView dv,
                         tensor::ConstMatrixView d_o, tensor::ConstMatrixView dots,
                         const AttentionInput& in, const AttentionSegment& s, std::size_t kv_head,
-                        const AttentionShape& shape, std::vector<float>& scratch);
+                        const AttentionShape& shape, const AttentionTools& tools);
 
 }  // namespace strata::model

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "model/ops/activation.h"
 #include "model/ops/attention.h"
@@ -16,8 +17,10 @@ namespace strata::model {
 namespace {
 
 using tensor::BFloat16;
+using tensor::ConstMatrixView;
 using tensor::DType;
 using tensor::Matrix;
+using tensor::MatrixView;
 using tensor::TypedRows;
 using Doubles = std::vector<double>;
 
@@ -277,9 +280,11 @@ TEST_P(Attention, EqualsThePlainOneForwardAndBackward) {
   Matrix o(rows, qw), lse(rows, c.heads), dots(rows, c.heads);
   Matrix dq(rows, qw), dk(rows, kw), dv(rows, kw);
   const AttentionInput in{q.view(), k.view(), v.view(), lse.view()};
+  tensor::Gemm gemm;
   std::vector<float> scratch;
+  const AttentionTools tools{gemm, scratch};
   for (const auto& task : attention_tasks(segments, shape, 5))
-    attention_forward(o.view(), in, segments[task.segment], task, shape, scratch);
+    attention_forward(o.view(), in, segments[task.segment], task, shape, tools);
   expect_near(o.values(), attention(doubles(q), doubles(k), doubles(v), c), 3e-6);
 
   for (std::size_t t = 0; t < rows; ++t)
@@ -287,7 +292,7 @@ TEST_P(Attention, EqualsThePlainOneForwardAndBackward) {
   for (const auto& s : segments) {
     for (std::size_t h = 0; h < c.kv_heads; ++h)
       attention_backward(dq.view(), dk.view(), dv.view(), d_o.view(), dots.view(), in, s, h, shape,
-                         scratch);
+                         tools);
   }
   const auto value = [&](const Doubles& a, const Doubles& b, const Doubles& e) {
     return dot(attention(a, b, e, c), doubles(d_o));
@@ -313,12 +318,99 @@ TEST(AttentionOfLongRecords, EqualsThePlainOneAcrossBlocks) {
     const std::vector<AttentionSegment> segments{{0, 150, 0, 150}, {150, 67, 150, 67}};
     const Matrix q = drawn(217, 16, 16), k = drawn(217, 8, 17), v = drawn(217, 8, 18);
     Matrix o(217, 16), lse(217, 2);
+    tensor::Gemm gemm;
     std::vector<float> scratch;
     for (const auto& task : attention_tasks(segments, shape, 100))
       attention_forward(o.view(), {q.view(), k.view(), v.view(), lse.view()},
-                        segments[task.segment], task, shape, scratch);
+                        segments[task.segment], task, shape, {gemm, scratch});
     expect_near(o.values(), attention(doubles(q), doubles(k), doubles(v), c), 3e-6);
   }
+}
+
+// What a pass over records of these lengths leaves, with the products in a type.
+struct AttentionResult {
+  Matrix o, dq, dk, dv;
+};
+
+AttentionResult attention_in(tensor::DType products, const Case& c) {
+  const AttentionShape shape{c.heads, c.kv_heads, c.head_dim, c.window};
+  std::vector<AttentionSegment> segments;
+  std::size_t rows = 0;
+  for (const std::size_t length : c.lengths) {
+    segments.push_back({rows, length, rows, length});
+    rows += length;
+  }
+  const std::size_t qw = c.heads * c.head_dim, kw = c.kv_heads * c.head_dim;
+  const Matrix q = drawn(rows, qw, 21), k = drawn(rows, kw, 22), v = drawn(rows, kw, 23);
+  const Matrix d_o = drawn(rows, qw, 24);
+  Matrix lse(rows, c.heads), dots(rows, c.heads);
+  AttentionResult out{Matrix(rows, qw), Matrix(rows, qw), Matrix(rows, kw), Matrix(rows, kw)};
+  const AttentionInput in{q.view(), k.view(), v.view(), lse.view()};
+  tensor::Gemm gemm;
+  std::vector<float> scratch;
+  std::size_t room = 0;
+  for (const auto& s : segments) room = std::max(room, attention_scratch(s, shape, products, true));
+  scratch.assign(room, std::numeric_limits<float>::quiet_NaN());  // nothing is read unwritten
+  const AttentionTools tools{gemm, scratch, products};
+  for (const auto& task : attention_tasks(segments, shape, 256))
+    attention_forward(out.o.view(), in, segments[task.segment], task, shape, tools);
+  for (std::size_t t = 0; t < rows; ++t)
+    attention_dots(dots.data() + t * c.heads, d_o.data() + t * qw, out.o.data() + t * qw, shape);
+  for (const auto& s : segments) {
+    std::fill(scratch.begin(), scratch.end(), std::numeric_limits<float>::quiet_NaN());
+    for (std::size_t h = 0; h < c.kv_heads; ++h)
+      attention_backward(out.dq.view(), out.dk.view(), out.dv.view(), d_o.view(), dots.view(), in,
+                         s, h, shape, tools);
+  }
+  EXPECT_EQ(scratch.size(), room) << "more memory than planned";
+  return out;
+}
+
+double apart(const Matrix& a, const Matrix& b) {
+  double difference = 0.0, size = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    difference += std::pow(double(a.data()[i]) - double(b.data()[i]), 2);
+    size += std::pow(double(b.data()[i]), 2);
+  }
+  return std::sqrt(difference / size);
+}
+
+TEST(AttentionOfRoundedProducts, IsThatOfFloatsToThePrecisionOfBf16) {
+  if (!tensor::has_fast_bf16()) GTEST_SKIP() << "this CPU has no bf16 products";
+  // Lengths beside whole blocks and whole 32s, few tokens, groups of heads, windows.
+  for (const Case& c :
+       {Case{2, 1, 8, 0, {150, 67, 3}}, Case{3, 3, 16, 0, {64, 65}}, Case{6, 2, 64, 0, {300, 31}},
+        Case{2, 1, 8, 70, {150, 67}}, Case{4, 2, 16, 17, {40, 129}}, Case{3, 1, 8, 0, {1100}},
+        Case{2, 2, 8, 300, {700}}}) {
+    const AttentionResult exact = attention_in(tensor::DType::kF32, c);
+    const AttentionResult rounded = attention_in(tensor::DType::kBF16, c);
+    const auto where = testing::Message() << c.heads << "/" << c.kv_heads << " heads, window "
+                                          << c.window << ", first record " << c.lengths.front();
+    EXPECT_LT(apart(rounded.o, exact.o), 6e-3) << where;
+    EXPECT_LT(apart(rounded.dq, exact.dq), 1e-2) << where;
+    EXPECT_LT(apart(rounded.dk, exact.dk), 1e-2) << where;
+    EXPECT_LT(apart(rounded.dv, exact.dv), 6e-3) << where;
+  }
+}
+
+TEST(AttentionOfRoundedProducts, SeesTheKeysOfACache) {
+  if (!tensor::has_fast_bf16()) GTEST_SKIP() << "this CPU has no bf16 products";
+  // The last 40 queries of a record whose 130 keys are known: as when all are asked at once.
+  const AttentionShape shape{4, 2, 16, 0};
+  const Matrix q = drawn(130, 64, 25), k = drawn(130, 32, 26), v = drawn(130, 32, 27);
+  Matrix whole(130, 64), part(40, 64);
+  tensor::Gemm gemm;
+  std::vector<float> scratch;
+  const AttentionTools tools{gemm, scratch, tensor::DType::kBF16};
+  const auto run = [&](MatrixView o, ConstMatrixView queries, const AttentionSegment& s) {
+    for (const auto& task : attention_tasks(std::span(&s, 1), shape, 256))
+      attention_forward(o, {queries, k.view(), v.view(), {}}, s, task, shape, tools);
+  };
+  run(whole.view(), q.view(), {0, 130, 0, 130});
+  run(part.view(), q.view().rows_from(90, 40), {0, 40, 0, 130});
+  Matrix tail(40, 64);
+  std::copy_n(whole.data() + 90 * 64, tail.size(), tail.data());
+  EXPECT_LT(apart(part, tail), 6e-3);
 }
 
 // Cross-entropy.
