@@ -7,7 +7,8 @@
 FROM debian:bookworm-slim AS build
 RUN apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
       g++ cmake ninja-build ccache mold pkg-config libdnnl-dev libeigen3-dev nlohmann-json3-dev libcli11-dev libfmt-dev \
-      libssl-dev libboost-dev libpcre2-dev libutf8proc-dev libexpected-dev librandom123-dev fortunes-min fortunes \
+      libssl-dev libboost-dev libpcre2-dev libutf8proc-dev zlib1g-dev libpng-dev libturbojpeg0-dev \
+      libexpected-dev librandom123-dev fortunes-min fortunes \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .

@@ -12,6 +12,7 @@
 #include "text/record_reader.h"
 #include "text/split.h"
 #include "text/windows.h"
+#include "vision/image_records.h"
 
 namespace strata::cli {
 namespace {
@@ -24,6 +25,24 @@ struct ClientRecords {
 
 Result<std::vector<ClientRecords>> client_records(const sys::Disk& disk, const Job& job,
                                                   const TextSide& text, const Parts& parts);
+
+// One example a picture; nothing is cut or dropped.
+text::Examples image_examples(std::span<const text::Record> records) {
+  text::Examples out;
+  for (const auto& record : records) {
+    const auto& picture = std::get<text::Picture>(record.content);
+    out.examples.push_back({.tokens = std::vector<text::TokenId>(picture.rows, 0),
+                            .trained = {},
+                            .source = record.source,
+                            .pixels = picture.pixels,
+                            .label = picture.label});
+    ++out.report.records;
+    ++out.report.examples;
+    out.report.tokens += picture.rows;
+    ++out.report.trained_tokens;
+  }
+  return out;
+}
 
 // Already tokenised records need no tokenizer; anything else does.
 Result<text::Examples> token_examples(std::span<const text::Record> records, std::size_t max_length,
@@ -39,7 +58,8 @@ Result<text::Examples> token_examples(std::span<const text::Record> records, std
                    .remedy = "add the model's tokenizer.json"});
     }
     ++out.report.records;
-    text::Example example{tokens->ids, tokens->trained, record.source};
+    text::Example example{
+        .tokens = tokens->ids, .trained = tokens->trained, .source = record.source};
     if (example.tokens.size() > max_length) {
       out.report.cut_tokens += example.tokens.size() - max_length;
       example.tokens.resize(max_length);
@@ -73,17 +93,21 @@ tensor::DType compute_type(const std::string& dtype) {
 
 Result<text::Examples> TextSide::examples(std::span<const text::Record> records,
                                           std::string_view who, std::string_view path) const {
+  if (!records.empty() && std::holds_alternative<text::Picture>(records.front().content))
+    return image_examples(records);
   if (!text) return token_examples(records, options.max_length, who, path);
   return text::ExampleBuilder(*text, options).build_all(records, who, path);
 }
 
 Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir,
-                           const DataSection& data, std::size_t vocab) {
+                           const DataSection& data, const model::DecoderConfig& model) {
   TextSide out{.text = std::nullopt,
                .options = {.max_length = static_cast<std::size_t>(data.max_length),
                            .completion_only = data.completion_only,
                            .separator = data.separator},
-               .vocab = vocab};
+               .vocab = model.vocab,
+               .images = model.patches};
+  if (out.images) return out;
   if (!disk.exists(std::filesystem::path(model_dir) / "tokenizer.json")) {
     // Nothing to render, but a template that does not exist is a mistake all the same.
     if (data.chat_template == "auto") return out;
@@ -97,16 +121,21 @@ Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir,
   return out;
 }
 
+Result<std::vector<text::Record>> read_data(const sys::Disk& disk, const TextSide& text,
+                                            const std::string& path, const text::FieldMap& fields) {
+  if (text.images) return vision::read_images(disk, path, *text.images, text.vocab);
+  auto file = text::read_records(disk, path, fields);
+  if (!file) return fail(std::move(file).error());
+  return std::move(file->records);
+}
+
 namespace {
 
 // The records of a file, or of plain text where the job takes it.
 Result<std::vector<text::Record>> records_of(const sys::Disk& disk, const Job& job,
                                              const TextSide& text, const std::string& path) {
-  if (!job.data.plain_text || text::holds_records(disk, path)) {
-    auto file = text::read_records(disk, path, job.data.fields);
-    if (!file) return fail(std::move(file).error());
-    return std::move(file->records);
-  }
+  if (text.images || !job.data.plain_text || text::holds_records(disk, path))
+    return read_data(disk, text, path, job.data.fields);
   if (!text.text) {
     return fail({.code = ErrorCode::kFileMissing,
                  .what = "text needs a tokenizer",
@@ -341,7 +370,7 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
   if (parts.every_client || !parts.clients.empty()) {
     if (auto may = check_owner(disk, job, *promise); !may) return fail(std::move(may).error());
   }
-  auto text = load_text(disk, job.model.path, job.data, base.config().vocab);
+  auto text = load_text(disk, job.model.path, job.data, base.config());
   if (!text) return fail(std::move(text).error());
   std::map<std::string, adapter::Factors> initial, initial_scaled;
   std::optional<exporting::PeftAdapter> start;

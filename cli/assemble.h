@@ -14,6 +14,7 @@
 #include "sys/disk.h"
 #include "text/example_builder.h"
 #include "text/model_text.h"
+#include "text/record_reader.h"
 
 namespace strata::cli {
 
@@ -23,6 +24,7 @@ struct TextSide {
   std::optional<text::ModelText> text;
   text::BuildOptions options;
   std::size_t vocab = 0;
+  std::optional<model::PatchGrid> images = {};  // of a model of images, which reads those alone
 
   /// Examples of a file's records; `who` names them in errors.
   [[nodiscard]] Result<text::Examples> examples(std::span<const text::Record> records,
@@ -30,7 +32,14 @@ struct TextSide {
 };
 
 [[nodiscard]] Result<TextSide> load_text(const sys::Disk& disk, const std::string& model_dir,
-                                         const DataSection& data, std::size_t vocab);
+                                         const DataSection& data,
+                                         const model::DecoderConfig& model);
+
+/// The records of a file; of a model of images, those of a file or folder of images.
+[[nodiscard]] Result<std::vector<text::Record>> read_data(const sys::Disk& disk,
+                                                          const TextSide& text,
+                                                          const std::string& path,
+                                                          const text::FieldMap& fields);
 
 /// What became of one client's data, for people.
 struct ClientData {

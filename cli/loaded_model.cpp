@@ -20,7 +20,7 @@ void ModelOptions::declare(CLI::App& command) {
 Result<LoadedModel> load_model(const sys::Disk& disk, const ModelOptions& options) {
   auto model = model::Model::load(disk, options.model, compute_type(options.dtype));
   if (!model) return fail(std::move(model).error());
-  auto text = load_text(disk, options.model, options.data, model->config().vocab);
+  auto text = load_text(disk, options.model, options.data, model->config());
   if (!text) return fail(std::move(text).error());
   LoadedModel out{std::move(*model), std::nullopt, std::move(*text), std::nullopt};
   if (options.adapter.empty()) {

@@ -37,6 +37,9 @@ std::string canonical(const text::Record& record) {
       json messages = json::array();
       for (const auto& m : content.messages) messages.push_back({m.role, m.content});
       return {{"messages", messages}};
+    } else if constexpr (std::is_same_v<T, text::Picture>) {
+      return {{"pixels", hex(sha256(std::as_bytes(std::span(content.pixels))))},
+              {"label", content.label}};
     } else {
       return {{"input_ids", content.ids}};
     }

@@ -4,6 +4,7 @@
 #include "client/private_step.h"
 #include "client/training_step.h"
 #include "evaluation/evaluator.h"
+#include "evaluation/pack.h"
 
 namespace strata::client {
 
@@ -135,7 +136,7 @@ std::size_t LocalTrainer::idle_bytes() const {
   std::size_t n = c.order.capacity() * sizeof(std::size_t);
   for (const auto& example : c.spec.examples) {
     n += sizeof(example) + example.tokens.capacity() * sizeof(text::TokenId) +
-         example.trained.capacity() + example.source.capacity();
+         example.trained.capacity() + example.source.capacity() + example.pixels.capacity();
   }
   if (c.trainable) {
     for (const auto& param : c.trainable->kept_params())
@@ -190,7 +191,7 @@ model::FullGradients LocalTrainer::Impl::full_gradients(const model::Model& base
        plan_passes(spec.examples, records, static_cast<std::size_t>(training.pass_tokens), count)) {
     batch.clear();
     for (std::size_t i = pass.first; i < pass.first + pass.count; ++i)
-      batch.add(spec.examples[i].tokens, spec.examples[i].trained);
+      evaluation::pack(batch, spec.examples[i]);
     const std::vector<float> weights(pass.count,
                                      1.0f / static_cast<float>(std::max<std::size_t>(1, tokens)));
     (void)decoder.train(batch, {.full = &out, .record_weights = weights});

@@ -4,6 +4,7 @@
 
 #include "client/heads.h"
 #include "client/passes.h"
+#include "evaluation/pack.h"
 #include "privacy/noise/poisson.h"
 
 namespace strata::client {
@@ -71,7 +72,7 @@ Result<void> private_step(model::Decoder& decoder, StepMemory& memory, Trainable
     std::vector<float> weights;
     for (std::size_t i = pass.first; i < pass.first + pass.count; ++i) {
       const auto& example = examples[records[i]];
-      memory.batch.add(example.tokens, example.trained);
+      evaluation::pack(memory.batch, example);
       // By its own length only: a divisor over the batch would tie records together.
       const std::size_t own = example.trained_tokens();
       weights.push_back(own > 0 ? static_cast<float>(1.0 / static_cast<double>(own)) : 0.0f);

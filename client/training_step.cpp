@@ -7,6 +7,7 @@
 #include "client/heads.h"
 #include "client/passes.h"
 #include "client/record_clipping.h"
+#include "evaluation/pack.h"
 
 namespace strata::client {
 namespace {
@@ -44,7 +45,7 @@ Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory, Tr
     std::vector<float> weights;
     for (std::size_t i = pass.first; i < pass.first + pass.count; ++i) {
       const auto& example = examples[records[i]];
-      memory.batch.add(example.tokens, example.trained);
+      evaluation::pack(memory.batch, example);
       // Every record weighs 1 / trained tokens of its head's whole step, so that cutting the batch
       // into passes changes nothing; one that is clipped alone, 1 / its own.
       const std::size_t own = clipping ? example.trained_tokens() : heads.trained_tokens(i);

@@ -17,5 +17,8 @@ set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${STRATA_DNNL_LIBR
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(zlib REQUIRED IMPORTED_TARGET zlib)
+pkg_check_modules(libpng REQUIRED IMPORTED_TARGET libpng)
+pkg_check_modules(turbojpeg REQUIRED IMPORTED_TARGET libturbojpeg)
 find_path(STRATA_TL_EXPECTED_DIR tl/expected.hpp REQUIRED)
 find_path(STRATA_RANDOM123_DIR Random123/philox.h REQUIRED)

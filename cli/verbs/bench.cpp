@@ -41,7 +41,7 @@ Result<std::vector<text::Example>> examples_of(Options& options, const model::Mo
                                                const sys::Disk& disk) {
   auto fields = field_map(options.fields);
   if (!fields) return fail(std::move(fields).error());
-  auto text = load_text(disk, options.model, options.data_section, model.config().vocab);
+  auto text = load_text(disk, options.model, options.data_section, model.config());
   if (!text) return fail(std::move(text).error());
   auto file = text::read_records(disk, options.data, *fields);
   if (!file) return fail(std::move(file).error());

@@ -35,9 +35,9 @@ Result<VerbOutput> eval(Options& options, Context& context) {
   }
   auto loaded = load_model(context.disk, options.model);
   if (!loaded) return fail(std::move(loaded).error());
-  auto file = text::read_records(context.disk, options.data, options.model.data.fields);
-  if (!file) return fail(std::move(file).error());
-  auto examples = loaded->text.examples(file->records, "the data", options.data);
+  auto records = read_data(context.disk, loaded->text, options.data, options.model.data.fields);
+  if (!records) return fail(std::move(records).error());
+  auto examples = loaded->text.examples(*records, "the data", options.data);
   if (!examples) return fail(std::move(examples).error());
   // One worker per thread: passes are independent, and each keeps the bits of a single thread.
   auto report = evaluation::evaluate(
@@ -67,6 +67,7 @@ Result<VerbOutput> eval(Options& options, Context& context) {
           ? fmt::format(" ({} truncated, {} dropped)", examples->report.truncated,
                         examples->report.dropped)
           : "");
+  if (loaded->text.images) out.text += fmt::format("accuracy    {:.4f}\n", report->accuracy());
   if (loaded->shrinkage) {
     out.data["shrinkage"] = shrinkage_json(*loaded->shrinkage);
     out.text += "shrinkage   " + shrinkage_text(*loaded->shrinkage);
@@ -80,7 +81,7 @@ Result<VerbOutput> eval(Options& options, Context& context) {
     }
     const text::ExampleBuilder builder(*loaded->text.text, loaded->text.options);
     auto matches = evaluation::exact_match(loaded->model, loaded->beside(), *loaded->text.text,
-                                           builder, file->records,
+                                           builder, *records,
                                            {.max_new_tokens = options.max_new_tokens,
                                             .workers = context.threads,
                                             .stopped = context.stopped});

@@ -5,6 +5,8 @@
 #include <limits>
 #include <thread>
 
+#include "evaluation/pack.h"
+
 namespace strata::evaluation {
 namespace {
 
@@ -41,6 +43,32 @@ double LossReport::accuracy() const {
                              : static_cast<double>(correct) / static_cast<double>(trained_tokens);
 }
 
+namespace {
+
+// Images are for models of images, of their size and classes; text for the others.
+Result<void> check_kind(const model::Model& model, const text::Example& example) {
+  const auto& config = model.config();
+  const auto refuse = [&](std::string what, std::string rule) {
+    return fail({.code = ErrorCode::kData,
+                 .what = std::move(what),
+                 .where = example.source,
+                 .rule = std::move(rule)});
+  };
+  if (example.is_image() != config.patches.has_value())
+    return refuse(example.is_image() ? "is an image" : "is no image",
+                  "the model is of the family " + config.model_type);
+  if (!example.is_image()) return {};
+  if (example.tokens.size() != config.max_positions ||
+      example.pixels.size() != config.patches->count() * config.patches->width())
+    return refuse("is an image of another size", "the model's image_size");
+  if (example.label < 0 || static_cast<std::size_t>(example.label) >= config.vocab)
+    return refuse("has class " + std::to_string(example.label),
+                  "the model has classes 0 to " + std::to_string(config.vocab - 1));
+  return {};
+}
+
+}  // namespace
+
 Result<void> check_examples(const model::Model& model, std::span<const text::Example> examples) {
   const auto& config = model.config();
   for (const auto& example : examples) {
@@ -51,6 +79,7 @@ Result<void> check_examples(const model::Model& model, std::span<const text::Exa
                    .rule = "the model has " + std::to_string(config.max_positions) + " positions",
                    .remedy = "set data.max_length"});
     }
+    if (auto fits = check_kind(model, example); !fits) return fits;
     for (const auto token : example.tokens) {
       if (token >= 0 && static_cast<std::size_t>(token) < config.vocab) continue;
       return fail({.code = ErrorCode::kData,
@@ -83,7 +112,7 @@ Result<LossReport> evaluate(const model::Model& model, const adapter::AdapterSet
       }
       batch.clear();
       for (const auto& example : examples.subspan(passes[i].first, passes[i].count))
-        batch.add(example.tokens, example.trained);
+        pack(batch, example);
       const model::LossSums sums = decoder.evaluate(batch, adapters);
       for (std::size_t r = 0; r < passes[i].count; ++r) {
         report.records[passes[i].first + r] = {sums.loss[r], sums.trained[r], sums.correct[r]};

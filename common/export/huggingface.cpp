@@ -161,10 +161,8 @@ Result<CheckpointSummary> write_checkpoint_files(sys::Disk& disk, const Path& fo
                                                  const Path& source, const model::Model& model,
                                                  tensor::DType dtype) {
   std::vector<CheckpointTensor> tensors;
-  for (const auto& parameter : model.parameters()) {
-    tensors.push_back({.name = parameter.name(), .shape = {parameter.rows()}});
-    if (!parameter.is_vector()) tensors.back().shape.push_back(parameter.cols());
-  }
+  for (const auto& parameter : model.parameters())
+    tensors.push_back({.name = parameter.name(), .shape = parameter.shape()});
   const auto copy = [&](std::size_t index, std::span<float> out) -> Result<void> {
     model.parameters()[index].copy_values(out);
     return {};

@@ -10,6 +10,17 @@ void PackedBatch::clear() {
   target_rows.clear();
   targets.clear();
   target_offsets.assign(1, 0);
+  pixels.clear();
+}
+
+void PackedBatch::add_image(std::size_t rows, std::span<const std::uint8_t> values,
+                            std::int32_t label) {
+  target_rows.push_back(static_cast<std::uint32_t>(tokens.size()));
+  targets.push_back(label);
+  tokens.resize(tokens.size() + rows, 0);
+  pixels.insert(pixels.end(), values.begin(), values.end());
+  offsets.push_back(static_cast<std::uint32_t>(tokens.size()));
+  target_offsets.push_back(static_cast<std::uint32_t>(targets.size()));
 }
 
 void PackedBatch::add(std::span<const std::int32_t> record_tokens,

@@ -43,6 +43,7 @@ Decoder::Impl::Impl(const Model& m, Workspace::State& w, DecoderOptions o)
 
 void Decoder::Impl::lay_out(const PackedBatch& batch) {
   layout.tokens = batch.tokens;
+  layout.pixels = batch.pixels;
   layout.positions.clear();
   layout.segments.clear();
   std::size_t longest = 0;
@@ -130,9 +131,11 @@ void Decoder::Impl::reserve_forward() {
   work.hidden.reserve(n * c.hidden);
   work.hidden2.reserve(n * c.hidden);
   if (type != tensor::DType::kF32) work.attended.reserve(n * c.query_width());
+  if (c.patches) work.patches.reserve(n, c.patches->width(), type);
   std::size_t block = 0;
   for (const Block& b : layout.blocks) block = std::max(block, whole_units(b.count));
-  const std::size_t widest = std::max({c.intermediate, c.hidden, qkv});
+  const std::size_t widest =
+      std::max({c.intermediate, c.hidden, qkv, c.patches ? c.patches->width() : 0});
   for (Member& m : work.members) {
     m.rows.reserve(kActivationScratch * widest);
     m.normed.reserve(block, c.hidden, type);
@@ -189,7 +192,8 @@ AttentionShape Decoder::Impl::attention_shape(std::size_t layer) const {
   return {.heads = c.heads,
           .kv_heads = c.kv_heads,
           .head_dim = c.head_dim,
-          .window = c.window_of(layer)};
+          .window = c.window_of(layer),
+          .causal = c.causal};
 }
 
 AttentionTools Decoder::Impl::attention_tools(Member& m) const {

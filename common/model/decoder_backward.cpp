@@ -53,7 +53,7 @@ void Decoder::Impl::mlp_backward(Member& m, std::size_t layer, Block rows, Stage
   const TypedRows act = here(work.act.typed(n, c.intermediate, type));
   if (lowest == Stage::kDown) {
     linear_backward(m, parts.down, rows, dy, MatrixView(), false);
-    gated ? swiglu_again(act, gate, up, scratch) : gelu_again(act, up, scratch);
+    gated ? swiglu_again(act, gate, up, scratch) : gelu_again(gelu_form(c.mlp), act, up, scratch);
     return;
   }
   const MatrixView dact = m.gate.matrix(rows.count, c.intermediate);
@@ -68,7 +68,7 @@ void Decoder::Impl::mlp_backward(Member& m, std::size_t layer, Block rows, Stage
     if (gated) {
       swiglu_backward(act, dgate, dup, dact, gate, up, scratch);
     } else {
-      gelu_backward(act, dup, dact, up, scratch);
+      gelu_backward(gelu_form(c.mlp), act, dup, dact, up, scratch);
     }
     norm_apply(here(work.h2.typed(n, c.hidden, type)), stats, mid, weights, scratch);
   }

@@ -55,7 +55,51 @@ std::size_t Decoder::Impl::site_in_layer(std::size_t site) const {
   return site - model.layers()[model.linears()[site].layer].qkv.front();
 }
 
-void Decoder::Impl::embed(Block rows, MatrixView x) {
+// x = W p + b of each patch, the class row in place of the first, and the positions.
+void Decoder::Impl::embed_patches(Member& m, Block rows, MatrixView x) {
+  const PatchGrid& grid = *model.config().patches;
+  const std::size_t each = model.config().max_positions;  // rows of an image
+  const TypedRows patches = patches_of(rows);
+  for (std::size_t t = 0; t < rows.count; ++t) {
+    const std::size_t row = rows.first + t;
+    float* values = patches.open(t, m.rows.floats(grid.width()).data());
+    if (layout.positions[row] == 0) {
+      std::fill_n(values, grid.width(), 0.0f);
+    } else {
+      const std::size_t patch = row / each * grid.count() + layout.positions[row] - 1;
+      const std::uint8_t* in = layout.pixels.data() + patch * grid.width();
+      for (std::size_t i = 0; i < grid.width(); ++i)
+        values[i] = static_cast<float>(in[i]) * (2.0f / 255.0f) - 1.0f;
+    }
+    patches.close(t, values);
+  }
+  const std::size_t spare = spare_rows(rows);
+  const tensor::Operand in = patches;
+  product(m, x.more_rows(spare), in.more_rows(spare),
+          model.parameters()[model.embedding()].operand().t(), false, "base product");
+  const auto bias = model.parameters()[model.patch_bias()].vector();
+  const Parameter& learned = model.parameters()[model.positions()];
+  float* position = m.rows.floats(x.cols).data();
+  for (std::size_t t = 0; t < rows.count; ++t) {
+    const std::size_t at = layout.positions[rows.first + t];
+    float* out = x.row(t);
+    if (at == 0) {
+      model.parameters()[model.class_token()].copy_row(0, out);
+    } else {
+      for (std::size_t i = 0; i < x.cols; ++i) out[i] += bias[i];
+    }
+    learned.copy_row(at, position);
+    for (std::size_t i = 0; i < x.cols; ++i) out[i] += position[i];
+  }
+}
+
+TypedRows Decoder::Impl::patches_of(Block rows) {
+  return work.patches.typed(layout.rows(), model.config().patches->width(), compute())
+      .rows_from(rows.first, rows.count);
+}
+
+void Decoder::Impl::embed(Member& m, Block rows, MatrixView x) {
+  if (model.config().patches) return embed_patches(m, rows, x.rows_from(rows.first, rows.count));
   const Parameter& table = model.parameters()[model.embedding()];
   for (std::size_t t = rows.first; t < rows.first + rows.count; ++t)
     table.copy_row(static_cast<std::size_t>(layout.tokens[t]), x.row(t));
@@ -213,7 +257,7 @@ void Decoder::Impl::attention_output(Member& m, std::size_t layer, Block rows, M
       swiglu_forward(act, gate, up, scratch);
       keep(cache.gate, gate);
     } else {
-      gelu_forward(act, up, scratch);
+      gelu_forward(gelu_form(c.mlp), act, up, scratch);
     }
     keep(cache.up, up);
     copy_rows(out, mid);
@@ -224,7 +268,7 @@ void Decoder::Impl::attention_output(Member& m, std::size_t layer, Block rows, M
 MatrixView Decoder::Impl::forward() {
   const std::size_t layers = model.config().layers;
   over_blocks([&](Block rows, Member& m) {
-    embed(rows, stream_of(0));
+    embed(m, rows, stream_of(0));
     attention_input(m, 0, rows);
   });
   for (std::size_t layer = 0; layer < layers; ++layer) {

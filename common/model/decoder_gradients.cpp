@@ -179,6 +179,7 @@ void Decoder::Impl::end_norm_partials(int which, std::size_t gain, std::size_t b
 
 void Decoder::Impl::embedding_backward() {
   const MatrixView grad = work.dx.matrix(layout.rows(), model.config().hidden);
+  if (model.config().patches) return patches_backward(grad);
   auto& table = pass.request->full->values[model.embedding()];
   for (std::size_t t = 0; t < grad.rows && !table.empty(); ++t) {
     float* row = table.data() + static_cast<std::size_t>(layout.tokens[t]) * grad.cols;
@@ -190,6 +191,32 @@ void Decoder::Impl::embedding_backward() {
     float* row = learned.data() + layout.positions[t] * grad.cols;
     for (std::size_t i = 0; i < grad.cols; ++i) row[i] += grad.row(t)[i];
   }
+}
+
+// The patches' rows know nothing of an image's first row, whose patch is zero.
+void Decoder::Impl::patches_backward(ConstMatrixView grad) {
+  auto& full = pass.request->full->values;
+  const auto add = [&](std::size_t parameter, std::size_t row, const float* values) {
+    if (full[parameter].empty()) return;
+    float* out = full[parameter].data() + row * grad.cols;
+    for (std::size_t i = 0; i < grad.cols; ++i) out[i] += values[i];
+  };
+  for (std::size_t t = 0; t < grad.rows; ++t) {
+    const std::size_t at = layout.positions[t];
+    add(model.positions(), at, grad.row(t));
+    add(at == 0 ? model.class_token() : model.patch_bias(), 0, grad.row(t));
+  }
+  auto& projection = full[model.embedding()];
+  if (projection.empty()) return;
+  const tensor::DType type = compute();
+  const tensor::TypedRows dy = type == tensor::DType::kF32
+                                   ? tensor::TypedRows(work.dx.matrix(grad.rows, grad.cols))
+                                   : work.dx_typed.typed(grad.rows, grad.cols, type);
+  if (type != tensor::DType::kF32) dy.take(grad);
+  const tensor::Operand left = dy;
+  work.members.front().gemm.multiply(
+      MatrixView(projection.data(), grad.cols, model.config().patches->width()), left.t(),
+      patches_of({0, grad.rows}), true);
 }
 
 }  // namespace strata::model

@@ -49,6 +49,8 @@ void Decoder::Impl::head_chunk(Member& m, HeadSlot& slot, const PackedBatch& bat
   const MatrixView z = z_padded.rows_from(0, n);
   const tensor::Operand table = model.parameters()[model.head()].operand();
   product(m, z_padded, h_padded, table.t(), false, "head product");
+  if (model.head_bias() != kNone)
+    add_bias(z, model.parameters()[model.head_bias()].vector().data());
   {
     const sys::Span span(m.timeline, "cross entropy", 0.0);
     const std::size_t all = batch.targets.size();
@@ -60,6 +62,11 @@ void Decoder::Impl::head_chunk(Member& m, HeadSlot& slot, const PackedBatch& bat
         std::span(work.head_correct).subspan(targets.first, n));
   }
   if (pass.request == nullptr) return;
+  if (model.head_bias() != kNone && pass.request->full != nullptr) {
+    const auto sum = slot.dhead.floats(c.vocab);
+    std::fill(sum.begin(), sum.end(), 0.0f);
+    bias_backward(sum.data(), z);
+  }
   const TypedRows dz = compute() == DType::kF32 ? TypedRows(z) : tensor::round_in_place(z_padded);
   const MatrixView dh_padded = slot.dh.matrix(padded, c.hidden);
   const MatrixView dh = dh_padded.rows_from(0, n);
@@ -108,6 +115,8 @@ void Decoder::Impl::head_weight_gradient(std::span<const Block> chunks) {
     add(full[model.final_norm()], work.slots[i].dgain.floats(c.hidden));
     if (model.final_norm_bias() != kNone)
       add(full[model.final_norm_bias()], work.slots[i].dbias.floats(c.hidden));
+    if (model.head_bias() != kNone)
+      add(full[model.head_bias()], work.slots[i].dhead.floats(c.vocab));
   }
 }
 
@@ -129,6 +138,7 @@ std::vector<Block> Decoder::Impl::reserve_head(std::size_t targets) {
     slot.dh.reserve(longest * c.hidden);
     slot.dgain.reserve(c.hidden);
     slot.dbias.reserve(c.hidden);
+    if (model.head_bias() != kNone) slot.dhead.reserve(c.vocab);
   }
   work.head_loss.reserve(targets);
   work.head_weights.reserve(targets);
@@ -195,6 +205,8 @@ Matrix Decoder::Impl::all_logits(ConstMatrixView hidden_states) {
   product(work.members.front(), out.view(), h, model.parameters()[model.head()].operand().t(),
           false, "head product");
   splitting = false;
+  if (model.head_bias() != kNone)
+    add_bias(out.view(), model.parameters()[model.head_bias()].vector().data());
   return out;
 }
 

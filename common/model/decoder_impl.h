@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/decoder.h"
+#include "model/ops/activation.h"
 #include "model/ops/attention.h"
 #include "model/ops/norm.h"
 #include "model/ops/rope.h"
@@ -69,6 +70,7 @@ struct Layout {
   std::vector<AttentionSegment> segments;
   std::vector<AttentionTask> attention;  // pieces of one full-attention layer
   std::vector<Block> blocks;
+  std::span<const std::uint8_t> pixels;  // of images
   [[nodiscard]] std::size_t rows() const { return tokens.size(); }
 };
 
@@ -106,10 +108,11 @@ struct Member {
 
 /// One chunk of trained positions on its way through the output head.
 struct HeadSlot {
-  Buffer rows, rstd, mean, normed, logits, dh, dgain, dbias;
+  Buffer rows, rstd, mean, normed, logits, dh, dgain, dbias, dhead;
   template <class Visit>
   void for_buffers(const Visit& visit) {
-    for (Buffer* b : {&rows, &rstd, &mean, &normed, &logits, &dh, &dgain, &dbias}) visit(*b);
+    for (Buffer* b : {&rows, &rstd, &mean, &normed, &logits, &dh, &dgain, &dbias, &dhead})
+      visit(*b);
   }
 };
 
@@ -121,6 +124,7 @@ struct Workspace::State {
   std::vector<LayerCache> caches;  // of the layers that are kept
   LayerCache scratch;              // of those that are not
   Buffer hidden, hidden2;          // T x D streams of layers that keep nothing
+  Buffer patches;                  // of images: T x values of a patch, typed
   Buffer attended;                 // T x H d, float, when the compute type is not
   // Backward, T rows each: gradients of a layer's output and of its middle (float, and typed), ...
   Buffer dx, dmid, dx_typed, dmid_typed;
@@ -142,6 +146,7 @@ struct Workspace::State {
     for (Buffer* b : {&hidden,
                       &hidden2,
                       &attended,
+                      &patches,
                       &dx,
                       &dmid,
                       &dx_typed,
@@ -166,6 +171,10 @@ struct Workspace::State {
     for (Buffer& b : through) visit(b);
   }
 };
+
+[[nodiscard]] inline Gelu gelu_form(MlpKind mlp) {
+  return mlp == MlpKind::kGeluErf ? Gelu::kErf : Gelu::kTanh;
+}
 
 /// Which linear sites of a layer there are, lowest first: the backward pass stops below the lowest
 /// one that is trained.
@@ -242,7 +251,9 @@ struct Decoder::Impl {
   tensor::MatrixView v_of(LayerCache& cache);
   tensor::MatrixView attended_of(LayerCache& cache);
   std::size_t site_in_layer(std::size_t site) const;
-  void embed(Block rows, tensor::MatrixView x);
+  void embed(Member& m, Block rows, tensor::MatrixView x);
+  void embed_patches(Member& m, Block rows, tensor::MatrixView x);  // x: the block's rows
+  tensor::TypedRows patches_of(Block rows);
   /// y (the block's rows) = or += the linear layer and its adapter.
   void linear(Member& m, std::size_t site, Block rows, const tensor::Operand& x,
               tensor::MatrixView y, bool accumulate, LayerCache& cache);
@@ -277,6 +288,7 @@ struct Decoder::Impl {
                      NormStats stats, const NormWeights& weights);
   void end_norm_partials(int which, std::size_t gain, std::size_t bias);
   void embedding_backward();
+  void patches_backward(tensor::ConstMatrixView grad);
 
   // decoder_head.cpp
   /// Losses of the batch from the last hidden states; with a request, dx (T x D) is overwritten by

@@ -20,12 +20,13 @@ struct LayerNames {
 };
 
 struct ModelNames {
-  std::string_view embedding;        // "model.embed_tokens"
-  std::string_view positions;        // learned positions, or empty
+  std::string_view embedding;        // "model.embed_tokens"; of images the patches' projection
+  std::string_view positions;        // learned positions, or empty; of images a tensor's own name
   std::string_view layer_prefix;     // "model.layers."
   std::string_view final_norm;       // "model.norm"
   std::string_view head;             // "lm_head"
   std::string_view optional_prefix;  // some checkpoints leave it out ("transformer." of gpt2)
+  std::string_view class_token;      // of images: what stands in a record's first row
   LayerNames layer;
 };
 

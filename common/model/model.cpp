@@ -15,6 +15,7 @@ struct Model::Builder {
     std::size_t rows;
     std::size_t cols;
     bool transposed;
+    std::vector<std::size_t> shape;  // in the file, when not that of a vector or matrix
   };
 
   Model& model;
@@ -23,8 +24,21 @@ struct Model::Builder {
 
   std::size_t want(std::string name, std::size_t rows, std::size_t cols = 1,
                    bool transposed = false) {
-    wanted.push_back({std::move(name), rows, cols, transposed});
+    wanted.push_back({std::move(name), rows, cols, transposed, {}});
     return wanted.size() - 1;
+  }
+
+  // What images are made of: a convolution whose step is its size, and rows under their own names.
+  void want_patches(const PatchGrid& grid) {
+    const std::size_t d = model.config_.hidden;
+    const std::string projection(names.embedding);
+    model.embedding_ = want(projection + ".weight", d, grid.width());
+    wanted.back().shape = {d, grid.channels, grid.patch, grid.patch};
+    model.patch_bias_ = want(projection + ".bias", d);
+    model.class_token_ = want(std::string(names.class_token), 1, d);
+    wanted.back().shape = {1, 1, d};
+    model.positions_ = want(std::string(names.positions), model.config_.max_positions, d);
+    wanted.back().shape = {1, model.config_.max_positions, d};
   }
 
   void want_norm(const std::string& module, std::size_t width, std::size_t& gain,
@@ -74,14 +88,20 @@ struct Model::Builder {
 
   void want_all() {
     const DecoderConfig& c = model.config_;
-    model.embedding_ = want(std::string(names.embedding) + ".weight", c.vocab, c.hidden);
-    if (c.position == PositionKind::kLearned) {
-      model.positions_ = want(std::string(names.positions) + ".weight", c.max_positions, c.hidden);
+    if (c.patches) {
+      want_patches(*c.patches);
+    } else {
+      model.embedding_ = want(std::string(names.embedding) + ".weight", c.vocab, c.hidden);
+      if (c.position == PositionKind::kLearned) {
+        model.positions_ =
+            want(std::string(names.positions) + ".weight", c.max_positions, c.hidden);
+      }
     }
     for (std::size_t layer = 0; layer < c.layers; ++layer) want_layer(layer);
     want_norm(std::string(names.final_norm), c.hidden, model.final_norm_, model.final_norm_bias_);
     model.head_ = c.tied_head ? model.embedding_
                               : want(std::string(names.head) + ".weight", c.vocab, c.hidden);
+    if (c.head_bias) model.head_bias_ = want(std::string(names.head) + ".bias", c.vocab);
   }
 };
 
@@ -136,7 +156,8 @@ Result<Model> Model::load(const sys::Disk& disk, const std::filesystem::path& fo
     }
     auto tensor = model.file_->get(stored_name);
     if (!tensor) return fail(std::move(tensor).error());
-    const std::vector<std::size_t> shape = want.cols == 1
+    const std::vector<std::size_t> shape = !want.shape.empty() ? want.shape
+                                           : want.cols == 1
                                                ? std::vector<std::size_t>{want.rows}
                                                : std::vector<std::size_t>{want.rows, want.cols};
     if (tensor->shape != shape) {
@@ -150,6 +171,7 @@ Result<Model> Model::load(const sys::Disk& disk, const std::filesystem::path& fo
                                        *tensor, model.file_->where());
     if (!parameter) return fail(std::move(parameter).error());
     if (!parameter->is_mapped()) model.file_->release(*tensor);
+    parameter->set_shape(want.shape);
     model.parameters_.push_back(std::move(*parameter));
   }
   return model;
@@ -188,6 +210,7 @@ Result<Model> Model::create(std::string_view config_json, const std::string& whe
     }
     model.parameters_.push_back(Parameter::made(want.name, want.rows, want.cols, want.transposed,
                                                 compute, std::move(values)));
+    model.parameters_.back().set_shape(want.shape);
   }
   return model;
 }

@@ -62,12 +62,17 @@ class Model {
   [[nodiscard]] std::span<Parameter> parameters() { return parameters_; }
   [[nodiscard]] std::span<const LinearSite> linears() const { return linears_; }
   [[nodiscard]] std::span<const LayerParts> layers() const { return layers_; }
+  /// Of text the table of tokens; of images the projection of patches, whose bias and class row
+  /// are `patch_bias` and `class_token`.
   [[nodiscard]] std::size_t embedding() const { return embedding_; }
+  [[nodiscard]] std::size_t patch_bias() const { return patch_bias_; }
+  [[nodiscard]] std::size_t class_token() const { return class_token_; }
   [[nodiscard]] std::size_t positions() const { return positions_; }
   [[nodiscard]] std::size_t final_norm() const { return final_norm_; }
   [[nodiscard]] std::size_t final_norm_bias() const { return final_norm_bias_; }
   /// The output head's parameter: the embedding itself when tied.
   [[nodiscard]] std::size_t head() const { return head_; }
+  [[nodiscard]] std::size_t head_bias() const { return head_bias_; }
   /// Index into parameters() of a tensor by name, or kNone.
   [[nodiscard]] std::size_t find(std::string_view name) const;
   [[nodiscard]] std::size_t parameter_count() const;
@@ -89,7 +94,7 @@ class Model {
   std::vector<LinearSite> linears_;
   std::vector<LayerParts> layers_;
   std::size_t embedding_ = kNone, positions_ = kNone, final_norm_ = kNone, final_norm_bias_ = kNone,
-              head_ = kNone;
+              head_ = kNone, patch_bias_ = kNone, class_token_ = kNone, head_bias_ = kNone;
 };
 
 }  // namespace strata::model

@@ -97,6 +97,11 @@ Parameter Parameter::made(std::string name, std::size_t rows, std::size_t cols, 
   return p;
 }
 
+std::vector<std::size_t> Parameter::shape() const {
+  if (!shape_.empty()) return shape_;
+  return is_vector() ? std::vector<std::size_t>{rows_} : std::vector<std::size_t>{rows_, cols_};
+}
+
 tensor::Operand Parameter::operand() const {
   const void* data = mapped_;
   if (!half_.empty()) {

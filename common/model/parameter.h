@@ -35,6 +35,10 @@ class Parameter {
   [[nodiscard]] std::size_t cols() const { return cols_; }
   [[nodiscard]] std::size_t size() const { return rows_ * cols_; }
   [[nodiscard]] bool is_vector() const { return cols_ == 1; }
+  /// As files have it: {rows}, {rows, cols}, or what was set (a convolution's four sides).
+  [[nodiscard]] std::vector<std::size_t> shape() const;
+  /// Empty: that of a vector or matrix. Of as many values.
+  void set_shape(std::vector<std::size_t> shape) { shape_ = std::move(shape); }
   /// True when stored d_in x d_out.
   [[nodiscard]] bool transposed() const { return transposed_; }
   [[nodiscard]] std::size_t d_out() const { return transposed_ ? cols_ : rows_; }
@@ -66,6 +70,7 @@ class Parameter {
   std::string name_;
   std::size_t rows_ = 0;
   std::size_t cols_ = 0;
+  std::vector<std::size_t> shape_;
   bool transposed_ = false;
   tensor::DType compute_ = tensor::DType::kF32;
   const std::byte* mapped_ =

@@ -64,8 +64,17 @@ struct Tokens {
   std::vector<std::uint8_t> trained;
 };
 
+/// An image cut into patches as its model takes them (common/vision), and its class.
+struct Picture {
+  std::vector<std::uint8_t> pixels;
+  std::int32_t label = 0;
+  std::uint32_t rows = 0;  // of its patches and its class
+};
+
+using Content = std::variant<PlainText, Pair, Instruction, Dialogue, Tokens, Picture>;
+
 struct Record {
-  std::variant<PlainText, Pair, Instruction, Dialogue, Tokens> content;
+  Content content;
   /// The other keys of the object (strings as they are, numbers and booleans as JSON), for
   /// splitting by a field.
   std::vector<std::pair<std::string, std::string>> fields;

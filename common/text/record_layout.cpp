@@ -192,7 +192,7 @@ class Reading {
     return Dialogue{std::move(*read), 0};
   }
 
-  [[nodiscard]] Result<std::variant<PlainText, Pair, Instruction, Dialogue, Tokens>> pair() const;
+  [[nodiscard]] Result<Content> pair() const;
   [[nodiscard]] Result<Instruction> instruction() const;
   [[nodiscard]] Result<Tokens> tokens() const;
   [[nodiscard]] Result<std::vector<std::int64_t>> integers(const json& value,
@@ -204,7 +204,7 @@ class Reading {
   const std::string& where_;
 };
 
-Result<std::variant<PlainText, Pair, Instruction, Dialogue, Tokens>> Reading::pair() const {
+Result<Content> Reading::pair() const {
   auto prompt = require("prompt");
   if (!prompt) return fail(std::move(prompt).error());
   auto completion = require("completion");

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Makes the golden files again: every topic, or those named.
 
-    python3 -m venv golden && golden/bin/pip install torch transformers peft safetensors tokenizers gguf numpy
+    python3 -m venv golden && golden/bin/pip install torch transformers peft safetensors tokenizers gguf numpy pillow
     golden/bin/python tests/golden/make.py [TOPIC ...] [--check]
 
-Topics: model adapters optimizer chat tokenizer tokenizer_train gguf_blocks gguf_model. Which library versions made each is kept
+Topics: model vit images adapters optimizer chat tokenizer tokenizer_train gguf_blocks gguf_model. Which library versions made each is kept
 in versions.json.
 With --check nothing is kept: each topic is made again, compared with the files that are there, byte by byte, and these are
 put back. The exit status says whether a second run changes nothing.
@@ -22,6 +22,8 @@ VERSIONS = HERE / "versions.json"
 # they are made: `adapters` stands on a model of `model`.
 TOPICS = {
     "model": ("model", "**/*", ["torch", "transformers", "peft", "safetensors"]),
+    "vit": ("vit", "**/*", ["torch", "transformers", "peft", "safetensors"]),
+    "images": ("images", "**/*", ["pillow", "numpy"]),
     "adapters": ("adapters", "**/*", ["torch", "transformers", "peft", "safetensors"]),
     "optimizer": ("optimizer", "**/*", ["torch", "transformers"]),
     "chat": ("chat", "**/*", ["tokenizers", "transformers"]),

@@ -44,6 +44,7 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
       {"protocol", {"base", "tensor", "formats", "adapter", "privacy", "wire"}},
       {"transport", {"base", "sys", "certs", "config", "wire"}},
       {"evaluation", {"base", "sys", "tensor", "text", "adapter", "model", "observe"}},
+      {"vision", {"base", "sys", "text", "model"}},
       {"export", {"base", "sys", "config", "tensor", "formats", "text", "adapter", "model"}},
       {"optimizer", {"base", "config", "tensor", "adapter"}},
       {"schedule", {"base", "config"}},
@@ -61,7 +62,8 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
        {"base",       "sys",         "certs",      "config",   "observe", "wire",     "tensor",
         "formats",    "text",        "privacy",    "adapter",  "model",   "protocol", "transport",
         "evaluation", "export",      "optimizer",  "schedule", "client",  "journal",  "updates",
-        "aggregator", "coordinator", "accountant", "noise",    "ledger",  "audit"}},
+        "aggregator", "coordinator", "accountant", "noise",    "ledger",  "audit",
+        "vision"}},
   };
   return table;
 }
@@ -99,6 +101,9 @@ const std::vector<ThirdParty>& third_parties() {
       {"mpi.h", {"MPI_"}, "MPI::MPI_CXX", {"common/transport/mpi_plugin/"}},
       {"nmmintrin.h", {"_mm_crc32"}, "", {"common/base/crc32c"}},
       {"pcre2.h", {"pcre2_"}, "PkgConfig::pcre2", {"common/text/"}},
+      {"zlib.h", {"inflate", "z_stream"}, "PkgConfig::zlib", {"common/vision/"}},
+      {"png.h", {"png_"}, "PkgConfig::libpng", {"common/vision/"}},
+      {"turbojpeg.h", {"tjDecompress"}, "PkgConfig::turbojpeg", {"common/vision/"}},
       {"utf8proc.h", {"utf8proc_"}, "PkgConfig::utf8proc", {"common/text/"}},
       {"Random123/", {"r123::"}, "", {"common/sys/random"}},
       {"tl/", {}, "", {"common/base/result.h"}},

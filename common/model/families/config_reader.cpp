@@ -91,6 +91,16 @@ bool ConfigReader::boolean(std::string_view key, bool fallback) {
   return value->get<bool>();
 }
 
+std::size_t ConfigReader::entries(std::string_view key, std::size_t fallback) {
+  const auto* value = find(key);
+  if (value == nullptr) return fallback;
+  if (!value->is_object() || value->empty()) {
+    wrong_value(std::string(key), *value, "must be an object with an entry for each");
+    return fallback;
+  }
+  return value->size();
+}
+
 std::string ConfigReader::text(std::string_view key, std::string fallback) {
   const auto* value = find(key);
   if (value == nullptr) return fallback;

@@ -21,6 +21,8 @@ class ConfigReader {
   std::size_t size(std::string_view key, std::optional<std::size_t> fallback = std::nullopt);
   double number(std::string_view key, std::optional<double> fallback = std::nullopt);
   bool boolean(std::string_view key, bool fallback);
+  /// How many members an object has.
+  std::size_t entries(std::string_view key, std::size_t fallback);
   std::string text(std::string_view key, std::string fallback);
   [[nodiscard]] bool has(std::string_view key) const;  // present and not null
   [[nodiscard]] const std::optional<Error>& error() const { return error_; }

@@ -3,6 +3,7 @@
 #include "model/families/config_reader.h"
 #include "model/families/gpt2.h"
 #include "model/families/llama.h"
+#include "model/families/vit.h"
 #include "model/family.h"
 
 namespace strata::model {
@@ -14,6 +15,7 @@ constexpr std::array kFamilies{
     FamilyEntry{"qwen2", "Qwen2/2.5: biases on q, k and v", kLlamaNames, parse_qwen2},
     FamilyEntry{"qwen3", "Qwen3: RMSNorm on q and k", kLlamaNames, parse_qwen3},
     FamilyEntry{"gpt2", "GPT-2", kGpt2Names, parse_gpt2},
+    FamilyEntry{"vit", "vision transformers that classify images", kVitNames, parse_vit},
 };
 
 }  // namespace

@@ -54,6 +54,24 @@ STRATA_SIMD void gelu_backward_row(float* a, float* du, const float* d, const fl
   }
 }
 
+STRATA_SIMD void gelu_erf_row(float* a, const float* u, std::size_t n) {
+#pragma omp simd
+  for (std::size_t i = 0; i < n; ++i) a[i] = u[i] * normal_cdf_fast(u[i]);
+}
+
+STRATA_SIMD void gelu_erf_backward_row(float* a, float* du, const float* d, const float* u,
+                                       std::size_t n) {
+  constexpr float kDensity = 0.3989422804f;  // 1 / sqrt(2 pi)
+#pragma omp simd
+  for (std::size_t i = 0; i < n; ++i) {
+    const float x = u[i];
+    const float below = normal_cdf_fast(x);
+    const float da = d[i];
+    a[i] = x * below;
+    du[i] = da * (below + x * kDensity * exp_fast(-0.5f * x * x));
+  }
+}
+
 STRATA_SIMD void add_row(float* y, const float* x, std::size_t n) {
 #pragma omp simd
   for (std::size_t i = 0; i < n; ++i) y[i] += x[i];
@@ -93,29 +111,30 @@ void swiglu_backward(TypedRows act, TypedRows dgate, TypedRows dup, ConstMatrixV
   }
 }
 
-void gelu_forward(TypedRows act, ConstMatrixView up, float* scratch) {
+void gelu_forward(Gelu form, TypedRows act, ConstMatrixView up, float* scratch) {
   for (std::size_t t = 0; t < act.rows; ++t) {
     float* a = act.open(t, scratch);
-    gelu_row(a, up.row(t), act.cols);
+    (form == Gelu::kErf ? gelu_erf_row : gelu_row)(a, up.row(t), act.cols);
     act.close(t, a);
   }
 }
 
-void gelu_again(TypedRows act, TypedRows up, float* scratch) {
+void gelu_again(Gelu form, TypedRows act, TypedRows up, float* scratch) {
   for (std::size_t t = 0; t < act.rows; ++t) {
     float* a = act.open(t, scratch);
-    gelu_row(a, up.read(t, scratch + act.cols), act.cols);
+    (form == Gelu::kErf ? gelu_erf_row : gelu_row)(a, up.read(t, scratch + act.cols), act.cols);
     act.close(t, a);
   }
 }
 
-void gelu_backward(TypedRows act, TypedRows dup, ConstMatrixView dact, TypedRows up,
+void gelu_backward(Gelu form, TypedRows act, TypedRows dup, ConstMatrixView dact, TypedRows up,
                    float* scratch) {
   const std::size_t n = act.cols;
   for (std::size_t t = 0; t < act.rows; ++t) {
     float* a = act.open(t, scratch);
     float* du = dup.open(t, scratch + n);
-    gelu_backward_row(a, du, dact.row(t), up.read(t, scratch + 2 * n), n);
+    (form == Gelu::kErf ? gelu_erf_backward_row : gelu_backward_row)(
+        a, du, dact.row(t), up.read(t, scratch + 2 * n), n);
     act.close(t, a);
     dup.close(t, du);
   }

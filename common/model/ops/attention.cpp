@@ -47,8 +47,9 @@ void for_blocks(const AttentionSegment& s, std::size_t from, std::size_t count,
   const std::size_t step = queries_of_block(group, reach);
   for (std::size_t first = from; first < from + count; first += step) {
     const std::size_t queries = std::min(step, from + count - first);
-    const std::size_t end = past + first + queries;  // one past the last key seen
-    const std::size_t position = past + first;       // of the first query
+    // One past the last key seen.
+    const std::size_t end = shape.causal ? past + first + queries : s.k_count;
+    const std::size_t position = past + first;  // of the first query
     const std::size_t begin = window > 0 && position + 1 > window ? position + 1 - window : 0;
     visit(Block{s.q_first + first, queries, s.k_first + begin, end - begin, position - begin});
   }
@@ -59,7 +60,9 @@ struct Seen {
   std::size_t low;
   std::size_t high;
 };
-Seen seen(const Block& block, std::size_t i, std::size_t window) {
+Seen seen(const Block& block, std::size_t i, const AttentionShape& shape) {
+  if (!shape.causal) return {0, block.keys};
+  const std::size_t window = shape.window;
   const std::size_t at = block.first_at + i;
   return {window > 0 && at + 1 > window ? at + 1 - window : 0, at + 1};
 }
@@ -318,7 +321,7 @@ void attention_forward(MatrixView o, const AttentionInput& in, const AttentionSe
   const std::size_t past = s.k_count - s.q_count;
   const std::size_t position = past + task.first;
   work.take_keys(shape.window > 0 && position + 1 > shape.window ? position + 1 - shape.window : 0,
-                 position + task.count);
+                 shape.causal ? position + task.count : s.k_count);
   for_blocks(s, task.first, task.count, shape, [&](const Block& b) {
     const std::size_t rows = group * b.queries;
     const std::size_t all = padded(rows, room.type);
@@ -328,7 +331,7 @@ void attention_forward(MatrixView o, const AttentionInput& in, const AttentionSe
     work.multiply(scores, queries, work.keys(b).t(), false, work.in_product());
     for (std::size_t r = 0; r < rows; ++r) {
       const std::size_t i = r % b.queries;
-      const float log_sum = softmax_row(scores.row(r), scores.cols, seen(b, i, shape.window));
+      const float log_sum = softmax_row(scores.row(r), scores.cols, seen(b, i, shape));
       if (in.lse.data != nullptr) in.lse.row(b.q_row + i)[head + r / b.queries] = log_sum;
     }
     const MatrixView out = room.out.rows_from(0, all);
@@ -378,7 +381,7 @@ void attention_backward(MatrixView dq, MatrixView dk, MatrixView dv, ConstMatrix
       const std::size_t i = r % b.queries;
       const std::size_t h = head + r / b.queries;
       backward_row(p.row(r), ds.row(r), dots.row(b.q_row + i)[h], in.lse.row(b.q_row + i)[h],
-                   p.cols, seen(b, i, shape.window));
+                   p.cols, seen(b, i, shape));
     }
     const std::size_t first = b.k_row - s.k_first;
     const Operand p_typed = work.operand(p);

@@ -1,7 +1,8 @@
 #pragma once
-// Causal attention over packed records: block-diagonal, grouped-query, optional sliding window,
-// computed block by block of queries for all heads that share a key head, so that no more than a
-// block of their scores exists at a time. Each call works on the calling thread.
+// Attention over packed records, causal unless the shape says otherwise: block-diagonal,
+// grouped-query, optional sliding window, computed block by block of queries for all heads that
+// share a key head, so that no more than a block of their scores exists at a time. Each call works
+// on the calling thread.
 //   O = softmax(Q K^T / sqrt(d) + mask) V;  query i of a segment sees keys max(0, i - window + 1)
 //   .. i       (window 0: all)
 // Rows are tokens. Q, O: T x H*d; K, V: T_k x H_kv*d; head h uses key/value head h / (H / H_kv).
@@ -21,6 +22,7 @@ struct AttentionShape {
   std::size_t kv_heads = 0;
   std::size_t head_dim = 0;
   std::size_t window = 0;
+  bool causal = true;  // false: every query sees all keys of its segment; no window then
 };
 
 /// One record: queries are rows [q_first, q_first + q_count) of Q, keys rows [k_first, k_first +

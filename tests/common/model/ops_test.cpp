@@ -184,23 +184,27 @@ TEST_P(Ops, SwiGluAndItsGradientEqualThePlainOnes) {
 }
 
 TEST_P(Ops, GeluAndItsGradientEqualThePlainOnes) {
-  constexpr std::size_t kRows = 2, kWidth = 41;
-  const Matrix up = drawn(kRows, kWidth, 9), dact = drawn(kRows, kWidth, 10);
-  std::vector<float> scratch(kActivationScratch * kWidth);
-  Typed act(kRows, kWidth, type), again(kRows, kWidth, type), dup(kRows, kWidth, type);
-  const Typed kept(up, type);
-  const auto value = [&](const Doubles& ups) {
-    Doubles out(ups.size());
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = gelu(ups[i]);
-    return out;
-  };
-  gelu_forward(act.rows, up.view(), scratch.data());
-  expect_near(act.floats().values(), value(doubles(up)), rounding);
-  gelu_backward(again.rows, dup.rows, dact.view(), kept.rows, scratch.data());
-  expect_near(dup.floats().values(),
-              differences([&](const Doubles& at) { return dot(value(at), doubles(dact)); },
-                          doubles(kept.floats())),
-              rounding + 1e-5);
+  for (const Gelu form : {Gelu::kTanh, Gelu::kErf}) {
+    constexpr std::size_t kRows = 2, kWidth = 41;
+    const Matrix up = drawn(kRows, kWidth, 9), dact = drawn(kRows, kWidth, 10);
+    std::vector<float> scratch(kActivationScratch * kWidth);
+    Typed act(kRows, kWidth, type), again(kRows, kWidth, type), dup(kRows, kWidth, type);
+    const Typed kept(up, type);
+    const auto value = [&](const Doubles& ups) {
+      Doubles out(ups.size());
+      for (std::size_t i = 0; i < out.size(); ++i)
+        out[i] =
+            form == Gelu::kErf ? ups[i] * 0.5 * std::erfc(-ups[i] / std::sqrt(2.0)) : gelu(ups[i]);
+      return out;
+    };
+    gelu_forward(form, act.rows, up.view(), scratch.data());
+    expect_near(act.floats().values(), value(doubles(up)), rounding);
+    gelu_backward(form, again.rows, dup.rows, dact.view(), kept.rows, scratch.data());
+    expect_near(dup.floats().values(),
+                differences([&](const Doubles& at) { return dot(value(at), doubles(dact)); },
+                            doubles(kept.floats())),
+                rounding + 1e-5);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, Ops, testing::Values(DType::kF32, DType::kBF16),
