@@ -28,8 +28,10 @@ std::string clients_table(const RunSummary& summary) {
 }
 
 std::string rounds_table(const RunSummary& summary, bool measured) {
-  std::vector<std::vector<std::string>> rows{
-      {"round", "held-out loss", "perplexity", "merge error", "factor averaging loses"}};
+  const bool images = std::isnan(summary.evaluations.front().perplexity);
+  std::vector<std::vector<std::string>> rows{{"round", "held-out loss",
+                                              images ? "accuracy" : "perplexity", "merge error",
+                                              "factor averaging loses"}};
   for (const auto& e : summary.evaluations) {
     std::string error = "-", lost = "-";
     for (const auto& round : summary.rounds) {
@@ -38,8 +40,10 @@ std::string rounds_table(const RunSummary& summary, bool measured) {
       if (std::isfinite(round.exactness.factor_averaging_error))
         lost = fmt::format("{:.1e}", round.exactness.factor_averaging_error);
     }
-    rows.push_back({std::to_string(e.round), number_text(e.loss, 4), number_text(e.perplexity, 2),
-                    error, lost});
+    rows.push_back(
+        {std::to_string(e.round), number_text(e.loss, 4),
+         images ? fmt::format("{:.2f} %", 100.0 * e.accuracy) : number_text(e.perplexity, 2), error,
+         lost});
   }
   return table(rows);
 }
@@ -80,6 +84,7 @@ VerbOutput run_report(const RunSummary& summary, const Job& job, const std::stri
     json entry{{"round", e.round},
                {"loss", number(e.loss)},
                {"perplexity", number(e.perplexity)},
+               {"accuracy", number(e.accuracy)},
                {"trained_tokens", e.trained_tokens}};
     if (e.exact_match >= 0.0) entry["exact_match"] = e.exact_match;
     evaluations.push_back(std::move(entry));

@@ -74,8 +74,11 @@ std::string summary(const Event& e) {
     return line;
   }
   if (e.name == "evaluation") {
-    std::string line = format("round %s  held-out loss %.4f, perplexity %.2f",
-                              text(e, "round").c_str(), number(e, "loss"), number(e, "perplexity"));
+    std::string line =
+        format("round %s  held-out loss %.4f", text(e, "round").c_str(), number(e, "loss"));
+    const double perplexity = number(e, "perplexity");
+    line += std::isfinite(perplexity) ? format(", perplexity %.2f", perplexity)
+                                      : format(", accuracy %.2f %%", 100.0 * number(e, "accuracy"));
     const double match = number(e, "exact_match");
     if (std::isfinite(match)) line += format(", exact match %.1f %%", 100.0 * match);
     return line;
