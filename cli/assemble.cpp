@@ -6,6 +6,7 @@
 #include "cli/common_start.h"
 #include "cli/owner_ledger.h"
 #include "cli/private_run.h"
+#include "client/descent_rule.h"
 #include "evaluation/exact_match.h"
 #include "export/peft.h"
 #include "text/corpus.h"
@@ -360,6 +361,16 @@ Result<model::Model> base_model(const sys::Disk& disk, const Job& job) {
   return base_model(disk, job, compute_type(job.model.dtype));
 }
 
+bool tells_gradients(const Job& job) {
+  const auto entry = coordinator::find_aggregator(job.aggregation.method);
+  return entry && (*entry)->gradients;
+}
+
+Result<std::unique_ptr<model::FoldRule>> fold_rule(const Job& job) {
+  if (!tells_gradients(job)) return std::unique_ptr<model::FoldRule>();
+  return client::make_descent_rule(job.training, job.aggregation.rounds);
+}
+
 bool Parts::holds(const std::string& client) const {
   return every_client || std::find(clients.begin(), clients.end(), client) != clients.end();
 }
@@ -419,7 +430,8 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
                             .initial = initial,
                             .examples = std::move(examples->examples),
                             .weight = weight_of(job, client, config),
-                            .diagnostics = job.aggregation.diagnostics};
+                            .diagnostics = job.aggregation.diagnostics,
+                            .gradients = tells_gradients(job)};
     if (auto ready = make_private(job, *promise, base, own.records, spec); !ready)
       return fail(std::move(ready).error());
     auto trainer = client::LocalTrainer::make(std::move(spec), job.training, base,
@@ -492,6 +504,9 @@ Result<Federation> with_coordinator(Result<Site> site, const Job& job, int threa
   if (auto able = coordinator->check_clients(site->planned); !able)
     return fail(std::move(able).error());
   coordinator->expect(site->planned);
+  auto rule = fold_rule(job);
+  if (!rule) return fail(std::move(rule).error());
+  coordinator->fold_by(std::move(*rule));
   return Federation{.text = std::move(site->text),
                     .coordinator = std::move(*coordinator),
                     .trainers = std::move(site->trainers),

@@ -10,6 +10,7 @@
 #include "client/budget.h"
 #include "client/local_trainer.h"
 #include "coordinator/coordinator.h"
+#include "model/fold_rule.h"
 #include "privacy/promise.h"
 #include "sys/disk.h"
 #include "text/example_builder.h"
@@ -77,6 +78,11 @@ struct Site {
 [[nodiscard]] Result<model::Model> base_model(const sys::Disk& disk, const Job& job);
 [[nodiscard]] Result<model::Model> base_model(const sys::Disk& disk, const Job& job,
                                               tensor::DType compute);
+
+/// Whether its updates are gradients.
+[[nodiscard]] bool tells_gradients(const Job& job);
+/// How its packets change the model; null: they are added.
+[[nodiscard]] Result<std::unique_ptr<model::FoldRule>> fold_rule(const Job& job);
 
 /// Loads and checks what the parts need; reads no other client's data.
 [[nodiscard]] Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base,

@@ -117,7 +117,9 @@ Result<void> ClientRun::open() {
   const int threads = static_cast<int>(job_.training.threads);
   const int workers =
       std::min(std::max(1, tools_.threads / threads), static_cast<int>(site_.trainers.size()));
-  base_ = client::own_base(std::move(site_.base), tools_.disk, tools_.threads);
+  auto rule = fold_rule(job_);
+  if (!rule) return fail(std::move(rule).error());
+  base_ = client::own_base(std::move(site_.base), tools_.disk, tools_.threads, std::move(*rule));
   pool_ = std::make_unique<client::TrainingPool>(workers, threads);
   for (std::size_t i = 0; i < site_.trainers.size(); ++i) {
     auto& trainer = site_.trainers[i];

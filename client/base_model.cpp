@@ -11,8 +11,9 @@ namespace {
 
 class OwnBase final : public BaseModel {
  public:
-  OwnBase(model::Model model, const sys::Disk& disk, int threads)
-      : disk_(disk), team_(threads), model_(std::move(model)) {
+  OwnBase(model::Model model, const sys::Disk& disk, int threads,
+          std::unique_ptr<model::FoldRule> rule)
+      : disk_(disk), team_(threads), model_(std::move(model)), rule_(std::move(rule)) {
     head_.chain = model_.state_hash(&team_);
   }
   const model::Model& model() const override { return model_; }
@@ -32,7 +33,11 @@ class OwnBase final : public BaseModel {
                    .rule = "the coordinator announced " + hex(next.chain).substr(0, 12)});
     }
     state_.reset();
-    model::fold(model_, change->packet, &team_);
+    if (rule_) {
+      rule_->fold(model_, change->packet, next.round, &team_);
+    } else {
+      model::fold(model_, change->packet, &team_);
+    }
     mean_ = std::move(change->mean_factors);
     head_ = next;
     return {};
@@ -41,6 +46,11 @@ class OwnBase final : public BaseModel {
   Result<void> take_snapshot(const protocol::Head& head,
                              const std::filesystem::path& path) override {
     if (head.round <= head_.round) return {};
+    if (rule_) {
+      return fail({.code = ErrorCode::kProtocol,
+                   .what = "a snapshot came instead of rounds",
+                   .rule = "what the rule remembers is made of all of them"});
+    }
     auto file = formats::SafetensorsFile::open(disk_, path);
     if (!file) return fail(std::move(file).error());
     state_.reset();
@@ -65,6 +75,7 @@ class OwnBase final : public BaseModel {
   const sys::Disk& disk_;
   tensor::Team team_;
   model::Model model_;
+  std::unique_ptr<model::FoldRule> rule_;
   protocol::Head head_;
   protocol::MeanFactors mean_;
   std::optional<Sha256> state_;  // of the model as it is
@@ -86,8 +97,9 @@ void BaseModel::when_free(std::function<void()> task) {
   }
 }
 
-std::unique_ptr<BaseModel> own_base(model::Model model, const sys::Disk& disk, int threads) {
-  return std::make_unique<OwnBase>(std::move(model), disk, threads);
+std::unique_ptr<BaseModel> own_base(model::Model model, const sys::Disk& disk, int threads,
+                                    std::unique_ptr<model::FoldRule> rule) {
+  return std::make_unique<OwnBase>(std::move(model), disk, threads, std::move(rule));
 }
 
 }  // namespace strata::client

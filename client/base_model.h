@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "model/fold_rule.h"
 #include "model/model.h"
 #include "protocol/messages.h"
 #include "protocol/round_change.h"
@@ -44,8 +45,10 @@ class BaseModel {
   std::vector<std::function<void()>> waiting_;
 };
 
-/// A model of this process's own, loaded from disk. `threads` fold into it; they change no bit.
+/// A model of this process's own, loaded from disk. `threads` fold into it; they change no bit. By
+/// `rule`, if there is one.
 [[nodiscard]] std::unique_ptr<BaseModel> own_base(model::Model model, const sys::Disk& disk,
-                                                  int threads);
+                                                  int threads,
+                                                  std::unique_ptr<model::FoldRule> rule = nullptr);
 
 }  // namespace strata::client

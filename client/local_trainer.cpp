@@ -152,7 +152,9 @@ Result<void> LocalTrainer::Impl::ensure_trainable(const model::Model& base) {
   const auto own = spec.central ? adapter::common_start_stream(seed)
                                 : stream.at({.round = fresh_since, .purpose = "init"});
   auto made = make_trainable(spec.adapter, base, own, adapter::shared_stream(seed), fresh_since + 1,
-                             merge_every() > 0 ? Merging::kOwnCopy : Merging::kAtRounds);
+                             spec.gradients      ? Merging::kGradients
+                             : merge_every() > 0 ? Merging::kOwnCopy
+                                                 : Merging::kAtRounds);
   if (!made) return fail(std::move(made).error());
   if (fresh_since == 0 && !spec.initial.empty()) {
     if (auto loaded = (*made)->load(spec.initial); !loaded) return loaded;
@@ -206,11 +208,28 @@ void LocalTrainer::Impl::restart_moments() {
                                                            : MomentsAfter::kReset);
 }
 
+namespace {
+
+// Leaves gradients as they are, for others to step by.
+class NoStep final : public Optimizer {
+ public:
+  void step(std::span<const adapter::ParamRef>, double, tensor::Team&) override {}
+  void reset() override {}
+  std::map<std::string, std::vector<float>> state() const override { return {}; }
+  Result<void> load(const std::map<std::string, std::vector<float>>&) override { return {}; }
+};
+
+}  // namespace
+
 Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& tools,
                                            RoundStats& stats) {
   model::Decoder decoder(trainable->model(), tools.workspace, {.recompute = training.recompute});
   StepMemory memory;
   std::vector<double> losses;
+  NoStep no_step;
+  Optimizer& stepping = spec.gradients ? static_cast<Optimizer&>(no_step) : *optimizer;
+  TrainingConfig own = training;
+  if (spec.gradients) own.max_grad_norm = 0.0;  // their mean is what is clipped
   const std::int64_t planned = std::min(steps_per_round, steps_total - step);
   for (std::int64_t i = 0; i < planned; ++i, ++step) {
     if (tools.stopped())
@@ -219,8 +238,8 @@ Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& to
     const double rate = training.optimizer.learning_rate * schedule.factor(step, restarted_at);
     const auto dropout = stream.at(
         {.round = task.round, .step = static_cast<std::uint32_t>(step), .purpose = "dropout"});
-    auto report = training_step(decoder, memory, *trainable, *optimizer, spec.examples,
-                                next_records(), training, rate, dropout);
+    auto report = training_step(decoder, memory, *trainable, stepping, spec.examples,
+                                next_records(), own, rate, dropout);
     if (!report) {
       return fail(std::move(report).error(), "client " + spec.name + ", round " +
                                                  std::to_string(task.round) + ", step " +
@@ -408,11 +427,12 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
                                              : c.run_private_steps(task, tools, out.stats);
   if (!done) return fail(std::move(done).error());
   c.trainable->prepare();
-  out.update = {.client = c.spec.name,
-                .round = task.round,
-                .base = task.base,
-                .weight = c.spec.weight,
-                .delta = c.trainable->delta()};
+  out.update = {
+      .client = c.spec.name,
+      .round = task.round,
+      .base = task.base,
+      .weight = c.spec.gradients ? static_cast<double>(out.stats.trained_tokens) : c.spec.weight,
+      .delta = c.trainable->delta()};
   c.trainable->end_round();
   if (gradients) {
     tools.observer.on(

@@ -41,6 +41,9 @@ struct ClientSpec {
   /// Tell each round how far the heads' mean change follows the gradient (merge_direction.h); not
   /// of a private client.
   bool diagnostics = false;
+  /// A round is one step, of which the gradient of all parameters is told instead of a change. Not
+  /// together with privacy.
+  bool gradients = false;
   /// Of an audit; borrowed, null in every run.
   PlantedUnits* planted = nullptr;
 };

@@ -152,6 +152,65 @@ class AdapterTrainable final : public Trainable {
   model::FullGradients gradients_;    // of saved_
 };
 
+// Nothing changes: what is told of the round is the gradient of its step.
+class GradientTrainable final : public Trainable {
+ public:
+  void begin_round(const model::Model& base) override {
+    base_ = &base;
+    gradients_ = model::FullGradients::zeros(base);
+  }
+  const model::Model& model() const override { return *base_; }
+  const adapter::AdapterSet* adapters() const override { return nullptr; }
+  std::vector<adapter::ParamRef> params() override {
+    std::vector<adapter::ParamRef> out;
+    for (std::size_t i = 0; i < gradients_.values.size(); ++i)
+      out.push_back({.name = base_->parameters()[i].name(),
+                     .role = adapter::ParamRole::kBase,
+                     .value = {},
+                     .grad = gradients_.values[i],
+                     .lr_multiplier = 1.0f,
+                     .decay = false});
+    return out;
+  }
+  std::vector<adapter::ParamRef> kept_params() override { return {}; }
+  void merge(protocol::Restart, const sys::Stream&, tensor::Team&) override {}
+  void end_round() override { gradients_ = {}; }
+  void prepare() override {}
+  void aim(model::TrainRequest& request) override { request.full = &gradients_; }
+  std::size_t rank() const override { return 0; }
+  Result<void> load(const std::map<std::string, adapter::Factors>&) override {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is set for full training",
+                 .where = "adapter.init",
+                 .rule = "an initial adapter needs an adapter method"});
+  }
+  adapter::DeltaTerms delta() const override {
+    adapter::DeltaTerms out;
+    for (std::size_t i = 0; i < gradients_.values.size(); ++i) {
+      const auto& parameter = base_->parameters()[i];
+      Matrix values(parameter.d_out(), parameter.d_in());
+      for (std::size_t r = 0; r < parameter.rows(); ++r) {
+        for (std::size_t c = 0; c < parameter.cols(); ++c) {
+          const float value = gradients_.values[i][r * parameter.cols() + c];
+          (parameter.transposed() ? values(c, r) : values(r, c)) = value;
+        }
+      }
+      adapter::TensorDelta own{parameter.d_out(), parameter.d_in(), {}};
+      own.terms.emplace_back(adapter::Dense{std::move(values)});
+      out.emplace(parameter.name(), std::move(own));
+    }
+    return out;
+  }
+  Result<void> restart(protocol::Restart,
+                       const std::map<std::string, LowRank, std::less<>>&) override {
+    return {};
+  }
+
+ private:
+  const model::Model* base_ = nullptr;
+  model::FullGradients gradients_;
+};
+
 class FullTrainable final : public Trainable {
  public:
   void begin_round(const model::Model& base) override {
@@ -251,6 +310,7 @@ Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& 
                                                   const sys::Stream& stream,
                                                   const sys::Stream& shared, std::uint32_t round,
                                                   Merging merging) {
+  if (merging == Merging::kGradients) return std::make_unique<GradientTrainable>();
   if (config.method == "full") return std::make_unique<FullTrainable>();
   const auto linears = linear_shapes(base);
   auto set = adapter::AdapterSet::make(config, linears, shared, round);

@@ -46,8 +46,9 @@ class Trainable {
   [[nodiscard]] virtual std::size_t rank() const = 0;
 };
 
-/// Whether heads are merged between rounds, which needs a copy of the model to merge them into.
-enum class Merging { kAtRounds, kOwnCopy };
+/// Whether heads are merged between rounds, which needs a copy of the model to merge them into; or
+/// nothing is changed at all, and the delta is the gradient of all parameters in the last step.
+enum class Merging { kAtRounds, kOwnCopy, kGradients };
 
 /// The model's parameters that config.modules_to_save names, in storage order. kConfig when a name
 /// matches none, or one that an adapter of `set` changes.

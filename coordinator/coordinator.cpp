@@ -199,11 +199,19 @@ Result<RoundReport> Coordinator::close() {
   return report;
 }
 
+void Coordinator::change_model(const adapter::Packet& packet) {
+  if (rule_) {
+    rule_->fold(model_, packet, round_, &team_);
+  } else {
+    model::fold(model_, packet, &team_);
+  }
+}
+
 RoundReport Coordinator::fold(Aggregate aggregate) {
   RoundReport report;
   report.round = round_;
   report.aggregate = std::move(aggregate);
-  model::fold(model_, report.aggregate.packet, &team_);
+  change_model(report.aggregate.packet);
   mean_ = report.aggregate.mean_factors;
   report.packet = report.aggregate.hash();
   chain_ = adapter::chain_hash(chain_, round_, report.packet);
@@ -227,7 +235,7 @@ Result<void> Coordinator::resume(protocol::RoundChange change, const Sha256& cha
                  .where = "result of round " + std::to_string(round_),
                  .rule = "the journal says " + hex(chain).substr(0, 12)});
   }
-  model::fold(model_, change.packet, &team_);
+  change_model(change.packet);
   mean_ = std::move(change.mean_factors);
   chain_ = reached;
   ++round_;

@@ -17,6 +17,7 @@
 #include "coordinator/diagnostics.h"
 #include "coordinator/private_sum.h"
 #include "coordinator/updates/kept_update.h"
+#include "model/fold_rule.h"
 #include "model/model.h"
 #include "protocol/messages.h"
 #include "tensor/team.h"
@@ -60,6 +61,11 @@ class Coordinator {
   /// Says which clients there are, after check_clients(): where the method fixes shares by the
   /// plan, they are of these clients' weights.
   void expect(std::span<const PlannedUpdate> clients);
+
+  /// Packets change the model by this rule instead of being added. Before the first round.
+  void fold_by(std::shared_ptr<model::FoldRule> rule) { rule_ = std::move(rule); }
+  /// Whether a model cannot be gone on with without the packets that led to it.
+  [[nodiscard]] bool needs_all_packets() const { return rule_ != nullptr; }
 
   /// Whether rounds of these clients can succeed at all: kConfig when the method cannot combine
   /// what they will send, factors would outlive a round for which they are drawn, or min_clients
@@ -112,6 +118,7 @@ class Coordinator {
   [[nodiscard]] Result<Aggregate> noisy_mean();
   [[nodiscard]] Result<Aggregate> mean();
   [[nodiscard]] RoundReport fold(Aggregate aggregate);
+  void change_model(const adapter::Packet& packet);
   Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base,
               int threads);
 
@@ -128,7 +135,8 @@ class Coordinator {
   std::unique_ptr<Aggregator> aggregator_;
   UpdateSet updates_;  // for the exactness report, and for a private sum
   MeanFactors mean_;
-  std::shared_ptr<PrivateSum> private_;  // null: rounds are not private
+  std::shared_ptr<model::FoldRule> rule_;  // null: packets are added
+  std::shared_ptr<PrivateSum> private_;    // null: rounds are not private
   CommonStart start_;
 };
 

@@ -465,7 +465,7 @@ Result<protocol::History> Server::history_from(const protocol::Head& head) {
   if (behind > 0) whole += done.back().size;
   std::size_t first = head.round;
   protocol::History out;
-  if (whole < bytes_since(head.round) && !over) {
+  if (whole < bytes_since(head.round) && !over && !core_.needs_all_packets()) {
     if (auto ready = refresh_snapshot(); !ready) return fail(std::move(ready).error());
     if (snapshot_round_ > head.round) {
       first = snapshot_round_ - behind;

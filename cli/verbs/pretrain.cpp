@@ -1,6 +1,7 @@
 // strata pretrain: a model from scratch, as a federation of one process: every parameter trained by
-// one client (full), or parallel low-rank heads that merge rarely (LTE, Huh et al. 2024), whose
-// norms and embeddings are trained themselves.
+// one client (full) or by several whose gradients are averaged in every step (data-parallel), or
+// parallel low-rank heads that merge rarely (LTE, Huh et al. 2024), whose norms and embeddings are
+// trained themselves.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -38,6 +39,18 @@ struct Options {
   bool force = false;
 };
 
+// Workers, each with its share of the data and of every batch.
+void share_out(const Options& o, Job& job) {
+  job.training.batch_size = o.batch_size / o.clients;
+  job.clients.clear();
+  for (std::int64_t k = 0; k < o.clients; ++k) {
+    job.clients.push_back({.name = fmt::format("worker-{:0{}}", k, o.clients > 10 ? 4 : 1),
+                           .data = o.clients == 1 ? o.data : std::string(),
+                           .adapter = job.adapter.config});
+  }
+  if (o.clients > 1) job.data.path = o.data;
+}
+
 // What LTE trains: heads of `clients` that merge in each client every merge_every steps, and with
 // each other when a round ends, which with several clients is as often.
 void set_heads(const Options& o, Job& job) {
@@ -50,7 +63,6 @@ void set_heads(const Options& o, Job& job) {
   job.aggregation.method = "lte";
   job.aggregation.restart = o.reset ? "fresh" : "keep";
   auto& t = job.training;
-  t.batch_size = o.batch_size / o.clients;
   if (o.clients == 1) {
     t.merge_every = static_cast<double>(o.merge_every);
     if (o.reset) t.max_steps = 0;  // whole rounds
@@ -60,13 +72,7 @@ void set_heads(const Options& o, Job& job) {
     job.evaluation.every = std::max<std::int64_t>(
         1, job.aggregation.rounds / std::max<std::int64_t>(1, o.evaluations));
   }
-  job.clients.clear();
-  for (std::int64_t k = 0; k < o.clients; ++k) {
-    job.clients.push_back({.name = fmt::format("worker-{:0{}}", k, o.clients > 10 ? 4 : 1),
-                           .data = o.clients == 1 ? o.data : std::string(),
-                           .adapter = a});
-  }
-  if (o.clients > 1) job.data.path = o.data;
+  share_out(o, job);
 }
 
 Job job_of(const Options& o, int threads) {
@@ -95,6 +101,14 @@ Job job_of(const Options& o, int threads) {
   job.output.merged_model = true;
   job.output.merged_dtype = o.save_dtype;
   if (o.method == "lte") set_heads(o, job);
+  if (o.method == "data-parallel") {
+    job.aggregation.method = "data_parallel";
+    share_out(o, job);
+    t.local_steps = 1;
+    t.max_steps = 0;
+    job.aggregation.rounds = o.steps;
+    job.evaluation.every = std::max<std::int64_t>(1, o.steps / std::max<std::int64_t>(1, rounds));
+  }
   return job;
 }
 
@@ -105,8 +119,11 @@ Result<void> check(const Options& o) {
                  .rule = std::move(rule)});
   };
   if (o.method != "lte") {
-    if (o.clients > 1)
-      return refuse("--clients", o.clients, "only the heads of --method lte are shared out");
+    if (o.method == "full" && o.clients > 1)
+      return refuse("--clients", o.clients, "--method full trains one copy of the model");
+    if (o.batch_size % o.clients != 0)
+      return refuse("--batch-size", o.batch_size,
+                    fmt::format("the {} clients have equal parts of a batch", o.clients));
     return {};
   }
   if (o.heads % o.clients != 0)
@@ -148,8 +165,11 @@ Verb pretrain_verb() {
         command.add_option("--held-out", o->held_out, "text or records for evaluation");
         command.add_option("-o,--output-dir", o->directory, "run folder; the model is its model/")
             ->required();
-        command.add_option("--method", o->method, "full: every parameter; lte: parallel heads")
-            ->check(CLI::IsMember({"full", "lte"}));
+        command
+            .add_option("--method", o->method,
+                        "full: every parameter; lte: parallel heads; "
+                        "data-parallel: gradients averaged in every step")
+            ->check(CLI::IsMember({"full", "lte", "data-parallel"}));
         command.add_option("--heads", o->heads, "lte: parallel heads, all clients together")
             ->check(CLI::Range(1, 4096));
         command.add_option("--rank", o->rank, "lte: rank of each head")->check(CLI::PositiveNumber);
@@ -157,7 +177,9 @@ Verb pretrain_verb() {
             ->check(CLI::PositiveNumber);
         command.add_option("--merge-every", o->merge_every, "lte: steps between merges")
             ->check(CLI::PositiveNumber);
-        command.add_option("--clients", o->clients, "lte: clients that the heads are spread over")
+        command
+            .add_option("--clients", o->clients,
+                        "workers that share the data, and the heads of lte")
             ->check(CLI::Range(1, 4096));
         command.add_flag("--reset", o->reset, "lte: new factors after each merge");
         command.add_option("--dtype", o->dtype, "type of matrix products")

@@ -9,6 +9,7 @@
 //              a missing head's part staying as it was; with fresh ones as flora
 //   fedavg     mean of B and mean of A (FedIT, Zhang et al. 2023): the control that users know,
 //              biased by the covariance of factors
+//   data_parallel  the mean gradient of one step, by which every party takes the optimizer's step
 //   zero_pad   fedavg after padding every client to the largest rank (Cho et al. 2024 without
 //              pruning)
 // A stack of more rank than a layer has (many clients) is written out as one product of the layer's
@@ -89,6 +90,8 @@ struct AggregatorEntry {
   /// kConfig naming clients and ranks when report() could not combine such updates, so that it is
   /// known before anybody trains. Null: any updates combine.
   Result<void> (*check)(std::span<const PlannedUpdate> clients);
+  /// Updates tell gradients; their mean is a step for the optimizer, not a change.
+  bool gradients = false;
 };
 
 [[nodiscard]] std::span<const AggregatorEntry> aggregators();

@@ -163,6 +163,30 @@ std::vector<Case> job_cases() {
          f.job["training"]["max_steps"] = 4;
          f.job["training"]["merge_every"] = 1;
        }},
+      {"GradientsOfSeveralSteps",
+       kConfig,
+       {"training.local_steps", "is 2", "a round is a step"},
+       [](Federation& f) {
+         f.job["training"]["local_steps"] = 2;
+         f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
+       }},
+      {"GradientsOfAdapters",
+       kConfig,
+       {"clients[0].adapter.method", "gradients of all parameters"},
+       [](Federation& f) {
+         f.job["training"]["local_steps"] = 1;
+         f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
+       }},
+      {"GradientsOfAGivenWeight",
+       kConfig,
+       {"clients[1].weight", "tokens"},
+       [](Federation& f) {
+         f.job["adapter"] = {{"method", "full"}};
+         for (auto& client : f.job["clients"]) client.erase("adapter");
+         f.job["clients"][1]["weight"] = 2.0;
+         f.job["training"]["local_steps"] = 1;
+         f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
+       }},
       {"InitialAdapterOfWhichAPartWouldBeLost",
        kConfig,
        {"adapter.init", "min_clients"},

@@ -44,6 +44,16 @@ TEST(PretrainOnText, CutsDocumentsIntoRecordsOfFullLength) {
   const json dealt = json::parse(read_file(f.out() / "data.json"));
   EXPECT_EQ(dealt.at("clients").size(), 2U);
   EXPECT_TRUE(fs::exists(f.out() / "model" / "model.safetensors"));
+  // And by gradients of every step.
+  fs::remove_all(f.out());
+  auto parallel = args(corpus);
+  parallel.insert(parallel.end(), {"--method", "data-parallel", "--clients", "2"});
+  const Finished steps = strata(parallel);
+  ASSERT_EQ(steps.status, 0) << steps.err;
+  EXPECT_THAT(steps.out, HasSubstr("worker-1"));
+  parallel.back() = "3";
+  EXPECT_THAT(strata(parallel).err, HasSubstr("equal parts of a batch"));
+
   lte[lte.size() - 3] = "0";  // the rank
   EXPECT_EQ(strata(lte).status, 2);
 

@@ -288,6 +288,64 @@ TEST_F(HeadsTest, MergeInAClientAsClientsMerge) {
   }
 }
 
+// One head, a merge after every step, new factors: the step of ReLoRA (Lialin et al. 2023) with T =
+// 1,  W <- W + s B A  with B the first AdamW step from zero,  B = -eta g / (|g| + eps),  g = s dW
+// A^T, and A drawn anew. The gradients here are those of the weights themselves.
+TEST_F(HeadsTest, OneHeadMergedAfterEveryStepIsReLora) {
+  const auto all = examples();
+  auto config = training(1, 4);
+  config.merge_every = 1.0;
+  config.max_grad_norm = 0.0;
+  auto trainer = LocalTrainer::make({.name = "alone", .adapter = lte(1), .examples = all}, config,
+                                    run_.model, 1)
+                     .value();
+  auto t = tools();
+  const auto done =
+      trainer.run_round(run_.model, {.round = 1, .rounds = 1, .restart = Restart::kFresh}, t);
+  ASSERT_TRUE(done) << done.error().line();
+
+  constexpr std::size_t kRank = 3;
+  constexpr double kScale = 2.0;  // alpha 6 / rank 3
+  model::Model w = run_.model;
+  std::size_t checked = 0;
+  for (std::size_t step = 0; step < 4; ++step) {
+    model::Decoder decoder(w, run_.workspace);
+    auto full = model::FullGradients::zeros(w);
+    model::PackedBatch batch;
+    batch.add(all[step].tokens, all[step].trained);
+    const std::vector<float> weight{1.0F / static_cast<float>(all[step].trained_tokens())};
+    (void)decoder.train(batch, {.full = &full, .record_weights = weight});
+    adapter::Packet packet;
+    for (const auto& [name, delta] : done->update.delta) {
+      const auto& told = std::get<adapter::LowRank>(delta.terms.at(0));  // s B side by side, A
+      ASSERT_EQ(told.a.rows(), 4 * kRank);
+      const auto& gradient = full.values[w.find(name)];
+      adapter::Stack stack{tensor::Matrix(delta.d_out, kRank), tensor::Matrix(kRank, delta.d_in)};
+      for (std::size_t j = 0; j < kRank; ++j) {
+        const std::size_t row = step * kRank + j;
+        for (std::size_t i = 0; i < delta.d_in; ++i) stack.a(j, i) = told.a(row, i);
+        for (std::size_t o = 0; o < delta.d_out; ++o) {
+          double g = 0.0;
+          for (std::size_t i = 0; i < delta.d_in; ++i)
+            g += kScale * double{gradient[o * delta.d_in + i]} * double{told.a(row, i)};
+          if (std::abs(g) < 1e-5) {  // of which the rounding decides
+            stack.b(o, j) = told.b(o, row);
+            continue;
+          }
+          const double b = -0.01 * g / (std::abs(g) + 1e-8);
+          ASSERT_NEAR(told.b(o, row), kScale * b, 1e-3 * 0.02) << name << " step " << step;
+          stack.b(o, j) = static_cast<float>(kScale * b);
+          ++checked;
+        }
+      }
+      packet.tensors.emplace(name,
+                             adapter::PacketTensor{delta.d_out, delta.d_in, std::move(stack)});
+    }
+    model::fold(w, packet);
+  }
+  EXPECT_GT(checked, 1000U);
+}
+
 // With new factors after each merge the update tells those that were left behind, once, and with
 // the share of a head: the copy that was trained on is the base and what is told.
 TEST_F(HeadsTest, FreshFactorsAfterAMergeLoseNothing) {

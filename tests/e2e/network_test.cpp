@@ -62,6 +62,15 @@ json lte_of(json job) {
   return job;
 }
 
+// Gradients of every step.
+json data_parallel_of(json job) {
+  job["adapter"] = {{"method", "full"}};
+  for (auto& client : job["clients"]) client.erase("adapter");
+  job["training"]["local_steps"] = 1;
+  job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 4}};
+  return job;
+}
+
 TEST_F(Network, GivesTheModelOfOneProcess) {
   write_job();
   const std::string expected = plain_hash();
@@ -92,6 +101,26 @@ TEST_F(Network, HeadsGiveTheModelOfOneProcessWhoeverIsKilled) {
     EXPECT_EQ(hash_in(server->wait()), expected) << restart;
     for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected) << restart;
   }
+}
+
+// What the optimizer remembers is nowhere told: who begins anew folds everything again.
+TEST_F(Network, GradientsGiveTheModelOfOneProcessWhoeverIsKilled) {
+  job_ = data_parallel_of(job_);
+  write_job();
+  const std::string expected = plain_hash();
+  auto server = coordinator();
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients.push_back(client(name));
+  while (!fs::exists(at("run/rounds/0002")))
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  clients[1]->signal(SIGKILL);
+  (void)clients[1]->wait();
+  server->signal(SIGKILL);
+  (void)server->wait();
+  server = coordinator();
+  clients[1] = client(names_[1]);
+  EXPECT_EQ(hash_in(server->wait()), expected);
+  for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
 }
 
 // STRATA_KILLS=500 kills more often.
@@ -469,6 +498,12 @@ TEST_F(Mpirun, GivesTheModelOfOneProcessHoweverManyRanks) {
 
 TEST_F(Mpirun, HeadsGiveTheModelOfOneProcess) {
   job_ = lte_of(job_);
+  write_job();
+  EXPECT_EQ(hash_in(support::run_program(command("3"))), plain_hash());
+}
+
+TEST_F(Mpirun, GradientsGiveTheModelOfOneProcess) {
+  job_ = data_parallel_of(job_);
   write_job();
   EXPECT_EQ(hash_in(support::run_program(command("3"))), plain_hash());
 }
