@@ -18,9 +18,20 @@ double median(std::vector<double> values) {
 }
 
 std::vector<text::Example> drawn_examples(std::size_t records, std::size_t length,
-                                          std::size_t vocab) {
+                                          const model::DecoderConfig& model) {
   sys::Stream draws = sys::Stream(7).at({.purpose = "bench"});
   std::vector<text::Example> out(records);
+  if (model.patches) {
+    for (auto& example : out) {
+      example.tokens.assign(model.max_positions, 0);
+      example.pixels.resize(model.patches->count() * model.patches->width());
+      for (auto& value : example.pixels) value = static_cast<std::uint8_t>(draws.below(256));
+      example.label = static_cast<std::int32_t>(draws.below(model.vocab));
+      example.source = "bench";
+    }
+    return out;
+  }
+  const std::size_t vocab = model.vocab;
   for (auto& example : out) {
     for (std::size_t t = 0; t < length; ++t)
       example.tokens.push_back(static_cast<std::int32_t>(draws.below(vocab)));
@@ -160,7 +171,7 @@ Result<BenchTrainReport> bench_train(const model::Model& model, const BenchTrain
   if (!optimizer) return fail(std::move(optimizer).error());
   (*trainable)->begin_round(model);
   const auto examples = options.examples.empty()
-                            ? drawn_examples(options.records, options.length, model.config().vocab)
+                            ? drawn_examples(options.records, options.length, model.config())
                             : options.examples;
   model::Decoder decoder((*trainable)->model(), workspace, {.recompute = options.recompute});
   const auto* adapters = (*trainable)->adapters();

@@ -61,18 +61,18 @@ Result<void> CoordinatorRun::evaluate(std::uint32_t round, const model::Model& m
   const double start = tools_.clock.seconds();
   auto report = evaluation::evaluate(model, beside, held_out_, evaluation_options());
   if (!report) return fail(std::move(report).error(), "evaluating round " + std::to_string(round));
-  EvaluationSummary summary{
-      .round = round,
-      .loss = report->loss(),
-      .perplexity = text_.images ? std::numeric_limits<double>::quiet_NaN() : report->perplexity(),
-      .accuracy = report->accuracy(),
-      .trained_tokens = report->trained_tokens};
+  EvaluationSummary summary{.round = round,
+                            .loss = report->loss(),
+                            .images = text_.images.has_value(),
+                            .perplexity = report->perplexity(),
+                            .accuracy = report->accuracy(),
+                            .trained_tokens = report->trained_tokens};
   observe::Event event{.name = "evaluation",
                        .fields = {{"round", whole(round)},
                                   {"loss", summary.loss},
-                                  {"perplexity", summary.perplexity},
                                   {"accuracy", summary.accuracy},
                                   {"trained_tokens", whole(summary.trained_tokens)}}};
+  if (!summary.images) event.fields.emplace_back("perplexity", summary.perplexity);
   const bool at_end = round == 0 || round == static_cast<std::uint32_t>(job_.aggregation.rounds);
   if (job_.evaluation.exact_match && at_end) {
     const text::ExampleBuilder builder(*text_.text, text_.options);

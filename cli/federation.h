@@ -41,7 +41,8 @@ struct ClientSummary {
 struct EvaluationSummary {
   std::uint32_t round = 0;  // 0: before any training
   double loss = 0.0;
-  double perplexity = 0.0;  // NaN of images
+  bool images = false;
+  double perplexity = 0.0;  // of text
   double accuracy = 0.0;    // share of trained tokens, or images, that were the likeliest
   std::uint64_t trained_tokens = 0;
   double exact_match = -1.0;  // share of held-out answers, -1: not measured

@@ -54,6 +54,12 @@ Result<void> check_gradients(const Job& job, const Refusal& refuse) {
     return refuse("training.local_steps", fmt::format("is {}", t.local_steps),
                   "data_parallel averages the gradients of one step: a round is a step",
                   "set it to 1, and aggregation.rounds to the number of steps");
+  if (t.max_steps > 0)
+    return refuse("training.max_steps", fmt::format("is {}", t.max_steps),
+                  "data_parallel takes a step in each of aggregation.rounds", "leave it out");
+  if (job.aggregation.restart == "fresh")
+    return refuse("aggregation.restart", "is \"fresh\"",
+                  "the optimizer of data_parallel goes on over all steps", "leave it out");
   if (job.privacy.on())
     return refuse("privacy.mode", "is \"" + job.privacy.mode + "\"",
                   "data_parallel tells gradients as they are");

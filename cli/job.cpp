@@ -86,8 +86,9 @@ void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
   static constexpr std::array<std::string_view, 3> kRestarts{"auto", "fresh", "keep"};
   std::vector<std::string_view> names;
   for (const auto& entry : coordinator::aggregators()) names.push_back(entry.name);
-  f.choice("method", a.method, names,
-           "flora and lte are exact; data_parallel averages gradients; fedavg and zero_pad factors");
+  f.choice(
+      "method", a.method, names,
+      "flora and lte are exact; data_parallel averages gradients; fedavg and zero_pad factors");
   f.choice(
       "restart", a.restart, kRestarts,
       "flora, lte: new factors each round, or factors and moments kept; auto: fresh for flora, "

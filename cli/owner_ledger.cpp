@@ -38,8 +38,7 @@ std::string canonical(const text::Record& record) {
       for (const auto& m : content.messages) messages.push_back({m.role, m.content});
       return {{"messages", messages}};
     } else if constexpr (std::is_same_v<T, text::Picture>) {
-      return {{"pixels", hex(sha256(std::as_bytes(std::span(content.pixels))))},
-              {"label", content.label}};
+      return {{"image", hex(content.image)}};
     } else {
       return {{"input_ids", content.ids}};
     }

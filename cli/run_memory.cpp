@@ -72,8 +72,11 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
   // With kept factors: value, gradient, moments and anchor of every client. Each round: the packet,
   // and the rounds' sum in the run folder; one tensor of all clients a thread, with its stack;
   // masters of what is folded into.
-  if (federation.coordinator.restart() != protocol::Restart::kFresh)
+  if (tells_gradients(job)) {
+    plan.kept += model.parameter_count() * 3 * sizeof(float);  // moments, and the mean gradient
+  } else if (federation.coordinator.restart() != protocol::Restart::kFresh) {
     plan.kept += all_values * 5 * sizeof(float);
+  }
   std::size_t packet = 0, sides = 0, widest = 1;
   for (const auto& site : client::linear_shapes(model)) {
     packet += std::min(site.d_out, site.d_in) * (site.d_out + site.d_in);

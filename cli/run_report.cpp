@@ -28,7 +28,7 @@ std::string clients_table(const RunSummary& summary) {
 }
 
 std::string rounds_table(const RunSummary& summary, bool measured) {
-  const bool images = std::isnan(summary.evaluations.front().perplexity);
+  const bool images = summary.evaluations.front().images;
   std::vector<std::vector<std::string>> rows{{"round", "held-out loss",
                                               images ? "accuracy" : "perplexity", "merge error",
                                               "factor averaging loses"}};
@@ -83,7 +83,7 @@ VerbOutput run_report(const RunSummary& summary, const Job& job, const std::stri
   for (const auto& e : summary.evaluations) {
     json entry{{"round", e.round},
                {"loss", number(e.loss)},
-               {"perplexity", number(e.perplexity)},
+               {"perplexity", e.images ? json(nullptr) : number(e.perplexity)},
                {"accuracy", number(e.accuracy)},
                {"trained_tokens", e.trained_tokens}};
     if (e.exact_match >= 0.0) entry["exact_match"] = e.exact_match;

@@ -235,7 +235,9 @@ Result<void> LocalTrainer::Impl::run_steps(const RoundTask& task, RoundTools& to
     if (tools.stopped())
       return fail({.code = ErrorCode::kInterrupted, .what = "stopped by a signal"});
     const double before = tools.clock.seconds();
-    const double rate = training.optimizer.learning_rate * schedule.factor(step, restarted_at);
+    const double rate = training.optimizer.learning_rate *
+                        (spec.gradients ? schedule.factor(std::int64_t{task.round} - 1)
+                                        : schedule.factor(step, restarted_at));
     const auto dropout = stream.at(
         {.round = task.round, .step = static_cast<std::uint32_t>(step), .purpose = "dropout"});
     auto report = training_step(decoder, memory, *trainable, stepping, spec.examples,

@@ -43,9 +43,9 @@ Result<std::vector<text::Example>> examples_of(Options& options, const model::Mo
   if (!fields) return fail(std::move(fields).error());
   auto text = load_text(disk, options.model, options.data_section, model.config());
   if (!text) return fail(std::move(text).error());
-  auto file = text::read_records(disk, options.data, *fields);
-  if (!file) return fail(std::move(file).error());
-  auto examples = text->examples(file->records, "", options.data);
+  auto records = read_data(disk, *text, options.data, *fields);
+  if (!records) return fail(std::move(records).error());
+  auto examples = text->examples(*records, "", options.data);
   if (!examples) return fail(std::move(examples).error());
   if (auto ok = evaluation::check_examples(model, examples->examples); !ok)
     return fail(std::move(ok).error());

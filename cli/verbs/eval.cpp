@@ -60,14 +60,17 @@ Result<VerbOutput> eval(Options& options, Context& context) {
               {"records", nlohmann::ordered_json::array()},
               {"truncated", examples->report.truncated},
               {"dropped", examples->report.dropped}};
-  out.text = fmt::format(
-      "loss        {:.6f}\nperplexity  {:.4f}\ntokens      {} trained in {} records{}\n",
-      report->loss(), report->perplexity(), report->trained_tokens, report->records.size(),
-      examples->report.dropped + examples->report.truncated > 0
-          ? fmt::format(" ({} truncated, {} dropped)", examples->report.truncated,
-                        examples->report.dropped)
-          : "");
-  if (loaded->text.images) out.text += fmt::format("accuracy    {:.4f}\n", report->accuracy());
+  const bool images = loaded->text.images.has_value();
+  if (images) out.data["perplexity"] = nullptr;
+  out.text = fmt::format("loss        {:.6f}\n{}\n{} {} trained in {} records{}\n", report->loss(),
+                         images ? fmt::format("accuracy    {:.4f}", report->accuracy())
+                                : fmt::format("perplexity  {:.4f}", report->perplexity()),
+                         images ? "classes    " : "tokens     ", report->trained_tokens,
+                         report->records.size(),
+                         examples->report.dropped + examples->report.truncated > 0
+                             ? fmt::format(" ({} truncated, {} dropped)",
+                                           examples->report.truncated, examples->report.dropped)
+                             : "");
   if (loaded->shrinkage) {
     out.data["shrinkage"] = shrinkage_json(*loaded->shrinkage);
     out.text += "shrinkage   " + shrinkage_text(*loaded->shrinkage);

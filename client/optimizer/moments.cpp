@@ -28,7 +28,7 @@ bool is_count(float value) {
 std::vector<Piece> pieces_of(std::span<const adapter::ParamRef> params) {
   std::vector<Piece> out;
   for (std::size_t i = 0; i < params.size(); ++i) {
-    const std::size_t size = params[i].value.size();
+    const std::size_t size = params[i].grad.size();
     for (std::size_t first = 0; first < size; first += kPiece)
       out.push_back({i, first, std::min(first + kPiece, size)});
   }

@@ -44,6 +44,10 @@ Decoder::Impl::Impl(const Model& m, Workspace::State& w, DecoderOptions o)
 void Decoder::Impl::lay_out(const PackedBatch& batch) {
   layout.tokens = batch.tokens;
   layout.pixels = batch.pixels;
+  const auto& grid = model.config().patches;
+  check(batch.pixels.size() == (grid ? batch.records() * grid->count() * grid->width() : 0) &&
+            (!grid || batch.tokens.size() == batch.records() * model.config().max_positions),
+        "a batch has the images of its model's size, or none");
   layout.positions.clear();
   layout.segments.clear();
   std::size_t longest = 0;

@@ -33,6 +33,11 @@ double number(const Event& event, std::string_view key) {
   return std::nan("");
 }
 
+bool holds(const Event& event, std::string_view key) {
+  return std::any_of(event.fields.begin(), event.fields.end(),
+                     [&](const auto& field) { return field.first == key; });
+}
+
 template <class... Args>
 std::string format(const char* pattern, Args... args) {
   const int length = std::snprintf(nullptr, 0, pattern, args...);
@@ -76,9 +81,8 @@ std::string summary(const Event& e) {
   if (e.name == "evaluation") {
     std::string line =
         format("round %s  held-out loss %.4f", text(e, "round").c_str(), number(e, "loss"));
-    const double perplexity = number(e, "perplexity");
-    line += std::isfinite(perplexity) ? format(", perplexity %.2f", perplexity)
-                                      : format(", accuracy %.2f %%", 100.0 * number(e, "accuracy"));
+    line += holds(e, "perplexity") ? format(", perplexity %.2f", number(e, "perplexity"))
+                                   : format(", accuracy %.2f %%", 100.0 * number(e, "accuracy"));
     const double match = number(e, "exact_match");
     if (std::isfinite(match)) line += format(", exact match %.1f %%", 100.0 * match);
     return line;

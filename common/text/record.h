@@ -10,6 +10,8 @@
 #include <variant>
 #include <vector>
 
+#include "base/hash.h"
+
 namespace strata::text {
 
 /// What a file's records look like; decided by their keys, one kind per file.
@@ -69,6 +71,7 @@ struct Picture {
   std::vector<std::uint8_t> pixels;
   std::int32_t label = 0;
   std::uint32_t rows = 0;  // of its patches and its class
+  Sha256 image{};          // names the image as its file has it, whatever the model's size
 };
 
 using Content = std::variant<PlainText, Pair, Instruction, Dialogue, Tokens, Picture>;

@@ -84,31 +84,57 @@ bool is_idx(const sys::Disk& disk, const std::filesystem::path& path) {
   return head && has_magic(*head);
 }
 
-Result<IdxArray> read_idx(const sys::Disk& disk, const std::filesystem::path& path) {
-  auto bytes = content(disk, path, kBytesMax + 1);
-  if (!bytes) return fail(std::move(bytes).error());
-  if (!has_magic(*bytes))
+namespace {
+
+struct Head {
+  std::vector<std::size_t> sizes;
+  std::size_t bytes = 0;  // of the head
+  std::size_t values = 0;
+};
+
+Result<Head> head_of(const std::vector<std::uint8_t>& bytes, const std::filesystem::path& path) {
+  if (!has_magic(bytes))
     return fail(bad(path, "does not begin as an IDX file of bytes does",
                     "0, 0, 8 and one to three dimensions"));
-  const std::size_t dimensions = (*bytes)[3];
-  const std::size_t head = 4 + 4 * dimensions;
-  if (bytes->size() < head)
+  const std::size_t dimensions = bytes[3];
+  Head out{.sizes = {}, .bytes = 4 + 4 * dimensions, .values = 0};
+  if (bytes.size() < out.bytes)
     return fail(bad(path, "ends within its sizes", "32 bits for each dimension"));
-  IdxArray out;
   std::optional<std::size_t> total = 1;
   for (std::size_t i = 0; i < dimensions; ++i) {
     std::size_t size = 0;
-    for (std::size_t b = 0; b < 4; ++b) size = size << 8 | (*bytes)[4 + 4 * i + b];
+    for (std::size_t b = 0; b < 4; ++b) size = size << 8 | bytes[4 + 4 * i + b];
     out.sizes.push_back(size);
     total = total ? checked_mul(*total, size) : std::nullopt;
   }
-  if (!total || *total != bytes->size() - head) {
-    return fail(bad(path, "has " + std::to_string(bytes->size() - head) + " values",
-                    "its sizes ask for " + (total ? std::to_string(*total) : "more than 2^64")));
-  }
-  bytes->erase(bytes->begin(), bytes->begin() + static_cast<std::ptrdiff_t>(head));
-  out.values = std::move(*bytes);
+  if (!total || *total > kBytesMax)
+    return fail(bad(path,
+                    "asks for " + (total ? std::to_string(*total) : "more than 2^64") + " values",
+                    "at most " + std::to_string(kBytesMax)));
+  out.values = *total;
   return out;
+}
+
+}  // namespace
+
+Result<IdxArray> read_idx(const sys::Disk& disk, const std::filesystem::path& path) {
+  constexpr std::size_t kHeadMax = 16;
+  auto bytes = content(disk, path, kHeadMax);
+  if (!bytes) return fail(std::move(bytes).error());
+  auto head = head_of(*bytes, path);
+  if (!head) return fail(std::move(head).error());
+  // One byte more would be too much.
+  bytes = content(disk, path, head->bytes + head->values + 1);
+  if (!bytes) return fail(std::move(bytes).error());
+  if (bytes->size() != head->bytes + head->values) {
+    const bool more = bytes->size() > head->bytes + head->values;
+    return fail(bad(path,
+                    more ? "has more values than its sizes ask for"
+                         : "has " + std::to_string(bytes->size() - head->bytes) + " values",
+                    "its sizes ask for " + std::to_string(head->values)));
+  }
+  bytes->erase(bytes->begin(), bytes->begin() + static_cast<std::ptrdiff_t>(head->bytes));
+  return IdxArray{std::move(head->sizes), std::move(*bytes)};
 }
 
 }  // namespace strata::vision

@@ -24,7 +24,7 @@ Result<void> check_size(const std::filesystem::path& path, std::size_t width, st
                   "1 to " + std::to_string(kPixelsMax) + " pixels"));
 }
 
-Result<Image> read_png(ByteSpan bytes, const std::filesystem::path& path, std::size_t channels) {
+Result<Image> read_png(ByteSpan bytes, const std::filesystem::path& path) {
   png_image state{};
   state.version = PNG_IMAGE_VERSION;
   const auto broken = [&] {
@@ -37,15 +37,15 @@ Result<Image> read_png(ByteSpan bytes, const std::filesystem::path& path, std::s
     png_image_free(&state);
     return fail(std::move(good).error());
   }
-  state.format = channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
-  Image out{state.width, state.height, channels, {}};
+  state.format = PNG_FORMAT_RGB;
+  Image out{state.width, state.height, 3, {}};
   out.values.resize(PNG_IMAGE_SIZE(state));
   const png_color black{};
   if (png_image_finish_read(&state, &black, out.values.data(), 0, nullptr) == 0) return broken();
   return out;
 }
 
-Result<Image> read_jpeg(ByteSpan bytes, const std::filesystem::path& path, std::size_t channels) {
+Result<Image> read_jpeg(ByteSpan bytes, const std::filesystem::path& path) {
   struct Destroy {
     void operator()(void* handle) const { tjDestroy(handle); }
   };
@@ -65,10 +65,10 @@ Result<Image> read_jpeg(ByteSpan bytes, const std::filesystem::path& path, std::
       !good) {
     return fail(std::move(good).error());
   }
-  Image out{static_cast<std::size_t>(width), static_cast<std::size_t>(height), channels, {}};
-  out.values.resize(out.width * out.height * channels);
-  if (tjDecompress2(handle.get(), data, size, out.values.data(), width, 0, height,
-                    channels == 1 ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT) != 0) {
+  Image out{static_cast<std::size_t>(width), static_cast<std::size_t>(height), 3, {}};
+  out.values.resize(out.width * out.height * 3);
+  if (tjDecompress2(handle.get(), data, size, out.values.data(), width, 0, height, TJPF_RGB,
+                    TJFLAG_ACCURATEDCT) != 0) {
     return broken();
   }
   return out;
@@ -81,13 +81,12 @@ bool begins(ByteSpan bytes, std::string_view head) {
 
 }  // namespace
 
-Result<Image> read_image(const sys::Disk& disk, const std::filesystem::path& path,
-                         std::size_t channels) {
+Result<Image> read_image(const sys::Disk& disk, const std::filesystem::path& path) {
   auto file = disk.map(path);
   if (!file) return fail(std::move(file).error());
   const ByteSpan bytes = (*file)->bytes();
-  if (begins(bytes, "\x89PNG\r\n\x1a\n")) return read_png(bytes, path, channels);
-  if (begins(bytes, "\xff\xd8\xff")) return read_jpeg(bytes, path, channels);
+  if (begins(bytes, "\x89PNG\r\n\x1a\n")) return read_png(bytes, path);
+  if (begins(bytes, "\xff\xd8\xff")) return read_jpeg(bytes, path);
   return fail(bad(path, "is no PNG or JPEG file", "images are PNG or JPEG"));
 }
 

@@ -10,9 +10,8 @@ namespace strata::vision {
 
 inline constexpr std::size_t kPixelsMax = std::size_t{1} << 26;  // 8192 x 8192
 
-/// With `channels` 1 (grey) or 3; transparent pixels lie on black. kFileMissing, kIo; kData:
+/// In three channels, also what is grey; transparent pixels lie on black. kFileMissing, kIo; kData:
 /// another format, a broken file, more than kPixelsMax pixels.
-[[nodiscard]] Result<Image> read_image(const sys::Disk& disk, const std::filesystem::path& path,
-                                       std::size_t channels);
+[[nodiscard]] Result<Image> read_image(const sys::Disk& disk, const std::filesystem::path& path);
 
 }  // namespace strata::vision

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "base/checked.h"
+#include "base/hash.h"
 #include "vision/idx.h"
 #include "vision/image_file.h"
 #include "vision/patches.h"
@@ -12,6 +14,9 @@ namespace {
 
 using Path = std::filesystem::path;
 
+constexpr std::size_t kSideMax = 16384;
+constexpr std::size_t kBytesMax = std::size_t{16} << 30;  // of all images as the model has them
+
 Error bad(const Path& path, std::string what, std::string rule) {
   return {.code = ErrorCode::kData,
           .what = std::move(what),
@@ -19,12 +24,23 @@ Error bad(const Path& path, std::string what, std::string rule) {
           .rule = std::move(rule)};
 }
 
+// Of the image as it came, whatever a model makes of it.
+Sha256 hash_of(const Image& image) {
+  Hasher hasher;
+  for (const std::size_t size : {image.width, image.height, image.channels})
+    hasher.add(std::to_string(size) + " ");
+  hasher.add(std::as_bytes(std::span(image.values)));
+  return hasher.finish();
+}
+
 text::Record record_of(Image image, std::size_t label, const model::PatchGrid& grid,
                        std::string source) {
+  const Sha256 hash = hash_of(image);
   const Image fitted = resized(std::move(image), grid.image, grid.image);
   return {.content = text::Picture{.pixels = patches(fitted, grid),
                                    .label = static_cast<std::int32_t>(label),
-                                   .rows = static_cast<std::uint32_t>(grid.count() + 1)},
+                                   .rows = static_cast<std::uint32_t>(grid.count() + 1),
+                                   .image = hash},
           .fields = {{"label", std::to_string(label)}},
           .source = std::move(source)};
 }
@@ -56,6 +72,15 @@ Result<std::vector<text::Record>> read_idx_pair(const sys::Disk& disk, const Pat
     return fail(bad(beside, "has " + std::to_string(labels->values.size()) + " classes",
                     "one for each of the " + std::to_string(count) + " images"));
   const std::size_t height = images->sizes[1], width = images->sizes[2];
+  if (width > kSideMax || height > kSideMax)
+    return fail(bad(
+        path, "has images of " + std::to_string(width) + " x " + std::to_string(height) + " pixels",
+        "sides of at most " + std::to_string(kSideMax)));
+  const auto taken = checked_mul(count, grid.count() * grid.width());
+  if (!taken || *taken > kBytesMax)
+    return fail(bad(path, "has " + std::to_string(count) + " images",
+                    "at most " + std::to_string(kBytesMax / (grid.count() * grid.width())) +
+                        " of the model's size"));
   std::vector<text::Record> out;
   out.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
@@ -87,12 +112,16 @@ Result<std::vector<text::Record>> read_folder(const sys::Disk& disk, const Path&
     for (const auto& file : *files) {
       if (is_hidden(file)) continue;
       const Path path = folder / name / file;
-      auto image = read_image(disk, path, grid.channels);
+      auto image = read_image(disk, path);
       if (!image) return fail(std::move(image).error());
       out.push_back(record_of(std::move(*image), label, grid, path.string()));
     }
     ++label;
   }
+  if (label > 0 && label < classes)
+    return fail(bad(folder, "has folders for " + std::to_string(label) + " classes",
+                    "one for each of the model's " + std::to_string(classes) +
+                        ", empty where there is no image"));
   if (out.empty())
     return fail(bad(folder, "holds no image", "a folder of PNG or JPEG files for each class"));
   return out;

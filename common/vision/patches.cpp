@@ -38,32 +38,28 @@ std::uint8_t rounded(double value) {
 
 }  // namespace
 
+// Line by line, so that no more than a line is held beside both images.
 Image resized(Image image, std::size_t width, std::size_t height) {
   if (image.width == width && image.height == height) return image;
   const auto across = taps(image.width, width);
   const auto down = taps(image.height, height);
   const std::size_t c = image.channels;
-  std::vector<double> wide(image.height * width * c);  // of the new width, the old height
-  for (std::size_t y = 0; y < image.height; ++y) {
+  Image out{width, height, c, std::vector<std::uint8_t>(width * height * c)};
+  std::vector<double> line(image.width * c);  // of the new height, the old width
+  for (std::size_t y = 0; y < height; ++y) {
+    std::fill(line.begin(), line.end(), 0.0);
+    for (std::size_t i = 0; i < down[y].weights.size(); ++i) {
+      const std::uint8_t* in = image.values.data() + (down[y].first + i) * line.size();
+      for (std::size_t x = 0; x < line.size(); ++x) line[x] += down[y].weights[i] * in[x];
+    }
     for (std::size_t x = 0; x < width; ++x) {
-      for (std::size_t i = 0; i < across[x].weights.size(); ++i) {
-        const std::uint8_t* in = image.values.data() + (y * image.width + across[x].first + i) * c;
-        for (std::size_t k = 0; k < c; ++k)
-          wide[(y * width + x) * c + k] += across[x].weights[i] * in[k];
+      for (std::size_t k = 0; k < c; ++k) {
+        double sum = 0.0;
+        for (std::size_t i = 0; i < across[x].weights.size(); ++i)
+          sum += across[x].weights[i] * line[(across[x].first + i) * c + k];
+        out.values[(y * width + x) * c + k] = rounded(sum);
       }
     }
-  }
-  Image out{width, height, c, std::vector<std::uint8_t>(width * height * c)};
-  const std::size_t line = width * c;
-  std::vector<double> sum(line);
-  for (std::size_t y = 0; y < height; ++y) {
-    std::fill(sum.begin(), sum.end(), 0.0);
-    for (std::size_t i = 0; i < down[y].weights.size(); ++i) {
-      const double* in = wide.data() + (down[y].first + i) * line;
-      for (std::size_t x = 0; x < line; ++x) sum[x] += down[y].weights[i] * in[x];
-    }
-    std::transform(sum.begin(), sum.end(),
-                   out.values.begin() + static_cast<std::ptrdiff_t>(y * line), rounded);
   }
   return out;
 }
@@ -76,7 +72,9 @@ std::vector<std::uint8_t> patches(const Image& image, const model::PatchGrid& gr
     const std::uint8_t* pixel = image.values.data() + (y * image.width + x) * image.channels;
     if (image.channels == grid.channels) return pixel[channel];
     if (image.channels == 1) return pixel[0];
-    return rounded(0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2]);
+    // BT.601 in 16 bits, as Pillow has it; the weights' sum is 2^16.
+    const unsigned sum = 19595U * pixel[0] + 38470U * pixel[1] + 7471U * pixel[2];
+    return static_cast<std::uint8_t>((sum + 0x8000U) >> 16U);
   };
   for (std::size_t patch = 0; patch < side * side; ++patch) {
     const std::size_t left = patch % side * grid.patch, top = patch / side * grid.patch;

@@ -170,10 +170,27 @@ std::vector<Case> job_cases() {
          f.job["training"]["local_steps"] = 2;
          f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
        }},
+      {"GradientsOfFewerStepsThanRounds",
+       kConfig,
+       {"training.max_steps", "each of aggregation.rounds"},
+       [](Federation& f) {
+         f.job["training"]["local_steps"] = 1;
+         f.job["training"]["max_steps"] = 1;
+         f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
+       }},
+      {"GradientsWithAFreshOptimizer",
+       kConfig,
+       {"aggregation.restart", "goes on over all steps"},
+       [](Federation& f) {
+         f.job["training"].erase("max_steps");
+         f.job["training"]["local_steps"] = 1;
+         f.job["aggregation"] = {{"method", "data_parallel"}, {"restart", "fresh"}, {"rounds", 2}};
+       }},
       {"GradientsOfAdapters",
        kConfig,
        {"clients[0].adapter.method", "gradients of all parameters"},
        [](Federation& f) {
+         f.job["training"].erase("max_steps");
          f.job["training"]["local_steps"] = 1;
          f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
        }},
@@ -184,6 +201,7 @@ std::vector<Case> job_cases() {
          f.job["adapter"] = {{"method", "full"}};
          for (auto& client : f.job["clients"]) client.erase("adapter");
          f.job["clients"][1]["weight"] = 2.0;
+         f.job["training"].erase("max_steps");
          f.job["training"]["local_steps"] = 1;
          f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
        }},

@@ -141,6 +141,37 @@ TEST_F(DescentRuleTest, WhoFoldsTheSamePacketsHasTheSameBits) {
   }
 }
 
+// Of each client's own gradient, which is not clipped.
+TEST_F(DescentRuleTest, ClientsTellTheNormOfTheirGradients) {
+  class Norms final : public observe::Observer {
+   public:
+    void on(const observe::Event& event) override {
+      for (const auto& [name, value] : event.fields)
+        if (name == "grad_norm") seen.push_back(std::get<double>(value));
+    }
+    std::vector<double> seen;
+  };
+  auto trainer = LocalTrainer::make({.name = "north",
+                                     .adapter = {.method = "full"},
+                                     .examples = examples(),
+                                     .gradients = true},
+                                    training(3, "adamw"), run_.model, 1)
+                     .value();
+  Norms norms;
+  RoundTools t{.clock = *clock_, .observer = norms, .workspace = run_.workspace};
+  auto done = trainer.run_round(run_.model, {.round = 1, .rounds = 1}, t);
+  ASSERT_TRUE(done) << done.error().line();
+  double sum = 0.0;
+  for (const auto& [name, delta] : done->update.delta) {
+    std::vector<double> values;
+    adapter::add_dense(delta, 1.0, values);
+    for (const double value : values) sum += value * value;
+  }
+  ASSERT_EQ(norms.seen.size(), 1U);
+  EXPECT_GT(norms.seen[0], 0.5) << "the clip norm, so that clipping would show";
+  EXPECT_NEAR(norms.seen[0], std::sqrt(sum), 1e-4 * norms.seen[0]);
+}
+
 TEST_F(DescentRuleTest, RefusesAdapters) {
   auto coordinator =
       coordinator::Coordinator::make({.method = "data_parallel"}, run_.model).value();

@@ -43,6 +43,8 @@ Result<DecoderConfig> parse_vit(std::string_view json, const std::string& where)
     refuse("patch_size", grid.patch, "must divide image_size");
     grid.patch = 1;
   }
+  if (grid.patch == 1 && grid.channels == 1)
+    refuse("patch_size", grid.patch, "a patch has more than one value");
   c.max_positions = grid.count() + 1;
   c.patches = grid;
   return in.finish(c);

@@ -101,7 +101,8 @@ TEST_F(Images, OfABadIdxFileAreRefused) {
   EXPECT_THAT(refuse(bytes({0, 0, 8, 1, 0, 0, 0, 4, 1})), HasSubstr("has 1 values"));
   EXPECT_THAT(
       refuse(bytes({0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})),
-      HasSubstr("has 1 values"));
+      HasSubstr("asks for"));
+  EXPECT_THAT(refuse(bytes({0, 0, 8, 1, 0, 0, 0, 1, 1, 2})), HasSubstr("has more values"));
 
   const auto path = write("x-images-idx3-ubyte", two_images());
   EXPECT_THAT(refusal(path), HasSubstr("x-labels-idx1-ubyte"));  // missing
@@ -127,15 +128,38 @@ TEST_F(Images, OfFilesEqualPillows) {
   for (const std::string name :
        {"ankle/large.png", "ankle/grey.png", "shirt/exact.png", "shirt/photo.jpg"}) {
     const std::string plain = std::filesystem::path(name).stem();
-    const auto colours = read_image(*disk_, golden / name, 3);
+    const auto colours = read_image(*disk_, golden / name);
     ASSERT_TRUE(colours) << line(colours);
     near(*colours, plain + ".rgb", 0);
     near(resized(*colours, 12, 12), plain + ".resized", 1);
-    const auto grey = read_image(*disk_, golden / name, 1);
-    ASSERT_TRUE(grey) << line(grey);
-    EXPECT_EQ(grey->channels, 1u);
+    if (colours->width != colours->height) continue;
+    // One patch of the whole image is its rows in grey.
+    const std::size_t side = colours->width;
+    const model::PatchGrid whole{.image = side, .patch = side, .channels = 1};
+    near({side, side, 1, patches(*colours, whole)}, plain + ".grey", 0);
   }
-  near(*read_image(*disk_, golden / "ankle/grey.png", 1), "grey.grey", 0);
+}
+
+// Small files that claim much, or would become much.
+TEST_F(Images, OfImmenseSidesAreRefused) {
+  std::string flat = bytes({0, 0, 8, 3, 0, 0, 0, 1, 0, 0x10, 0, 0, 0, 0, 0, 1});
+  flat += std::string(0x100000, 'x');
+  write("flat-labels-idx1-ubyte", bytes({0, 0, 8, 1, 0, 0, 0, 1, 0}));
+  EXPECT_THAT(refusal(write("flat-images-idx3-ubyte", flat)), HasSubstr("sides of at most"));
+  const Image tall{1, 1 << 20, 3, std::vector<std::uint8_t>(3 << 20, 9)};
+  const Image fitted = resized(tall, 4, 4);
+  EXPECT_EQ(fitted.values, std::vector<std::uint8_t>(48, 9));
+}
+
+// What a ledger knows an image by.
+TEST_F(Images, AreNamedByWhatTheyAreWhateverTheModel) {
+  const auto path = support::golden_folder() / "images";
+  const auto name_of = [&](const model::PatchGrid& grid) {
+    const auto records = read_images(*disk_, path, grid, 2);
+    return hex(std::get<text::Picture>(records->at(1).content).image);
+  };
+  EXPECT_EQ(name_of({.image = 4, .patch = 2, .channels = 1}),
+            name_of({.image = 12, .patch = 4, .channels = 3}));
 }
 
 TEST_F(Images, OfAFolderHaveTheClassesOfItsFolders) {
@@ -159,6 +183,7 @@ TEST_F(Images, OfABadFolderAreRefused) {
   write("cats/a.png", photo->substr(0, photo->size() / 2));
   EXPECT_THAT(refusal(folder_), HasSubstr("broken JPEG"));
   std::filesystem::remove(folder_ / "cats" / "a.png");
+  EXPECT_THAT(refusal(folder_), HasSubstr("has folders for 1 classes"));
   for (const char* name : {"dogs", "eels"}) std::filesystem::create_directories(folder_ / name);
   EXPECT_THAT(refusal(folder_), HasSubstr("has class 2"));
 }
