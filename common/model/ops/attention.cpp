@@ -20,7 +20,7 @@ using tensor::TypedRows;
 namespace {
 
 // Floats of one block of scores that still fit a core's cache beside what is read.
-constexpr std::size_t kScoresMax = 48 * 1024;
+constexpr std::size_t kScoresMax = std::size_t{48} * 1024;
 constexpr std::size_t kQueriesMax = 64;
 constexpr std::size_t kQueriesMin = 16;
 
@@ -183,7 +183,7 @@ class Arena {
 // record's keys and values, and what their gradients are summed in.
 struct Room {
   DType type;
-  std::size_t block_rows, block_keys, keys;
+  std::size_t block_rows, block_keys;
   TypedRows q, grads;  // block_rows x d
   TypedRows k, v;      // keys x d; bf16 only
   MatrixView dk, dv;   // keys x d; bf16 only
@@ -199,7 +199,8 @@ struct Room {
     // A window block sees up to queries - 1 keys more than one query does.
     block_keys = padded(std::min(s.k_count, reach + kQueriesMax), type);
     block_rows = padded(group * std::min(queries_of_block(group, reach), s.q_count), type);
-    keys = s.k_count + block_keys;  // a block's keys, rounded up, may end behind the record's
+    const std::size_t keys =
+        s.k_count + block_keys;  // a block's keys, rounded up, may end behind the record's
     q = arena.typed(block_rows, d, type);
     p = arena.floats(block_rows, block_keys);
     out = arena.floats(block_rows, d);
