@@ -26,21 +26,25 @@ adapter::Factors truncated(const LowRank& mean, std::size_t rank, double scale) 
   return out;
 }
 
-// What a parameter became against what it was, in the mathematical orientation.
-adapter::TensorDelta dense_change(const model::Parameter& now, const model::Parameter& was) {
-  std::vector<float> after(now.size()), before(now.size());
-  now.copy_values(after);
-  was.copy_values(before);
-  Matrix change(now.d_out(), now.d_in());
-  for (std::size_t r = 0; r < now.rows(); ++r) {
-    for (std::size_t c = 0; c < now.cols(); ++c) {
-      const float difference = after[r * now.cols() + c] - before[r * now.cols() + c];
-      (now.transposed() ? change(c, r) : change(r, c)) = difference;
-    }
+// Values in storage order as a dense delta, in the mathematical orientation.
+adapter::TensorDelta dense_delta(const model::Parameter& parameter, std::span<const float> values) {
+  Matrix out(parameter.d_out(), parameter.d_in());
+  for (std::size_t r = 0; r < parameter.rows(); ++r) {
+    for (std::size_t c = 0; c < parameter.cols(); ++c)
+      (parameter.transposed() ? out(c, r) : out(r, c)) = values[r * parameter.cols() + c];
   }
-  adapter::TensorDelta out{now.d_out(), now.d_in(), {}};
-  out.terms.emplace_back(adapter::Dense{std::move(change)});
-  return out;
+  adapter::TensorDelta delta{parameter.d_out(), parameter.d_in(), {}};
+  delta.terms.emplace_back(adapter::Dense{std::move(out)});
+  return delta;
+}
+
+// What a parameter became against what it was.
+adapter::TensorDelta dense_change(const model::Parameter& now, const model::Parameter& was) {
+  std::vector<float> change(now.size()), before(now.size());
+  now.copy_values(change);
+  was.copy_values(before);
+  for (std::size_t i = 0; i < change.size(); ++i) change[i] -= before[i];
+  return dense_delta(now, change);
 }
 
 // Weight decay acts on matrices only, not on norms and biases.
@@ -152,15 +156,38 @@ class AdapterTrainable final : public Trainable {
   model::FullGradients gradients_;    // of saved_
 };
 
+// Every parameter, with no adapter and nothing that outlives a round.
+class WholeModel : public Trainable {
+ public:
+  const adapter::AdapterSet* adapters() const override { return nullptr; }
+  std::vector<adapter::ParamRef> kept_params() override { return {}; }
+  void merge(protocol::Restart, const sys::Stream&, tensor::Team&) override {}
+  void aim(model::TrainRequest& request) override { request.full = &gradients_; }
+  std::size_t rank() const override { return 0; }
+  Result<void> load(const std::map<std::string, adapter::Factors>&) override {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is set for full training",
+                 .where = "adapter.init",
+                 .rule = "an initial adapter needs an adapter method"});
+  }
+  Result<void> restart(protocol::Restart,
+                       const std::map<std::string, LowRank, std::less<>>&) override {
+    return {};  // every round starts from the merged base
+  }
+
+ protected:
+  const model::Model* base_ = nullptr;
+  model::FullGradients gradients_;
+};
+
 // Nothing changes: what is told of the round is the gradient of its step.
-class GradientTrainable final : public Trainable {
+class GradientTrainable final : public WholeModel {
  public:
   void begin_round(const model::Model& base) override {
     base_ = &base;
     gradients_ = model::FullGradients::zeros(base);
   }
   const model::Model& model() const override { return *base_; }
-  const adapter::AdapterSet* adapters() const override { return nullptr; }
   std::vector<adapter::ParamRef> params() override {
     std::vector<adapter::ParamRef> out;
     for (std::size_t i = 0; i < gradients_.values.size(); ++i)
@@ -172,46 +199,20 @@ class GradientTrainable final : public Trainable {
                      .decay = false});
     return out;
   }
-  std::vector<adapter::ParamRef> kept_params() override { return {}; }
-  void merge(protocol::Restart, const sys::Stream&, tensor::Team&) override {}
   void end_round() override { gradients_ = {}; }
   void prepare() override {}
-  void aim(model::TrainRequest& request) override { request.full = &gradients_; }
-  std::size_t rank() const override { return 0; }
-  Result<void> load(const std::map<std::string, adapter::Factors>&) override {
-    return fail({.code = ErrorCode::kConfig,
-                 .what = "is set for full training",
-                 .where = "adapter.init",
-                 .rule = "an initial adapter needs an adapter method"});
-  }
   adapter::DeltaTerms delta() const override {
     adapter::DeltaTerms out;
     for (std::size_t i = 0; i < gradients_.values.size(); ++i) {
       const auto& parameter = base_->parameters()[i];
-      Matrix values(parameter.d_out(), parameter.d_in());
-      for (std::size_t r = 0; r < parameter.rows(); ++r) {
-        for (std::size_t c = 0; c < parameter.cols(); ++c) {
-          const float value = gradients_.values[i][r * parameter.cols() + c];
-          (parameter.transposed() ? values(c, r) : values(r, c)) = value;
-        }
-      }
-      adapter::TensorDelta own{parameter.d_out(), parameter.d_in(), {}};
-      own.terms.emplace_back(adapter::Dense{std::move(values)});
-      out.emplace(parameter.name(), std::move(own));
+      out.emplace(parameter.name(), dense_delta(parameter, gradients_.values[i]));
     }
     return out;
   }
-  Result<void> restart(protocol::Restart,
-                       const std::map<std::string, LowRank, std::less<>>&) override {
-    return {};
-  }
-
- private:
-  const model::Model* base_ = nullptr;
-  model::FullGradients gradients_;
 };
 
-class FullTrainable final : public Trainable {
+// A copy of the model.
+class FullTrainable final : public WholeModel {
  public:
   void begin_round(const model::Model& base) override {
     base_ = &base;
@@ -220,15 +221,12 @@ class FullTrainable final : public Trainable {
     gradients_ = model::FullGradients::zeros(*copy_);
   }
   const model::Model& model() const override { return *copy_; }
-  const adapter::AdapterSet* adapters() const override { return nullptr; }
   std::vector<adapter::ParamRef> params() override {
     std::vector<adapter::ParamRef> out;
     for (std::size_t i = 0; copy_ && i < copy_->parameters().size(); ++i)
       out.push_back(reference(copy_->parameters()[i], gradients_.values[i]));
     return out;
   }
-  std::vector<adapter::ParamRef> kept_params() override { return {}; }
-  void merge(protocol::Restart, const sys::Stream&, tensor::Team&) override {}
   void end_round() override {
     copy_.reset();
     gradients_ = {};
@@ -236,15 +234,6 @@ class FullTrainable final : public Trainable {
   void prepare() override {
     for (auto& parameter : copy_->parameters()) parameter.refresh();
   }
-  void aim(model::TrainRequest& request) override { request.full = &gradients_; }
-  std::size_t rank() const override { return 0; }
-  Result<void> load(const std::map<std::string, adapter::Factors>&) override {
-    return fail({.code = ErrorCode::kConfig,
-                 .what = "is set for full training",
-                 .where = "adapter.init",
-                 .rule = "an initial adapter needs an adapter method"});
-  }
-
   adapter::DeltaTerms delta() const override {
     adapter::DeltaTerms out;
     for (std::size_t i = 0; i < copy_->parameters().size(); ++i) {
@@ -254,15 +243,8 @@ class FullTrainable final : public Trainable {
     return out;
   }
 
-  Result<void> restart(protocol::Restart,
-                       const std::map<std::string, LowRank, std::less<>>&) override {
-    return {};  // every round starts from the merged base
-  }
-
  private:
-  const model::Model* base_ = nullptr;
   std::optional<model::Model> copy_;
-  model::FullGradients gradients_;
 };
 
 }  // namespace
