@@ -52,6 +52,18 @@ void edit_header(const fs::path& path, const std::function<void(json&)>& change)
   write_file(path, edited + text + bytes.substr(8 + size));
 }
 
+/// Gradients of every step, of all parameters, but for one thing.
+std::function<void(Federation&)> gradients_but(std::function<void(json&)> change) {
+  return [change](Federation& f) {
+    f.job["adapter"] = {{"method", "full"}};
+    for (auto& client : f.job["clients"]) client.erase("adapter");
+    f.job["training"].erase("max_steps");
+    f.job["training"]["local_steps"] = 1;
+    f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
+    change(f.job);
+  };
+}
+
 void edit_json(const fs::path& path, const std::function<void(json&)>& change) {
   json value = json::parse(read_file(path));
   change(value);
@@ -166,45 +178,25 @@ std::vector<Case> job_cases() {
       {"GradientsOfSeveralSteps",
        kConfig,
        {"training.local_steps", "is 2", "a round is a step"},
-       [](Federation& f) {
-         f.job["training"]["local_steps"] = 2;
-         f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
-       }},
+       gradients_but([](json& job) { job["training"]["local_steps"] = 2; })},
       {"GradientsOfFewerStepsThanRounds",
        kConfig,
        {"training.max_steps", "each of aggregation.rounds"},
-       [](Federation& f) {
-         f.job["training"]["local_steps"] = 1;
-         f.job["training"]["max_steps"] = 1;
-         f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
-       }},
+       gradients_but([](json& job) { job["training"]["max_steps"] = 1; })},
       {"GradientsWithAFreshOptimizer",
        kConfig,
        {"aggregation.restart", "goes on over all steps"},
-       [](Federation& f) {
-         f.job["training"].erase("max_steps");
-         f.job["training"]["local_steps"] = 1;
-         f.job["aggregation"] = {{"method", "data_parallel"}, {"restart", "fresh"}, {"rounds", 2}};
-       }},
+       gradients_but([](json& job) { job["aggregation"]["restart"] = "fresh"; })},
       {"GradientsOfAdapters",
        kConfig,
        {"clients[0].adapter.method", "gradients of all parameters"},
-       [](Federation& f) {
-         f.job["training"].erase("max_steps");
-         f.job["training"]["local_steps"] = 1;
-         f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
-       }},
+       gradients_but([](json& job) {
+         job["adapter"] = {{"rank", 2}};
+       })},
       {"GradientsOfAGivenWeight",
        kConfig,
        {"clients[1].weight", "tokens"},
-       [](Federation& f) {
-         f.job["adapter"] = {{"method", "full"}};
-         for (auto& client : f.job["clients"]) client.erase("adapter");
-         f.job["clients"][1]["weight"] = 2.0;
-         f.job["training"].erase("max_steps");
-         f.job["training"]["local_steps"] = 1;
-         f.job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 2}};
-       }},
+       gradients_but([](json& job) { job["clients"][1]["weight"] = 2.0; })},
       {"InitialAdapterOfWhichAPartWouldBeLost",
        kConfig,
        {"adapter.init", "min_clients"},
