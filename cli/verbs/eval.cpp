@@ -62,11 +62,12 @@ Result<VerbOutput> eval(Options& options, Context& context) {
               {"dropped", examples->report.dropped}};
   const bool images = loaded->text.images.has_value();
   if (images) out.data["perplexity"] = nullptr;
-  out.text = fmt::format("loss        {:.6f}\n{}\n{} {} trained in {} records{}\n", report->loss(),
+  out.text = fmt::format("loss        {:.6f}\n{}\n{}{}\n", report->loss(),
                          images ? fmt::format("accuracy    {:.4f}", report->accuracy())
                                 : fmt::format("perplexity  {:.4f}", report->perplexity()),
-                         images ? "classes    " : "tokens     ", report->trained_tokens,
-                         report->records.size(),
+                         images ? fmt::format("images      {}", report->records.size())
+                                : fmt::format("tokens      {} trained in {} records",
+                                              report->trained_tokens, report->records.size()),
                          examples->report.dropped + examples->report.truncated > 0
                              ? fmt::format(" ({} truncated, {} dropped)",
                                            examples->report.truncated, examples->report.dropped)
