@@ -76,5 +76,40 @@ void merge(benchmark::State& state) {
 }
 BENCHMARK(merge)->Arg(16)->Arg(124)->Arg(1024);
 
+// The linear layers of a model of 135 M parameters, on two threads.
+void merge_model(benchmark::State& state) {
+  constexpr std::size_t kWidth = 576, kNarrow = 192, kInner = 1536;
+  struct Layer {
+    Matrix w;
+    adapter::PacketTensor change;
+  };
+  const auto rank = static_cast<std::size_t>(state.range(0));
+  std::vector<Layer> layers;
+  double flop = 0.0;
+  for (int block = 0; block < 30; ++block) {
+    for (const auto& [out, in] : {std::pair{kWidth, kWidth},
+                                  {kNarrow, kWidth},
+                                  {kNarrow, kWidth},
+                                  {kWidth, kWidth},
+                                  {kInner, kWidth},
+                                  {kInner, kWidth},
+                                  {kWidth, kInner}}) {
+      layers.push_back(
+          {drawn(out, in), {out, in, adapter::Stack{drawn(out, rank), drawn(rank, in)}}});
+      flop += 2.0 * static_cast<double>(out * in * rank);
+    }
+  }
+  tensor::Team team(2);
+  for (auto _ : state) {
+    adapter::MergeRoom room;
+    for (auto& layer : layers)
+      adapter::merge(layer.w.values(), false, layer.change, adapter::product_kernels().back(), team,
+                     room);
+  }
+  state.counters["FLOP/s"] =
+      benchmark::Counter(flop, benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(merge_model)->Arg(128)->Arg(256)->UseRealTime()->Unit(benchmark::kMillisecond);
+
 }  // namespace
 }  // namespace strata

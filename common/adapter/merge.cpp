@@ -7,8 +7,6 @@
 namespace strata::adapter {
 namespace {
 
-constexpr std::size_t kRows = ProductKernel::kRows;
-constexpr std::size_t kMaxCols = ProductKernel::kMaxCols;
 constexpr std::size_t kRowTask =
     32;  // rows whose factor stays in cache while panels of the other one pass by
 
@@ -52,43 +50,47 @@ void pack(double* out, const Side& side, std::size_t rank, std::size_t first, st
 
 std::size_t ceil_div(std::size_t n, std::size_t by) { return (n + by - 1) / by; }
 
-// Visits rows [first, first + count) of the product in tiles: load(row, col, rows, cols, acc) gives
-// the values that the sums start from, store(...) takes them; acc is kRows x kernel.cols. Each sum
-// is made whole in one tile, so no cut of the work changes it.
-template <class Load, class Store>
+// One tile of the product: rows and columns from (row, col) on, and the packed factors of it.
+struct Tile {
+  std::size_t row, col;
+  std::size_t rows, cols;  // that are there
+  const double* left;
+  const double* right;
+};
+
+// Visits rows [first, first + count) of the product in tiles. Each sum is made whole in one tile,
+// so no cut of the work changes it.
+template <class Visit>
 void for_tiles(const Product& product, std::size_t first, std::size_t count,
-               const ProductKernel& kernel, tensor::Team& team, const Load& load,
-               const Store& store) {
+               const ProductKernel& kernel, tensor::Team& team, MergeRoom& room,
+               const Visit& visit) {
   const std::size_t rank = product.rank;
   const std::size_t columns = product.right.count;
   const std::size_t panels = ceil_div(columns, kernel.cols);
   const std::size_t panel_size = rank * kernel.cols;
-  std::vector<double> right(panels * panel_size);
+  std::vector<double>& right = room.right;
+  if (right.size() < panels * panel_size) right.resize(panels * panel_size);
+  room.left.resize(static_cast<std::size_t>(team.size()));
   team.for_range(panels, 1, [&](std::size_t p0, std::size_t p1, int) {
     const std::size_t from = p0 * kernel.cols;
     pack(right.data() + p0 * panel_size, product.right, rank, from,
          std::min(columns, p1 * kernel.cols) - from, kernel.cols);
   });
   const auto rows_task = [&](std::size_t row0, std::size_t row1, std::vector<double>& left) {
-    pack(left.data(), product.left, rank, row0, row1 - row0, kRows);
-    double acc[kRows * kMaxCols];
+    pack(left.data(), product.left, rank, row0, row1 - row0, kernel.rows);
     for (std::size_t p = 0; p < panels; ++p) {
       const std::size_t col = p * kernel.cols;
-      const std::size_t cols = std::min(kernel.cols, columns - col);
-      for (std::size_t row = row0; row < row1; row += kRows) {
-        const std::size_t rows = std::min(kRows, row1 - row);
-        std::fill(std::begin(acc), std::end(acc), 0.0);
-        load(row, col, rows, cols, &acc[0]);
-        kernel.run(&acc[0], left.data() + (row - row0) * rank, right.data() + p * panel_size, rank);
-        store(row, col, rows, cols, &acc[0]);
+      for (std::size_t row = row0; row < row1; row += kernel.rows) {
+        visit(Tile{row, col, std::min(kernel.rows, row1 - row),
+                   std::min(kernel.cols, columns - col), left.data() + (row - row0) * rank,
+                   right.data() + p * panel_size});
       }
     }
   };
-  team.for_range(ceil_div(count, kRowTask), 1, [&](std::size_t t0, std::size_t t1, int) {
-    std::vector<double> left(kRowTask * rank);
-    for (std::size_t t = t0; t < t1; ++t) {
-      rows_task(first + t * kRowTask, first + std::min(count, (t + 1) * kRowTask), left);
-    }
+  team.for_tasks(ceil_div(count, kRowTask), [&](std::size_t t, int member) {
+    std::vector<double>& left = room.left[static_cast<std::size_t>(member)];
+    if (left.size() < kRowTask * rank) left.resize(kRowTask * rank);
+    rows_task(first + t * kRowTask, first + std::min(count, (t + 1) * kRowTask), left);
   });
 }
 
@@ -111,35 +113,36 @@ void merge_dense(std::span<float> w, bool transposed, const tensor::Matrix& valu
 }  // namespace
 
 void merge(std::span<float> w, bool transposed, const PacketTensor& change,
-           const ProductKernel& kernel, tensor::Team* team) {
-  tensor::Team alone;
-  tensor::Team& threads = team != nullptr ? *team : alone;
+           const ProductKernel& kernel, tensor::Team& team, MergeRoom& room) {
   check(w.size() == change.d_out * change.d_in,
         "merge: the tensor has another size than the change");
   if (const auto* dense = std::get_if<Dense>(&change.change))
-    return merge_dense(w, transposed, dense->values, threads);
+    return merge_dense(w, transposed, dense->values, team);
   const Product product = product_of(std::get<Stack>(change.change), transposed);
   const std::size_t stride = product.right.count;
-  for_tiles(
-      product, 0, product.left.count, kernel, threads,
-      [&](std::size_t i, std::size_t j, std::size_t rows, std::size_t cols, double* acc) {
-        for (std::size_t r = 0; r < rows; ++r) {
-          const float* from = w.data() + (i + r) * stride + j;
-          for (std::size_t c = 0; c < cols; ++c)
-            acc[r * kernel.cols + c] = static_cast<double>(from[c]);
-        }
-      },
-      [&](std::size_t i, std::size_t j, std::size_t rows, std::size_t cols, const double* acc) {
-        for (std::size_t r = 0; r < rows; ++r) {
-          float* to = w.data() + (i + r) * stride + j;
-          for (std::size_t c = 0; c < cols; ++c)
-            to[c] = static_cast<float>(acc[r * kernel.cols + c]);
-        }
-      });
+  for_tiles(product, 0, product.left.count, kernel, team, room, [&](const Tile& tile) {
+    float* values = w.data() + tile.row * stride + tile.col;
+    if (tile.rows == kernel.rows && tile.cols == kernel.cols) {
+      kernel.fold(values, stride, tile.left, tile.right, product.rank);
+      return;
+    }
+    double acc[ProductKernel::kMaxTile] = {};
+    for (std::size_t r = 0; r < tile.rows; ++r) {
+      for (std::size_t c = 0; c < tile.cols; ++c)
+        acc[r * kernel.cols + c] = static_cast<double>(values[r * stride + c]);
+    }
+    kernel.run(&acc[0], tile.left, tile.right, product.rank);
+    for (std::size_t r = 0; r < tile.rows; ++r) {
+      for (std::size_t c = 0; c < tile.cols; ++c)
+        values[r * stride + c] = static_cast<float>(acc[r * kernel.cols + c]);
+    }
+  });
 }
 
 void merge(std::span<float> w, bool transposed, const PacketTensor& change, tensor::Team* team) {
-  merge(w, transposed, change, product_kernels().back(), team);
+  tensor::Team alone;
+  MergeRoom room;
+  merge(w, transposed, change, product_kernels().back(), team != nullptr ? *team : alone, room);
 }
 
 void packet_rows(const PacketTensor& change, std::size_t first, std::size_t count,
@@ -153,14 +156,16 @@ void packet_rows(const PacketTensor& change, std::size_t first, std::size_t coun
   }
   const ProductKernel& kernel = product_kernels().back();
   tensor::Team alone;
-  for_tiles(
-      product_of(std::get<Stack>(change.change), false), first, count, kernel, alone,
-      [](auto...) {},
-      [&](std::size_t i, std::size_t j, std::size_t rows, std::size_t cols, const double* acc) {
-        for (std::size_t r = 0; r < rows; ++r) {
-          std::copy_n(acc + r * kernel.cols, cols, out.data() + (i - first + r) * change.d_in + j);
-        }
-      });
+  MergeRoom room;
+  const Product product = product_of(std::get<Stack>(change.change), false);
+  for_tiles(product, first, count, kernel, alone, room, [&](const Tile& tile) {
+    double acc[ProductKernel::kMaxTile] = {};
+    kernel.run(&acc[0], tile.left, tile.right, product.rank);
+    for (std::size_t r = 0; r < tile.rows; ++r) {
+      std::copy_n(&acc[r * kernel.cols], tile.cols,
+                  out.data() + (tile.row - first + r) * change.d_in + tile.col);
+    }
+  });
 }
 
 }  // namespace strata::adapter

@@ -77,9 +77,14 @@ struct Packet {
 /// u32 |W*|,  gamma = (R + 1) u64 / (1 - (R + 1) u64), u32 = 2^-24, u64 = 2^-53.
 void merge(std::span<float> w, bool transposed, const PacketTensor& change,
            tensor::Team* team = nullptr);
+/// Room for packed factors, kept from one tensor's merge to the next: a model has hundreds.
+struct MergeRoom {
+  std::vector<double> right;
+  std::vector<std::vector<double>> left;  // by member of the team
+};
 /// The same bits by a given kernel.
 void merge(std::span<float> w, bool transposed, const PacketTensor& change,
-           const ProductKernel& kernel, tensor::Team* team = nullptr);
+           const ProductKernel& kernel, tensor::Team& team, MergeRoom& room);
 
 /// out (count x d_in, row-major) = rows [first, first + count) of the change itself in double: the
 /// merge's sum without W.

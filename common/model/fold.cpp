@@ -13,9 +13,12 @@ adapter::TensorShapes tensor_shapes(const Model& model) {
 }
 
 void fold(Model& model, const adapter::Packet& packet, tensor::Team* team) {
+  tensor::Team alone;
+  adapter::MergeRoom room;
   for (const auto& [name, change] : packet.tensors) {
     auto& parameter = model.parameters()[model.find(name)];
-    adapter::merge(parameter.master(), parameter.transposed(), change, team);
+    adapter::merge(parameter.master(), parameter.transposed(), change,
+                   adapter::product_kernels().back(), team != nullptr ? *team : alone, room);
     parameter.refresh();
   }
 }

@@ -85,10 +85,12 @@ TEST_P(Merge, StaysWithinTheBound) {
 
 TEST_P(Merge, HasTheBitsOfThePlainLoopOnEachInstructionSet) {
   const Matrix expected = merged_plainly(w, std::get<Stack>(change.change));
+  tensor::Team team;
+  MergeRoom room;
   for (const auto& kernel : product_kernels()) {
     Matrix plain = w, turned = transpose(w);
-    merge(plain.values(), false, change, kernel);
-    merge(turned.values(), true, change, kernel);
+    merge(plain.values(), false, change, kernel, team, room);
+    merge(turned.values(), true, change, kernel, team, room);
     EXPECT_TRUE(plain == expected) << kernel.name;
     EXPECT_TRUE(transpose(turned) == expected) << kernel.name << ", stored transposed";
   }
