@@ -66,6 +66,24 @@ Result<Outbox> Outbox::open(sys::Disk& disk, std::filesystem::path folder,
   return out;
 }
 
+struct Outbox::Found {
+  std::shared_ptr<const sys::MappedFile> file;
+  OutboxEntry entry;
+  std::uint64_t update_at = 0;
+};
+
+Result<std::optional<Outbox::Found>> Outbox::find(std::uint32_t round) const {
+  for (int slot = 0; slot < 2; ++slot) {
+    auto file = disk_->map(path_of(slot));
+    if (!file) return fail(std::move(file).error());
+    std::uint64_t front = 0;
+    auto head = entry_of((*file)->bytes(), front);
+    if (head && head->entry.round == round && head->entry.update_bytes > 0)
+      return Found{std::move(*file), std::move(head->entry), front};
+  }
+  return std::optional<Found>();
+}
+
 Result<void> Outbox::load() {
   last_.reset();
   slot_ = 1;
@@ -177,6 +195,24 @@ Result<Bytes> Outbox::read(std::uint64_t offset, std::uint64_t length) const {
   auto file = disk_->map(path_of(slot_));
   if (!file) return fail(std::move(file).error());
   const auto part = (*file)->bytes().subspan(place_.update_at + offset, length);
+  return Bytes(part.begin(), part.end());
+}
+
+Result<std::optional<OutboxEntry>> Outbox::kept(std::uint32_t round) const {
+  if (last_ && last_->round == round && last_->update_bytes > 0) return last_;
+  auto found = find(round);
+  if (!found) return fail(std::move(found).error());
+  if (!*found) return std::optional<OutboxEntry>();
+  return std::optional(std::move((*found)->entry));
+}
+
+Result<Bytes> Outbox::read_kept(std::uint32_t round, std::uint64_t offset,
+                                std::uint64_t length) const {
+  if (last_ && last_->round == round) return read(offset, length);
+  const auto found = find(round);
+  if (!found) return fail(found.error());
+  check(*found && offset + length <= (*found)->entry.update_bytes, "a part of a kept update");
+  const auto part = (*found)->file->bytes().subspan((*found)->update_at + offset, length);
   return Bytes(part.begin(), part.end());
 }
 

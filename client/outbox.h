@@ -54,6 +54,11 @@ class Outbox {
   [[nodiscard]] Result<void> drop_last();
   /// A part of the last entry's update.
   [[nodiscard]] Result<Bytes> read(std::uint64_t offset, std::uint64_t length) const;
+  /// The entry of a round with its update, as long as it lies here: the last or the one before it.
+  [[nodiscard]] Result<std::optional<OutboxEntry>> kept(std::uint32_t round) const;
+  /// A part of its update, which kept() found.
+  [[nodiscard]] Result<Bytes> read_kept(std::uint32_t round, std::uint64_t offset,
+                                        std::uint64_t length) const;
 
   /// A file for something large on its way.
   [[nodiscard]] std::filesystem::path download() const { return folder_ / "download"; }
@@ -67,6 +72,8 @@ class Outbox {
     std::uint32_t before = 0;  // the client's round before; 0: none
   };
   [[nodiscard]] std::filesystem::path path_of(int slot) const { return folder_ / kSlots[slot]; }
+  struct Found;
+  [[nodiscard]] Result<std::optional<Found>> find(std::uint32_t round) const;
   [[nodiscard]] Result<void> load();
   [[nodiscard]] Result<void> write(OutboxEntry entry, ByteSpan update);
 

@@ -5,7 +5,7 @@
 //     encrypted. Peer::id is the id its dialer() was given, Peer::address "rank 3", and
 //     Peer::authenticated false;
 //   - rank 0 listens, every rank dials it, rank 0 too; a rank may be many clients, each with
-//     connections of its own;
+//     connections of its own. In a mesh every rank listens, and dials whom it likes;
 //   - ranks that have nothing to say to each other still say that they are there. One that is
 //     silent for dead_s is gone: its connections end with kPeer. A send that MPI takes is no
 //     delivery, and with a dead rank no call of MPI ever ends: nothing here waits for one;
@@ -35,6 +35,7 @@ struct MpiOptions {
   double finalize_s = 5;   // what finish() gives to MPI_Finalize
   std::size_t outbox_bytes_max = std::size_t{64} << 20;  // queued on a connection; more is too slow
   std::size_t inbox_bytes_max = std::size_t{64} << 20;   // not yet handled; beyond it, not received
+  bool mesh = false;  // all ranks talk to all; the same on every rank
 };
 
 /// This process among those of the job. Listeners, dialers and connections may outlive it.
@@ -44,14 +45,16 @@ class MpiCluster {
   virtual ~MpiCluster() = default;
   [[nodiscard]] virtual int rank() const = 0;
   [[nodiscard]] virtual int size() const = 0;
-  /// On rank 0; its dial()s from every rank.
+  /// On rank 0, and in a mesh on any.
   [[nodiscard]] virtual std::unique_ptr<Listener> listener() = 0;
-  /// Connections to rank 0 as `id`, [a-z0-9][a-z0-9._-]{0,62}. On any rank.
-  [[nodiscard]] virtual std::unique_ptr<Dialer> dialer(std::string id) = 0;
+  /// Connections to rank `to` as `id`, [a-z0-9][a-z0-9._-]{0,62}. On any rank; to others than rank
+  /// 0 in a mesh.
+  [[nodiscard]] virtual std::unique_ptr<Dialer> dialer(std::string id, int to) = 0;
+  [[nodiscard]] std::unique_ptr<Dialer> dialer(std::string id) { return dialer(std::move(id), 0); }
   /// Closes every connection, says farewell, waits at most `wait_s` for the farewells of the ranks
-  /// still there (rank 0 waits for all, the others for rank 0), then leaves MPI. No handler hears
-  /// anything any more. False when MPI did not let go within finalize_s: the files are to be
-  /// flushed then, and the process left with std::_Exit. Once.
+  /// still there (rank 0 waits for all, the others for rank 0; in a mesh all for all), then leaves
+  /// MPI. No handler hears anything any more. False when MPI did not let go within finalize_s: the
+  /// files are to be flushed then, and the process left with std::_Exit. Once.
   [[nodiscard]] virtual bool finish(double wait_s) = 0;
   [[nodiscard]] bool finish() { return finish(5); }
 };

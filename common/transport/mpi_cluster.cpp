@@ -18,8 +18,12 @@ using Door = MpiEngine::Door;
 
 class MpiListener final : public Listener {
  public:
-  MpiListener(MpiEngine& engine, int rank, std::shared_ptr<MpiHearing> hearing)
-      : engine_(engine), door_(engine.door()), rank_(rank), hearing_(std::move(hearing)) {}
+  MpiListener(MpiEngine& engine, int rank, bool mesh, std::shared_ptr<MpiHearing> hearing)
+      : engine_(engine),
+        door_(engine.door()),
+        rank_(rank),
+        mesh_(mesh),
+        hearing_(std::move(hearing)) {}
   ~MpiListener() override {
     hearing_->alive = false;
     door_->post([&engine = engine_, hearing = hearing_] { engine.close_all_of(hearing); });
@@ -28,7 +32,7 @@ class MpiListener final : public Listener {
   MpiListener& operator=(const MpiListener&) = delete;
 
   Result<void> listen(Handler& handler) override {
-    if (rank_ != 0) {
+    if (rank_ != 0 && !mesh_) {
       return fail({.code = ErrorCode::kPeer,
                    .what = fmt::format("rank {} cannot listen", rank_),
                    .rule = "over MPI the coordinator is rank 0",
@@ -49,17 +53,19 @@ class MpiListener final : public Listener {
   MpiEngine& engine_;  // by way of the door only
   std::shared_ptr<Door> door_;
   int rank_;
+  bool mesh_;
   std::shared_ptr<MpiHearing> hearing_;
 };
 
 class MpiDialer final : public Dialer {
  public:
-  MpiDialer(MpiEngine& engine, MpiLink::ToExecutor executor, std::string id,
+  MpiDialer(MpiEngine& engine, MpiLink::ToExecutor executor, std::string id, int to,
             std::shared_ptr<MpiHearing> hearing)
       : engine_(engine),
         door_(engine.door()),
         executor_(std::move(executor)),
         id_(std::move(id)),
+        to_(to),
         hearing_(std::move(hearing)) {}
   ~MpiDialer() override {
     hearing_->alive = false;
@@ -70,8 +76,8 @@ class MpiDialer final : public Dialer {
 
   void dial(Handler& handler, std::function<void(const Error&)> failed) override {
     auto link = std::make_shared<MpiLink>(executor_, hearing_, handler, std::move(failed));
-    if (!door_->post([&engine = engine_, link, hearing = hearing_, id = id_] {
-          engine.dial(link, hearing, id);
+    if (!door_->post([&engine = engine_, link, hearing = hearing_, id = id_, to = to_] {
+          engine.dial(link, hearing, id, to);
         }))
       link->failed({.code = ErrorCode::kPeer, .what = "this process has left its MPI job"});
   }
@@ -81,18 +87,20 @@ class MpiDialer final : public Dialer {
   std::shared_ptr<Door> door_;
   MpiLink::ToExecutor executor_;
   std::string id_;
+  int to_;
   std::shared_ptr<MpiHearing> hearing_;
 };
 
 class Cluster final : public MpiCluster {
  public:
   Cluster(std::shared_ptr<MpiEngine> engine, std::thread thread, MpiLink::ToExecutor executor,
-          MpiPlace place, double finalize_s)
+          MpiPlace place, const MpiOptions& options)
       : engine_(std::move(engine)),
         thread_(std::move(thread)),
         executor_(std::move(executor)),
         place_(place),
-        finalize_s_(finalize_s) {}
+        mesh_(options.mesh),
+        finalize_s_(options.finalize_s) {}
   ~Cluster() override {
     if (!thread_.joinable()) return;
     hear_no_more();
@@ -105,10 +113,12 @@ class Cluster final : public MpiCluster {
   int rank() const override { return place_.rank; }
   int size() const override { return place_.size; }
   std::unique_ptr<Listener> listener() override {
-    return std::make_unique<MpiListener>(*engine_, place_.rank, new_hearing());
+    return std::make_unique<MpiListener>(*engine_, place_.rank, mesh_, new_hearing());
   }
-  std::unique_ptr<Dialer> dialer(std::string id) override {
-    return std::make_unique<MpiDialer>(*engine_, executor_, std::move(id), new_hearing());
+  using MpiCluster::dialer;
+  std::unique_ptr<Dialer> dialer(std::string id, int to) override {
+    check(to >= 0 && to < place_.size && (to == 0 || mesh_), "a rank that can be dialed");
+    return std::make_unique<MpiDialer>(*engine_, executor_, std::move(id), to, new_hearing());
   }
 
   bool finish(double wait_s) override {
@@ -149,6 +159,7 @@ class Cluster final : public MpiCluster {
   std::thread thread_;
   MpiLink::ToExecutor executor_;
   MpiPlace place_;
+  bool mesh_;
   double finalize_s_;
   std::vector<std::weak_ptr<MpiHearing>> hearings_;
 };
@@ -182,7 +193,7 @@ Result<std::unique_ptr<MpiCluster>> join_mpi_by(std::unique_ptr<MpiPort> port,
     return fail(std::move(place).error(), "joining the MPI job");
   }
   return std::make_unique<Cluster>(std::move(engine), std::move(thread), std::move(to_executor),
-                                   *place, options.finalize_s);
+                                   *place, options);
 }
 
 }  // namespace strata::transport

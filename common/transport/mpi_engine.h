@@ -40,7 +40,7 @@ class MpiEngine {
   /// Accepts connections for `handler`; null: no more. `hearing`: its listener's.
   void listen(Handler* handler, std::shared_ptr<MpiHearing> hearing);
   void dial(std::shared_ptr<MpiLink> link, std::shared_ptr<MpiHearing> hearing,
-            const std::string& id);
+            const std::string& id, int to);
   /// Closes the connections of a listener or dialer.
   void close_all_of(const std::shared_ptr<MpiHearing>& hearing);
   /// Farewells, then the end, with MPI_Finalize.
@@ -91,7 +91,7 @@ class MpiEngine {
   void tick();
   void watch(int number, Rank& rank);
   [[nodiscard]] bool watches(int rank) const {
-    return rank != place_.rank && (place_.rank == 0 || rank == 0);
+    return rank != place_.rank && (options_.mesh || place_.rank == 0 || rank == 0);
   }
   void lose(int rank, const Error& why);
 

@@ -26,18 +26,20 @@ void MpiEngine::listen(Handler* handler, std::shared_ptr<MpiHearing> hearing) {
 }
 
 void MpiEngine::dial(std::shared_ptr<MpiLink> link, std::shared_ptr<MpiHearing> hearing,
-                     const std::string& id) {
-  if (const Rank& hub = rank_at(0); hub.lost) return link->failed(*hub.lost);
-  if (finishing_ || rank_at(0).left)
-    return link->failed({.code = ErrorCode::kPeer, .what = "has finished", .where = name_of(0)});
-  auto session = std::make_shared<Session>(Session{.end = MpiEnd::kDialer,
+                     const std::string& id, int to) {
+  const Rank& hub = rank_at(to);
+  if (hub.lost) return link->failed(*hub.lost);
+  if (finishing_ || hub.left)
+    return link->failed({.code = ErrorCode::kPeer, .what = "has finished", .where = name_of(to)});
+  auto session = std::make_shared<Session>(Session{.rank = to,
+                                                   .end = MpiEnd::kDialer,
                                                    .number = ++last_number_,
                                                    .stage = Stage::kDialing,
                                                    .link = std::move(link),
                                                    .hearing = std::move(hearing)});
   session->reader.trust();
-  rank_at(0).outbox.push(MpiKind::kOpen, MpiEnd::kListener, session->number, id);
-  sessions_[{0, session->end, session->number}] = session;
+  rank_at(to).outbox.push(MpiKind::kOpen, MpiEnd::kListener, session->number, id);
+  sessions_[{to, session->end, session->number}] = session;
 }
 
 void MpiEngine::close_all_of(const std::shared_ptr<MpiHearing>& hearing) {
@@ -86,7 +88,8 @@ void MpiEngine::take(const MpiArrival& arrival) {
   if (session->stage != Stage::kDialing) return;
   session->stage = Stage::kOpen;
   session->link->opened(wires_to(session),
-                        {.id = "coordinator", .address = name_of(session->rank)});
+                        {.id = session->rank == 0 ? "coordinator" : name_of(session->rank),
+                         .address = name_of(session->rank)});
 }
 
 void MpiEngine::take_open(int rank, const MpiMessage& message) {

@@ -201,6 +201,31 @@ TEST_F(MpiLimits, OnlyRankZeroListens) {
   EXPECT_THAT(refused.error().line(), HasSubstr("rank 1 cannot listen"));
 }
 
+TEST_F(MpiLimits, InAMeshAnyRankListensAndIsWatched) {
+  auto options = short_times();
+  options.mesh = true;
+  start(options);
+  const auto other = ranks_[1]->listener();
+  Notes at_one;
+  ASSERT_TRUE(other->listen(at_one));
+  const auto two_to_one = ranks_[2]->dialer("clinic-b", 1);
+  two_to_one->dial(b_, [this](const Error& error) { failures_.push_back(error); });
+  ASSERT_TRUE(pump_.run_until([&] {
+    return !failures_.empty() || (!at_one.connections.empty() && !b_.connections.empty());
+  }));
+  ASSERT_TRUE(failures_.empty()) << failures_[0].line();
+  EXPECT_EQ(at_one.connections[0]->peer().id, "clinic-b");
+  EXPECT_EQ(at_one.connections[0]->peer().address, "rank 2");
+  EXPECT_EQ(b_.connections[0]->peer().address, "rank 1");
+  b_.connections[0]->send(frame_of(1000));
+  ASSERT_TRUE(pump_.run_until([&] { return at_one.frames.size() == 1; }));
+  pump_.run_for(0.8);  // idle ranks keep each other alive
+  EXPECT_TRUE(at_one.ends.empty());
+  job_->silence(1);
+  ASSERT_TRUE(pump_.run_until([&] { return !b_.ends.empty(); }));
+  EXPECT_THAT(b_.ends[0].line(), HasSubstr("rank 1: has been silent for "));
+}
+
 TEST_F(MpiLimits, WhoDoesNotTakeWhatIsSentIsTooSlow) {
   auto options = short_times();
   options.dead_s = 30;

@@ -1,0 +1,428 @@
+#include "client/peers.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "protocol/problem.h"
+
+namespace strata::client {
+namespace {
+
+constexpr std::string_view kFailed = "FAILED";
+
+std::string of_client(const protocol::ClientId& client) { return "client " + client; }
+
+}  // namespace
+
+// The updates of this member's clients, for whoever asks.
+class Peers::Shelf final : public transport::Handler {
+ public:
+  explicit Shelf(Peers& peers) : peers_(peers) {}
+
+  struct Client {
+    RoundWorker* worker = nullptr;  // that trains
+    const Outbox* outbox = nullptr;
+    std::uint32_t failed_round = 0;
+    std::string reason;
+    std::size_t finished = 0;  // members that need nothing more of it
+  };
+  std::map<protocol::ClientId, Client> clients;
+
+  void failed(const protocol::ClientId& id, std::uint32_t round, std::string reason) {
+    auto& client = clients.at(id);
+    client.failed_round = round;
+    client.reason = std::move(reason);
+    answer_all(id, round);
+  }
+  void answer_all(const protocol::ClientId& id, std::uint32_t round) {
+    // Whoever is answered may be gone afterwards.
+    std::vector<transport::Connection*> waiting;
+    for (const auto& [connection, guest] : guests_) {
+      if (guest.client == id && guest.asked && guest.asked->round == round)
+        waiting.push_back(connection);
+    }
+    for (auto* connection : waiting) {
+      if (const auto at = guests_.find(connection); at != guests_.end()) answer(at->second);
+    }
+  }
+  /// Every member has said of every client that it needs nothing more, or is gone.
+  [[nodiscard]] bool is_done() const {
+    return std::all_of(clients.begin(), clients.end(),
+                       [&](const auto& entry) { return entry.second.finished >= peers_.others_; });
+  }
+  [[nodiscard]] bool has_hungry_guests() const {
+    return std::any_of(guests_.begin(), guests_.end(),
+                       [](const auto& guest) { return !guest.second.finished; });
+  }
+  [[nodiscard]] const std::optional<Error>& broken() const { return broken_; }
+  void check_models() {
+    for (const auto& [connection, guest] : guests_) compare(guest);
+  }
+
+  void on_open(const std::shared_ptr<transport::Connection>& connection) override {
+    const auto& peer = connection->peer();
+    if (!clients.contains(peer.id)) {
+      connection->send(protocol::to_frame(
+          protocol::problem_of({.code = ErrorCode::kConfig,
+                                .what = of_client(peer.id) + " is not of this member",
+                                .rule = "all members are started with the same job"}),
+          {}));
+      connection->close();
+      return;
+    }
+    connection->trust();
+    guests_[connection.get()] = {connection, peer.id, std::nullopt, std::nullopt};
+  }
+
+  void on_frame(transport::Connection& connection, wire::Frame frame) override {
+    const auto at = guests_.find(&connection);
+    if (at == guests_.end()) return;
+    auto message = protocol::from_frame(frame);
+    if (!message) return refuse(at->second, message.error());
+    if (const auto* open = std::get_if<protocol::RoundOpen>(&*message)) {
+      at->second.asked = *open;
+      answer(at->second);
+    } else if (const auto* fetch = std::get_if<protocol::Fetch>(&*message)) {
+      serve(at->second, *fetch);
+    } else if (const auto* finished = std::get_if<protocol::Finished>(&*message)) {
+      at->second.finished = *finished;
+      ++clients.at(at->second.client).finished;
+      compare(at->second);
+      peers_.look_whether_done();
+    } else {
+      refuse(at->second, protocol::breach(fmt::format("{} came", protocol::name(*message)),
+                                          "a member sends no such message"));
+    }
+  }
+
+  void on_end(transport::Connection& connection, const Error&) override {
+    guests_.erase(&connection);
+    peers_.look_whether_done();
+  }
+
+ private:
+  struct Guest {
+    std::shared_ptr<transport::Connection> connection;
+    protocol::ClientId client;
+    std::optional<protocol::RoundOpen> asked;  // and not answered yet
+    std::optional<protocol::Finished> finished;
+    std::optional<OutboxEntry> offered = std::nullopt;
+  };
+
+  void refuse(const Guest& guest, const Error& why) {
+    guest.connection->send(protocol::to_frame(protocol::problem_of(why), {}));
+    guest.connection->close();
+    guests_.erase(guest.connection.get());
+  }
+
+  // With the update, if it lies here already.
+  void answer(Guest& guest) {
+    const auto& client = clients.at(guest.client);
+    const auto send = [&](const protocol::Message& m) {
+      guest.connection->send(protocol::to_frame(m, {}));
+    };
+    const std::uint32_t round = guest.asked->round;
+    const bool failed = client.failed_round == round;
+    auto kept = failed ? std::optional<OutboxEntry>() : client.outbox->kept(round);
+    if (!kept) return refuse(guest, kept.error());
+    if (!failed && !*kept) return;  // later
+    const Sha256 base = guest.asked->base;
+    guest.asked.reset();
+    if (failed) return send(protocol::Failed{round, client.reason});
+    const OutboxEntry& entry = **kept;
+    if (entry.base != base) {
+      return refuse(guest, {.code = ErrorCode::kProtocol,
+                            .what = fmt::format("round {} began here with another model", round),
+                            .where = of_client(guest.client),
+                            .rule = "all members merge the same updates"});
+    }
+    if (auto released = client.worker->release(entry.run, round, entry.update); !released)
+      return refuse(guest, released.error());
+    send(protocol::Offer{.round = round,
+                         .base = entry.base,
+                         .update = {.hash = entry.update, .size = entry.update_bytes, .data = {}},
+                         .training = entry.training,
+                         .ledger = {}});
+    guest.offered = std::move(**kept);
+  }
+
+  void serve(const Guest& guest, const protocol::Fetch& m) {
+    const auto& offered = guest.offered;
+    if (!offered || offered->update != m.object || m.offset >= offered->update_bytes ||
+        m.length > wire::kChunkBytes) {
+      return refuse(guest, protocol::breach("an object that is not there was asked for",
+                                            "it is the offered update"));
+    }
+    auto bytes = clients.at(guest.client)
+                     .outbox->read_kept(offered->round, m.offset,
+                                        std::min(m.length, offered->update_bytes - m.offset));
+    if (!bytes) return refuse(guest, bytes.error());
+    guest.connection->send(
+        protocol::to_frame(protocol::Chunk{m.object, m.offset, std::move(*bytes)}, {}));
+  }
+
+  void compare(const Guest& guest) {
+    if (!peers_.last_ || !guest.finished || guest.finished->state == peers_.last_->state) return;
+    broken_ = Error{.code = ErrorCode::kInternal,
+                    .what = fmt::format("ended with model {}, this member with {}",
+                                        hex(guest.finished->state).substr(0, 12),
+                                        hex(peers_.last_->state).substr(0, 12)),
+                    .where = guest.connection->peer().address,
+                    .rule = "all members merge the same updates into the same bits"};
+  }
+
+  Peers& peers_;
+  std::map<transport::Connection*, Guest> guests_;
+  std::optional<Error> broken_;
+};
+
+// A client of this member.
+class Peers::Shared final : public RoundWorker {
+ public:
+  Shared(Peers& peers, protocol::ClientId id, std::unique_ptr<RoundWorker> worker, bool discreet)
+      : peers_(peers), id_(std::move(id)), worker_(std::move(worker)), discreet_(discreet) {}
+  ~Shared() override {
+    *alive_ = false;
+    peers_.shelf_->clients.erase(id_);
+  }
+  Shared(const Shared&) = delete;
+  Shared& operator=(const Shared&) = delete;
+
+  void train(const RoundStart& start, std::function<void(Result<RoundDone>)> done) override {
+    worker_->train(start, [this, round = start.round, then = std::move(done),
+                           alive = alive_](Result<RoundDone> result) {
+      const auto why = result ? std::nullopt : std::optional(result.error());
+      then(std::move(result));
+      if (!why || why->code == ErrorCode::kInterrupted || !*alive) return;
+      peers_.shelf_->failed(id_, round, discreet_ ? std::string(kFailed) : why->line());
+    });
+  }
+  void abort() override { worker_->abort(); }
+  Result<void> release(const protocol::RunId& run, std::uint32_t round,
+                       const Sha256& update) override {
+    auto released = worker_->release(run, round, update);
+    if (released) peers_.shelf_->answer_all(id_, round);
+    return released;
+  }
+  Result<protocol::LedgerMark> mark() override { return worker_->mark(); }
+  Result<void> check_remembered(const protocol::LedgerMark& seen) override {
+    return worker_->check_remembered(seen);
+  }
+  Result<void> restore(ByteSpan state) override { return worker_->restore(state); }
+
+ private:
+  Peers& peers_;
+  protocol::ClientId id_;
+  std::unique_ptr<RoundWorker> worker_;
+  bool discreet_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+// A client of another member.
+class Peers::Remote final : public RoundWorker, public transport::Handler {
+ public:
+  Remote(Peers& peers, protocol::ClientId id)
+      : peers_(peers), id_(std::move(id)), dialer_(peers.dial_(id_)) {
+    peers_.remotes_.insert(this);
+  }
+  ~Remote() override {
+    *alive_ = false;
+    peers_.executor_.cancel(timer_);
+    peers_.remotes_.erase(this);
+    if (connection_) connection_->close();
+  }
+  Remote(const Remote&) = delete;
+  Remote& operator=(const Remote&) = delete;
+
+  void train(const RoundStart& start, std::function<void(Result<RoundDone>)> done) override {
+    wanted_ = Wanted{start, std::move(done)};
+    ask();
+  }
+  void abort() override {
+    if (wanted_) end({.code = ErrorCode::kInterrupted, .what = "the round is over"});
+  }
+  Result<void> restore(ByteSpan) override { return {}; }
+
+  /// Says that this member needs nothing more.
+  void finish() {
+    if (connection_) {
+      connection_->send(protocol::to_frame(*peers_.last_, {}));
+    } else {
+      dial();
+    }
+  }
+  [[nodiscard]] bool is_connected() const { return connection_ != nullptr; }
+
+  void on_open(const std::shared_ptr<transport::Connection>& connection) override {
+    connection_ = connection;
+    connection_->trust();
+    failing_ = 0.0;
+    if (peers_.last_) return finish();
+    ask();
+  }
+  void on_frame(transport::Connection& connection, wire::Frame frame) override {
+    if (connection_.get() != &connection) return;
+    auto message = protocol::from_frame(frame);
+    if (!message) return peers_.lose(message.error());
+    if (auto* problem = std::get_if<protocol::Problem>(&*message))
+      return peers_.lose(protocol::error_of(*problem, connection.peer().address));
+    if (auto* offer = std::get_if<protocol::Offer>(&*message)) return take(*offer);
+    if (auto* failed = std::get_if<protocol::Failed>(&*message)) return take(*failed);
+    if (auto* chunk = std::get_if<protocol::Chunk>(&*message)) return take(*chunk);
+    peers_.lose(protocol::breach(fmt::format("{} came", protocol::name(*message)),
+                                 "a member sends no such message"));
+  }
+  void on_end(transport::Connection& connection, const Error& why) override {
+    if (connection_.get() != &connection) return;
+    connection_.reset();
+    download_.reset();
+    try_again(why);
+  }
+
+ private:
+  struct Wanted {
+    RoundStart start;
+    std::function<void(Result<RoundDone>)> done;
+  };
+  struct Download {
+    protocol::Offer offer;
+    Bytes bytes;
+    std::uint64_t asked = 0;
+  };
+
+  void ask() {
+    if (!wanted_) return;
+    if (!connection_) return dial();
+    connection_->send(protocol::to_frame(protocol::RoundOpen{.round = wanted_->start.round,
+                                                             .rounds = wanted_->start.rounds,
+                                                             .base = wanted_->start.base},
+                                         {}));
+  }
+  void dial() {
+    if (std::exchange(dialing_, true)) return;
+    dialer_->dial(*this, [this, alive = alive_](const Error& why) {
+      if (*alive) try_again(why);
+    });
+  }
+  void try_again(const Error& why) {
+    dialing_ = false;
+    if (peers_.last_) return peers_.look_whether_done();  // nothing of it is needed any more
+    failing_ += peers_.options_.pause;
+    if (failing_ > peers_.options_.patience) return peers_.lose(why);
+    if (!wanted_) return;
+    peers_.executor_.cancel(timer_);
+    timer_ = peers_.executor_.after(peers_.options_.pause, [this] { ask(); });
+  }
+
+  [[nodiscard]] bool is_for(std::uint32_t round) const {
+    return wanted_ && wanted_->start.round == round;
+  }
+  void take(const protocol::Offer& m) {
+    if (!is_for(m.round)) return;
+    download_ = Download{.offer = m, .bytes = {}};
+    ask_for_more();
+  }
+  void take(const protocol::Failed& m) {
+    if (!is_for(m.round)) return;
+    end({.code = ErrorCode::kNumeric, .what = printable(m.reason, 400)});
+  }
+  void take(const protocol::Chunk& m) {
+    if (!download_ || m.object != download_->offer.update.hash) return;
+    auto& bytes = download_->bytes;
+    if (m.offset != bytes.size() || m.data.size() > download_->offer.update.size - bytes.size())
+      return peers_.lose(protocol::breach("a piece of an update came out of its place",
+                                          "pieces come in the order they were asked for"));
+    bytes.insert(bytes.end(), m.data.begin(), m.data.end());
+    if (bytes.size() < download_->offer.update.size) return ask_for_more();
+    if (sha256(bytes) != download_->offer.update.hash)
+      return peers_.lose(protocol::breach("an update came with another hash than announced",
+                                          "the member's folder is whole"));
+    RoundDone out{.update = std::move(bytes), .state = {}, .training = download_->offer.training};
+    download_.reset();
+    const auto done = std::exchange(wanted_, std::nullopt)->done;
+    done(std::move(out));
+  }
+  void ask_for_more() {
+    auto& d = *download_;
+    while (d.asked < d.offer.update.size && d.asked - d.bytes.size() < protocol::kAheadBytes) {
+      const std::uint64_t length = std::min(wire::kChunkBytes, d.offer.update.size - d.asked);
+      connection_->send(
+          protocol::to_frame(protocol::Fetch{d.offer.update.hash, d.asked, length}, {}));
+      d.asked += length;
+    }
+  }
+  void end(Error why) {
+    download_.reset();
+    const auto done = std::exchange(wanted_, std::nullopt)->done;
+    peers_.executor_.post([done, why = std::move(why)] { done(fail(why)); });
+  }
+
+  Peers& peers_;
+  protocol::ClientId id_;
+  std::unique_ptr<transport::Dialer> dialer_;
+  std::shared_ptr<transport::Connection> connection_;
+  std::optional<Wanted> wanted_;
+  std::optional<Download> download_;
+  bool dialing_ = false;
+  double failing_ = 0.0;  // seconds without a connection
+  sys::TimerId timer_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+Peers::Peers(sys::Executor& executor, std::unique_ptr<transport::Listener> listener, Dial dial,
+             std::size_t others, PeersOptions options)
+    : executor_(executor),
+      listener_(std::move(listener)),
+      dial_(std::move(dial)),
+      others_(others),
+      options_(options),
+      shelf_(std::make_unique<Shelf>(*this)) {}
+
+Peers::~Peers() { *alive_ = false; }
+
+std::unique_ptr<RoundWorker> Peers::share(const protocol::ClientId& client,
+                                          std::unique_ptr<RoundWorker> worker, const Outbox& outbox,
+                                          bool discreet) {
+  shelf_->clients[client] = {.worker = worker.get(), .outbox = &outbox};
+  return std::make_unique<Shared>(*this, client, std::move(worker), discreet);
+}
+
+std::unique_ptr<RoundWorker> Peers::remote(const protocol::ClientId& client) {
+  return std::make_unique<Remote>(*this, client);
+}
+
+Result<void> Peers::start() { return listener_->listen(*shelf_); }
+
+void Peers::lose(const Error& why) {
+  if (std::exchange(lost_, true) || !lost) return;
+  Error told = why;
+  if (told.remedy.empty()) told.remedy = "the same command goes on after the last finished round";
+  executor_.post([this, told, alive = alive_] {
+    if (*alive) lost(told);
+  });
+}
+
+void Peers::finish(const protocol::Finished& last, std::function<void(Result<void>)> done) {
+  last_ = last;
+  done_ = std::move(done);
+  for (auto* remote : remotes_) remote->finish();
+  shelf_->check_models();
+  executor_.after(options_.farewell, [this, alive = alive_] {
+    if (!*alive) return;
+    patient_ = false;
+    look_whether_done();
+  });
+  look_whether_done();
+}
+
+void Peers::look_whether_done() {
+  if (!last_ || !done_) return;
+  const bool all_here = shelf_->is_done() || !patient_;
+  if (!shelf_->broken() && (!all_here || shelf_->has_hungry_guests())) return;
+  executor_.post([done = std::exchange(done_, nullptr), broken = shelf_->broken()] {
+    done(broken ? Result<void>(fail(*broken)) : Result<void>{});
+  });
+}
+
+}  // namespace strata::client

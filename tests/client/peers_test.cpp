@@ -1,0 +1,263 @@
+// Members that give each other their clients' updates: whole, in time, also to those that were
+// away, and never something else.
+#include "client/peers.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/process.h"
+#include "support/pump.h"
+#include "transport/in_process.h"
+
+namespace strata::client {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::size_t kLarge = 10 * wire::kChunkBytes + 77;
+
+Sha256 model_after(std::uint32_t round) {
+  Sha256 out{};
+  out[0] = std::byte(round);
+  return out;
+}
+
+// Trains when it is told to.
+class HandWorker final : public RoundWorker {
+ public:
+  void train(const RoundStart& start, std::function<void(Result<RoundDone>)> done) override {
+    round = start.round;
+    done_ = std::move(done);
+  }
+  void abort() override {}
+  Result<void> release(const protocol::RunId&, std::uint32_t, const Sha256&) override {
+    ++released;
+    return {};
+  }
+  Result<void> restore(ByteSpan) override { return {}; }
+  void end(Result<RoundDone> how) { std::exchange(done_, nullptr)(std::move(how)); }
+
+  std::uint32_t round = 0;
+  int released = 0;
+
+ private:
+  std::function<void(Result<RoundDone>)> done_;
+};
+
+Bytes update_of(char client, std::uint32_t round, std::size_t size) {
+  return Bytes(size, std::byte(static_cast<unsigned>(client) + round));
+}
+
+class PeersTest : public testing::Test {
+ protected:
+  // A member with one client, named by a letter.
+  struct Member {
+    char letter;
+    std::optional<Outbox> outbox;
+    HandWorker* worker = nullptr;
+    std::unique_ptr<Peers> peers;
+    std::unique_ptr<RoundWorker> own;
+    std::map<char, std::unique_ptr<RoundWorker>> others;
+    std::vector<Error> lost;
+    std::optional<Result<void>> finished;
+  };
+
+  static std::string name(char letter) { return std::string("clinic-") + letter; }
+
+  transport::InProcess& hub(char letter) {
+    auto& out = hubs_[letter];
+    if (!out) out = std::make_unique<transport::InProcess>(pump_);
+    return *out;
+  }
+
+  std::unique_ptr<Member> member(char letter, const std::string& all) {
+    auto m = std::make_unique<Member>();
+    m->letter = letter;
+    auto outbox =
+        Outbox::open(*disk_, scratch_.path() / name(letter), sys::Durability::kProcess, false);
+    if (!outbox) throw std::runtime_error(outbox.error().line());
+    m->outbox = std::move(*outbox);
+    m->peers = std::make_unique<Peers>(
+        pump_, hub(letter).listener(),
+        [this](const protocol::ClientId& id) { return hub(id.back()).dialer(id); }, all.size() - 1,
+        PeersOptions{.pause = 0.01, .patience = 0.2, .farewell = 0.2});
+    m->peers->lost = [m = m.get()](const Error& why) { m->lost.push_back(why); };
+    auto worker = std::make_unique<HandWorker>();
+    m->worker = worker.get();
+    m->own = m->peers->share(name(letter), std::move(worker), *m->outbox, false);
+    for (const char other : all) {
+      if (other != letter) m->others[other] = m->peers->remote(name(other));
+    }
+    EXPECT_TRUE(m->peers->start());
+    return m;
+  }
+
+  // As a session does it: train, keep, release.
+  void train(Member& m, std::uint32_t round, std::size_t size = 1000) {
+    begin(m, round, size);
+    m.worker->end(RoundDone{
+        .update = update_of(m.letter, round, size), .state = {}, .training = {.steps = round}});
+  }
+  void begin(Member& m, std::uint32_t round, std::size_t) {
+    m.own->train({.round = round, .base = model_after(round - 1)}, [this, &m,
+                                                                    round](Result<RoundDone> done) {
+      if (!done) return;
+      OutboxEntry entry{.round = round, .base = model_after(round - 1), .training = done->training};
+      ASSERT_TRUE(m.outbox->put(std::move(entry), done->update));
+      ASSERT_TRUE(m.own->release({}, round, m.outbox->last()->update));
+    });
+  }
+
+  // What a member hears of another's client.
+  std::shared_ptr<std::optional<Result<RoundDone>>> ask(Member& m, char other,
+                                                        std::uint32_t round) {
+    auto out = std::make_shared<std::optional<Result<RoundDone>>>();
+    m.others.at(other)->train({.round = round, .base = model_after(round - 1)},
+                              [out](Result<RoundDone> done) { *out = std::move(done); });
+    return out;
+  }
+
+  static void expect_update(const std::optional<Result<RoundDone>>& got, char client,
+                            std::uint32_t round, std::size_t size = 1000) {
+    ASSERT_TRUE(got && *got);
+    EXPECT_EQ((*got)->update, update_of(client, round, size));
+    EXPECT_EQ((*got)->training.steps, round);
+  }
+
+  support::ScratchFolder scratch_;
+  support::Pump pump_;
+  std::unique_ptr<sys::Disk> disk_ = sys::make_posix_disk();
+  std::map<char, std::unique_ptr<transport::InProcess>> hubs_;
+};
+
+TEST_F(PeersTest, GiveEachOtherWhatTheirClientsTrained) {
+  auto a = member('a', "abc"), b = member('b', "abc"), c = member('c', "abc");
+  const auto early = ask(*a, 'b', 1);  // before it is there
+  ASSERT_FALSE(pump_.run_until([&] { return early->has_value(); }, 0.1));
+  for (auto* m : {a.get(), b.get(), c.get()}) train(*m, 1);
+  const auto of_c = ask(*a, 'c', 1), of_a = ask(*b, 'a', 1), late = ask(*c, 'a', 1);
+  ASSERT_TRUE(pump_.run_until([&] {
+    return early->has_value() && of_c->has_value() && of_a->has_value() && late->has_value();
+  }));
+  expect_update(*early, 'b', 1);
+  expect_update(*of_c, 'c', 1);
+  expect_update(*of_a, 'a', 1);
+  expect_update(*late, 'a', 1);
+}
+
+TEST_F(PeersTest, LargeUpdatesComeInPieces) {
+  auto a = member('a', "ab"), b = member('b', "ab");
+  train(*a, 1, kLarge);
+  const auto got = ask(*b, 'a', 1);
+  ASSERT_TRUE(pump_.run_until([&] { return got->has_value(); }));
+  expect_update(*got, 'a', 1, kLarge);
+}
+
+// It may have been killed before it had them; one round, as nobody can be farther behind.
+TEST_F(PeersTest, AMemberThatWasAwayGetsTheRoundBefore) {
+  auto a = member('a', "ab");
+  train(*a, 4);
+  train(*a, 5);
+  auto b = member('b', "ab");
+  const auto before = ask(*b, 'a', 4);
+  ASSERT_TRUE(pump_.run_until([&] { return before->has_value(); }));
+  expect_update(*before, 'a', 4);
+  const auto now = ask(*b, 'a', 5);
+  ASSERT_TRUE(pump_.run_until([&] { return now->has_value(); }));
+  expect_update(*now, 'a', 5);
+  // Started again, with what lies in its folder.
+  a->own.reset();
+  a = nullptr;
+  hubs_.erase('a');
+  a = member('a', "ab");
+  b = nullptr;
+  b = member('b', "ab");
+  const auto again = ask(*b, 'a', 4);
+  ASSERT_TRUE(pump_.run_until([&] { return again->has_value(); }));
+  expect_update(*again, 'a', 4);
+}
+
+TEST_F(PeersTest, AFailureIsTold) {
+  auto a = member('a', "ab"), b = member('b', "ab");
+  const auto got = ask(*b, 'a', 1);
+  begin(*a, 1, 0);
+  a->worker->end(fail({.code = ErrorCode::kNumeric, .what = "the loss is NaN"}));
+  ASSERT_TRUE(pump_.run_until([&] { return got->has_value(); }));
+  ASSERT_FALSE(**got);
+  EXPECT_THAT((*got)->error().line(), HasSubstr("the loss is NaN"));
+  train(*a, 2);
+  const auto next = ask(*b, 'a', 2);
+  ASSERT_TRUE(pump_.run_until([&] { return next->has_value(); }));
+  expect_update(*next, 'a', 2);
+}
+
+TEST_F(PeersTest, AnUpdateIsReleasedBeforeItIsShown) {
+  auto a = member('a', "ab"), b = member('b', "ab");
+  // Kept, and killed before it was released.
+  ASSERT_TRUE(a->outbox->put({.round = 1, .base = model_after(0), .training = {.steps = 1}},
+                             update_of('a', 1, 1000)));
+  const auto got = ask(*b, 'a', 1);
+  ASSERT_TRUE(pump_.run_until([&] { return got->has_value(); }));
+  EXPECT_GT(a->worker->released, 0);
+}
+
+TEST_F(PeersTest, AnotherModelEndsIt) {
+  auto a = member('a', "ab"), b = member('b', "ab");
+  train(*a, 1);
+  b->others.at('a')->train({.round = 1, .base = model_after(7)}, [](Result<RoundDone>) {});
+  ASSERT_TRUE(pump_.run_until([&] { return !b->lost.empty(); }));
+  EXPECT_THAT(b->lost[0].line(), HasSubstr("round 1 began here with another model"));
+}
+
+TEST_F(PeersTest, AMemberThatIsGoneEndsIt) {
+  auto a = member('a', "ab"), b = member('b', "ab");
+  const auto got = ask(*b, 'a', 1);
+  ASSERT_FALSE(pump_.run_until([&] { return got->has_value(); }, 0.05));
+  a = nullptr;
+  hubs_.erase('a');
+  ASSERT_TRUE(pump_.run_until([&] { return !b->lost.empty(); }));
+  EXPECT_EQ(b->lost[0].code, ErrorCode::kPeer);
+  EXPECT_THAT(b->lost[0].line(), HasSubstr("the same command goes on"));
+  EXPECT_FALSE(got->has_value());
+}
+
+TEST_F(PeersTest, NobodyLeavesBeforeAllHaveWhatTheyNeed) {
+  auto a = member('a', "ab"), b = member('b', "ab");
+  train(*a, 1);
+  train(*b, 1);
+  const auto of_b = ask(*a, 'b', 1);
+  ASSERT_TRUE(pump_.run_until([&] { return of_b->has_value(); }));
+  const auto waiting = ask(*b, 'a', 2);  // connects it
+  ASSERT_FALSE(pump_.run_until([&] { return waiting->has_value(); }, 0.05));
+  const protocol::Finished last{.head = {.round = 1}, .state = model_after(1)};
+  const auto note = [](Member& m) { return [&m](Result<void> how) { m.finished = how; }; };
+  a->peers->finish(last, note(*a));
+  ASSERT_FALSE(pump_.run_until([&] { return a->finished.has_value(); }, 0.4)) << "b still needs it";
+  b->peers->finish(last, note(*b));
+  ASSERT_TRUE(pump_.run_until([&] { return a->finished && b->finished; }));
+  EXPECT_TRUE(*a->finished && *b->finished);
+}
+
+TEST_F(PeersTest, NobodyWaitsForWhoIsGoneAtTheEnd) {
+  auto a = member('a', "ab");
+  a->peers->finish({.head = {.round = 1}, .state = model_after(1)},
+                   [&](Result<void> how) { a->finished = how; });
+  ASSERT_TRUE(pump_.run_until([&] { return a->finished.has_value(); }, 2));
+  EXPECT_TRUE(*a->finished);
+  EXPECT_TRUE(a->lost.empty());
+}
+
+TEST_F(PeersTest, OtherBitsAtTheEndAreAnError) {
+  auto a = member('a', "ab"), b = member('b', "ab");
+  a->peers->finish({.head = {.round = 1}, .state = model_after(1)},
+                   [&](Result<void> how) { a->finished = how; });
+  b->peers->finish({.head = {.round = 1}, .state = model_after(2)},
+                   [&](Result<void> how) { b->finished = how; });
+  ASSERT_TRUE(pump_.run_until([&] { return a->finished && b->finished; }));
+  EXPECT_FALSE(*a->finished);
+  EXPECT_FALSE(*b->finished);
+  EXPECT_THAT(a->finished->error().line(), HasSubstr("ended with model 02"));
+}
+
+}  // namespace
+}  // namespace strata::client
