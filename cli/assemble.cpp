@@ -447,7 +447,8 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
     budgets.push_back(std::move(*budget));
   }
 
-  if (!parts.coordinator) held_out_records.clear();  // each client's own; nobody else's to see
+  // Each client's own; and part of them would be no measure of the whole.
+  if (!parts.coordinator || !parts.every_client) held_out_records.clear();
   if (parts.coordinator && !job.evaluation.data.empty()) {
     auto records_held = records_of(disk, job, *text, job.evaluation.data);
     if (!records_held) return fail(std::move(records_held).error(), "reading evaluation.data");
@@ -524,6 +525,12 @@ Result<Federation> with_coordinator(Result<Site> site, const Job& job, int threa
 
 Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base, int threads) {
   return with_coordinator(assemble_site(disk, job, std::move(base), Parts{}), job, threads);
+}
+
+Result<Federation> assemble_member(sys::Disk& disk, const Job& job,
+                                   std::vector<std::string> clients, int threads) {
+  Parts parts{.coordinator = true, .every_client = false, .clients = std::move(clients)};
+  return with_coordinator(assemble_site(disk, job, parts), job, threads);
 }
 
 Result<Federation> assemble_coordinator(sys::Disk& disk, const Job& job, int threads) {

@@ -112,6 +112,11 @@ struct Federation {
 [[nodiscard]] Result<Federation> assemble(sys::Disk& disk, const Job& job, model::Model base,
                                           int threads);
 
+/// A member's part of a mesh: a coordinator, and of the clients those that are named. What these
+/// keep back from training is not evaluated: the others' would be missing.
+[[nodiscard]] Result<Federation> assemble_member(sys::Disk& disk, const Job& job,
+                                                 std::vector<std::string> clients, int threads);
+
 /// The coordinator's part of a run whose clients are elsewhere: no trainers, no client's records.
 [[nodiscard]] Result<Federation> assemble_coordinator(sys::Disk& disk, const Job& job, int threads);
 

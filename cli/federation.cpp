@@ -77,7 +77,7 @@ class Run {
         job_(job),
         directory_(std::move(directory)),
         tools_(tools),
-        folder_(tools.disk, directory_, job),
+        folder_(tools.disk, directory_, job, hosting.reports),
         observer_(job, federation_.text, federation_.held_out, federation_.held_out_records,
                   folder_, tools) {}
 
@@ -86,15 +86,25 @@ class Run {
  private:
   Result<void> open_server();
   Result<void> open_private_sum();
+  Result<void> open_peers();
   Result<void> before_rounds();
   Result<void> open_clients();
+  Result<void> open_client(const protocol::ClientId& id, client::LocalTrainer* trainer,
+                           client::Budget* budget);
   Result<void> rounds();
+  void rounds_done(Result<void> how);
   Result<void> client_losses(bool before);
   void tell_end();
   void watch_signals();
   void stop(Result<void> how);
 
   [[nodiscard]] bool remote() const { return static_cast<bool>(hosting_.listener); }
+  // Null for a client that is elsewhere.
+  [[nodiscard]] client::LocalTrainer* trainer_of(const protocol::ClientId& id) {
+    const auto at = std::find_if(federation_.trainers.begin(), federation_.trainers.end(),
+                                 [&](const auto& trainer) { return trainer.name() == id; });
+    return at == federation_.trainers.end() ? nullptr : &*at;
+  }
 
   Federation federation_;
   const Hosting& hosting_;
@@ -110,6 +120,7 @@ class Run {
   std::unique_ptr<coordinator::Server> server_;
   std::unique_ptr<CoordinatorsBase> base_;
   std::unique_ptr<transport::Listener> listener_;
+  std::unique_ptr<client::Peers> peers_;  // in a mesh
   std::vector<std::unique_ptr<LocalClient>> clients_;
   std::unique_ptr<client::TrainingPool> pool_;  // gone first: it waits for what still trains
   std::optional<Result<void>> ended_;
@@ -140,8 +151,10 @@ Result<void> Run::open_server() {
                        .loss_before = kNotMeasured,
                        .loss_after = kNotMeasured});
   }
-  for (std::size_t i = 0; i < federation_.trainers.size() && tells_of_records(job_); ++i)
-    clients[i].records = federation_.trainers[i].examples().size();
+  for (auto& client : clients) {
+    const auto* trainer = trainer_of(client.name);
+    if (trainer != nullptr && tells_of_records(job_)) client.records = trainer->examples().size();
+  }
   observer_.set_clients(std::move(clients));
   observer_.tell_peers = remote();
   observer_.idle_bytes = [this] {
@@ -150,7 +163,7 @@ Result<void> Run::open_server() {
     for (const auto& trainer : federation_.trainers) idle += trainer.idle_bytes();
     return idle;
   };
-  observer_.on_done = [this](Result<void> how) { stop(std::move(how)); };
+  observer_.on_done = [this](Result<void> how) { rounds_done(std::move(how)); };
   auto config = server_config(job_, federation_.planned, federation_.coordinator.model());
   config.folder = directory_ / kStateFolder;
   config.keep_updates = job_.output.keep_updates;
@@ -188,19 +201,19 @@ Result<void> Run::client_losses(bool before) {
   auto beside = before ? CoordinatorRun::beside(model, federation_.initial, {})
                        : CoordinatorRun::beside(model, {}, server_->core().mean_factors());
   if (!beside) return fail(std::move(beside).error());
-  auto& summaries = observer_.summary().clients;
-  for (std::size_t i = 0; i < federation_.trainers.size(); ++i) {
+  for (auto& summary : observer_.summary().clients) {
+    const auto* trainer = trainer_of(summary.name);
+    if (trainer == nullptr) continue;
     double loss = kNotMeasured;
     if (limit > 0) {
-      auto own = federation_.trainers[i].examples();
+      auto own = trainer->examples();
       auto report =
           evaluation::evaluate(model, beside->get(), own.first(std::min(limit, own.size())),
                                observer_.evaluation_options());
-      if (!report)
-        return fail(std::move(report).error(), "client " + federation_.trainers[i].name());
+      if (!report) return fail(std::move(report).error(), "client " + summary.name);
       loss = report->loss();
     }
-    (before ? summaries[i].loss_before : summaries[i].loss_after) = loss;
+    (before ? summary.loss_before : summary.loss_after) = loss;
   }
   return {};
 }
@@ -235,39 +248,74 @@ Result<void> Run::open_clients() {
   if (federation_.trainers.empty()) return {};
   pool_ = std::make_unique<client::TrainingPool>(
       std::min<int>(wanted, static_cast<int>(federation_.trainers.size())), threads);
-  for (std::size_t i = 0; i < federation_.trainers.size(); ++i) {
-    auto& trainer = federation_.trainers[i];
-    client::Budget* budget = federation_.budgets.empty() ? nullptr : federation_.budgets[i].get();
-    auto one = std::make_unique<LocalClient>();
-    one->over_budget = [this](const Error& why) {
-      if (!over_budget_) over_budget_ = why;
-      observer_.noticed(why.line());
-    };
-    auto outbox =
-        client::Outbox::open(tools_.disk, directory_ / kStateFolder / "clients" / trainer.name(),
-                             sys::Durability::kProcess, /*own_lock=*/false);
-    if (!outbox) return fail(std::move(outbox).error(), "client " + trainer.name());
-    one->outbox = std::move(*outbox);
-    one->dialer = transport_.dialer(trainer.name());
-    one->worker = client::make_trainer_worker(
-        trainer, {.executor = *loop_,
-                  .clock = tools_.clock,
-                  .observer = tools_.observer,
-                  .pool = *pool_,
-                  .base = *base_,
-                  .encoding = protocol::encoding_of(job_.aggregation.encoding),
-                  .budget = budget});
-    one->session = std::make_unique<client::Session>(
-        client::SessionConfig{.id = trainer.name(),
-                              .program = fmt::format("strata {}", kVersion),
-                              .keep_updates = false,
-                              .discreet = job_.privacy.on()},
-        client::SessionTools{*loop_, tools_.disk, *one->dialer, *base_, *one->outbox, *one->worker,
-                             *one});
-    one->gave_up = [this](const Error& why) { stop(fail(why)); };
-    clients_.push_back(std::move(one));
+  for (const auto& planned : federation_.planned) {
+    auto* trainer = trainer_of(planned.client);
+    if (trainer == nullptr && !peers_) continue;
+    client::Budget* budget = nullptr;
+    if (trainer != nullptr && !federation_.budgets.empty()) {
+      const auto at = trainer - federation_.trainers.data();
+      budget = federation_.budgets[static_cast<std::size_t>(at)].get();
+    }
+    if (auto opened = open_client(planned.client, trainer, budget); !opened) return opened;
   }
   return {};
+}
+
+// A client of this process, or, without a trainer, of another member.
+Result<void> Run::open_client(const protocol::ClientId& id, client::LocalTrainer* trainer,
+                              client::Budget* budget) {
+  const bool shows = peers_ && trainer != nullptr;  // its updates to the other members
+  auto one = std::make_unique<LocalClient>();
+  one->over_budget = [this](const Error& why) {
+    if (!over_budget_) over_budget_ = why;
+    observer_.noticed(why.line());
+  };
+  auto outbox = client::Outbox::open(tools_.disk, directory_ / kStateFolder / "clients" / id,
+                                     sys::Durability::kProcess, /*own_lock=*/false);
+  if (!outbox) return fail(std::move(outbox).error(), "client " + id);
+  one->outbox = std::move(*outbox);
+  one->dialer = transport_.dialer(id);
+  if (trainer == nullptr) {
+    one->worker = peers_->remote(id);
+  } else {
+    one->worker = client::make_trainer_worker(
+        *trainer, {.executor = *loop_,
+                   .clock = tools_.clock,
+                   .observer = tools_.observer,
+                   .pool = *pool_,
+                   .base = *base_,
+                   .encoding = protocol::encoding_of(job_.aggregation.encoding),
+                   .budget = budget});
+  }
+  if (shows)
+    one->worker = peers_->share(id, std::move(one->worker), *one->outbox, job_.privacy.on());
+  one->session = std::make_unique<client::Session>(
+      client::SessionConfig{.id = id,
+                            .program = fmt::format("strata {}", kVersion),
+                            .keep_updates = shows,
+                            .discreet = job_.privacy.on()},
+      client::SessionTools{*loop_, tools_.disk, *one->dialer, *base_, *one->outbox, *one->worker,
+                           *one});
+  one->gave_up = [this](const Error& why) { stop(fail(why)); };
+  clients_.push_back(std::move(one));
+  return {};
+}
+
+Result<void> Run::open_peers() {
+  if (!hosting_.peers) return {};
+  auto peers = hosting_.peers(*loop_);
+  if (!peers) return fail(std::move(peers).error());
+  peers_ = std::move(*peers);
+  peers_->lost = [this](const Error& why) { stop(fail(why)); };
+  return peers_->start();
+}
+
+// The other members may still need what this one's clients trained last.
+void Run::rounds_done(Result<void> how) {
+  if (!how || !peers_) return stop(std::move(how));
+  const auto& machine = server_->machine();
+  peers_->finish({.head = machine.head(), .state = machine.state()},
+                 [this](Result<void> all) { stop(std::move(all)); });
 }
 
 void Run::stop(Result<void> how) {
@@ -306,6 +354,7 @@ Result<void> Run::rounds() {
 Result<RunSummary> Run::all() {
   const double start = tools_.clock.seconds();
   Result<void> ok = open_server();
+  if (ok) ok = open_peers();
   if (ok) ok = before_rounds();
   if (ok) ok = open_clients();
   if (ok) ok = rounds();
@@ -327,11 +376,13 @@ Result<RunSummary> Run::all() {
   summary.peak_memory_bytes = sys::peak_memory_bytes();
   // Complete before, and started again for clients that were cut off: what it says stays.
   if (was_done_) return std::move(summary);
+  if (!hosting_.reports) return std::move(summary);  // whoever reports clears up for all
   if (auto done = folder_.finish(server_->core().model(), summary); !done)
     return fail(std::move(done).error());
-  if (!hosting_.keeps_state &&
-      !job_.output.keep_updates) {  // the run is complete: there is nothing to go on from
-    if (auto gone = tools_.disk.remove_all(directory_ / kStateFolder); !gone)
+  if (!hosting_.keeps_state) {  // the run is complete: there is nothing to go on from
+    const auto state = directory_ / kStateFolder;
+    if (auto gone = tools_.disk.remove_all(job_.output.keep_updates ? state / kRanksFolder : state);
+        !gone)
       return fail(std::move(gone).error());
   }
   tell_end();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/assemble.h"
+#include "client/peers.h"
 #include "coordinator/server.h"
 #include "evaluation/evaluator.h"
 #include "observe/observer.h"
@@ -72,6 +73,9 @@ struct Hosting {
   sys::Durability durability = sys::Durability::kProcess;
   std::shared_ptr<sys::Loop> loop = nullptr;  // for transports that outlive the run
   bool keeps_state = false;                   // for clients that come back after the end
+  /// In a mesh: what the other members have of the clients, and get of ours.
+  std::function<Result<std::unique_ptr<client::Peers>>(sys::Executor&)> peers = {};
+  bool reports = true;  // false: the run folder is for the state alone; another member reports
 };
 
 /// Runs all rounds and writes the run folder `directory` (which exists): resolved config, metrics

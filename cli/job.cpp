@@ -85,6 +85,7 @@ void describe_client(Fields& f, ClientSection& c) {
 
 void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
   static constexpr std::array<std::string_view, 3> kRestarts{"auto", "fresh", "keep"};
+  static constexpr std::array<std::string_view, 2> kTopologies{"star", "mesh"};
   std::vector<std::string_view> names;
   for (const auto& entry : coordinator::aggregators()) names.push_back(entry.name);
   f.choice(
@@ -102,6 +103,10 @@ void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
            "for every client that was drawn. A run in one process waits");
   f.choice("encoding", a.encoding, protocol::kEncodingNames,
            "values of updates on their way: f32, bf16 (half the bytes) or int8 (a quarter)");
+  f.choice(
+      "topology", a.topology, kTopologies,
+      "of a job that mpirun starts: star, rank 0 coordinates; mesh, all ranks train, send each "
+      "other their updates and merge them themselves. The model is the same");
   f.integer("min_clients", a.min_clients, {.min = 1, .max = 1e6},
             "a round with fewer usable updates fails");
   f.boolean("measure", a.measure, "compute the exactness line of every round");

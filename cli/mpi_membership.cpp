@@ -15,10 +15,11 @@ MpiMembership::~MpiMembership() {
   if (!cluster_->finish(wait)) context_.leave_at_once = true;
 }
 
-Result<transport::MpiCluster*> MpiMembership::join(sys::Executor& executor) {
+Result<transport::MpiCluster*> MpiMembership::join(sys::Executor& executor, bool mesh) {
   if (cluster_) return cluster_.get();
   transport::MpiOptions options;
   options.join_s = kJoinSeconds;
+  options.mesh = mesh;
   auto joined = transport::join_mpi(executor, context_.clock, {}, options);
   if (!joined) return fail(std::move(joined).error());
   if (auto whole = transport::check_launch(place_.launch, (*joined)->size()); !whole)

@@ -19,8 +19,8 @@ class MpiMembership {
   MpiMembership(const MpiMembership&) = delete;
   MpiMembership& operator=(const MpiMembership&) = delete;
 
-  /// kConfig when the ranks do not find each other.
-  [[nodiscard]] Result<transport::MpiCluster*> join(sys::Executor& executor);
+  /// kConfig when the ranks do not find each other. `mesh`: see transport/mpi.h.
+  [[nodiscard]] Result<transport::MpiCluster*> join(sys::Executor& executor, bool mesh = false);
 
  private:
   const MpiPlace& place_;

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "cli/client_run.h"
+#include "cli/mesh_run.h"
 #include "cli/mpi_membership.h"
 #include "cli/run_folder.h"
 
@@ -100,6 +101,8 @@ Result<std::optional<MpiPlace>> mpi_place() {
 
 Result<VerbOutput> run_by_mpi(const MpiPlace& place, const Job& job, bool force,
                               std::size_t memory_limit, Context& context) {
+  if (job.aggregation.topology == "mesh")
+    return run_in_mesh(place, job, force, memory_limit, context);
   return place.rank == 0 ? coordinate(place, job, force, memory_limit, context)
                          : train(place, job, context);
 }

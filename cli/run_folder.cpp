@@ -84,6 +84,7 @@ Result<json> file_hashes(const sys::Disk& disk, const std::filesystem::path& fol
 
 Result<void> RunFolder::begin(const TextSide& text, const std::vector<ClientData>& data,
                               const nlohmann::ordered_json& statement) {
+  if (!reports_) return {};
   if (auto written = disk_.write_atomic(folder_ / "config.json", resolved(job_)); !written)
     return written;
   if (auto written = disk_.write_atomic(folder_ / "privacy.json", json(statement).dump(2) + "\n");
@@ -137,6 +138,7 @@ Result<DeltaTerms> RunFolder::count(const protocol::RoundChange& change) {
 }
 
 Result<void> RunFolder::resume_round(const protocol::RoundChange& change) {
+  if (!reports_) return {};
   auto counted = count(change);
   if (!counted) return fail(std::move(counted).error());
   return {};
@@ -144,6 +146,7 @@ Result<void> RunFolder::resume_round(const protocol::RoundChange& change) {
 
 Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
                                     const coordinator::Coordinator& coordinator) {
+  if (!reports_) return {};
   const bool averaged = !report.aggregate.mean_factors.empty();
   auto counted = count(report.aggregate);
   if (!counted) return fail(std::move(counted).error());
@@ -188,6 +191,7 @@ ToldRound RunFolder::told_of(std::uint32_t round) const {
 }
 
 Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summary) {
+  if (!reports_) return {};
   if (low_rank_ && !total_.empty()) {
     auto written = formats::write_folder(
         disk_, folder_ / "adapter", true,

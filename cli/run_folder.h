@@ -17,6 +17,8 @@ struct RunSummary;
 
 /// Below a run folder: what an unfinished run goes on from.
 inline constexpr const char* kStateFolder = "state";
+/// Below that: the state folders of the other ranks of a mesh.
+inline constexpr const char* kRanksFolder = "ranks";
 
 /// What metrics.jsonl says of a round.
 struct ToldRound {
@@ -26,8 +28,9 @@ struct ToldRound {
 
 class RunFolder {
  public:
-  RunFolder(sys::Disk& disk, std::filesystem::path folder, const Job& job)
-      : disk_(disk), folder_(std::move(folder)), job_(job) {}
+  /// `reports` false: nothing is ever written.
+  RunFolder(sys::Disk& disk, std::filesystem::path folder, const Job& job, bool reports = true)
+      : disk_(disk), folder_(std::move(folder)), job_(job), reports_(reports) {}
 
   /// `statement`: of what the run promises.
   [[nodiscard]] Result<void> begin(const TextSide& text, const std::vector<ClientData>& data,
@@ -50,6 +53,7 @@ class RunFolder {
   sys::Disk& disk_;
   std::filesystem::path folder_;
   const Job& job_;
+  bool reports_;
   adapter::DeltaTerms total_;  // the change against the original base: exact stack over rounds, or
                                // the last averaged factors
   bool low_rank_ = true;

@@ -30,10 +30,11 @@ struct AggregationConfig {
   std::int64_t rounds = 3;
   std::int64_t min_clients = 1;        // a round with fewer usable updates fails
   std::int64_t clients_per_round = 0;  // drawn for each round; 0: all
-  double deadline = 0.0;         // seconds of a round; 0: it waits for every client that was drawn
-  std::string encoding = "f32";  // of updates on their way: f32 | bf16 | int8
-  bool measure = true;           // the exactness line
-  bool diagnostics = false;      // ranks of what merged, alignment of heads (diagnostics.h)
+  double deadline = 0.0;          // seconds of a round; 0: it waits for every client that was drawn
+  std::string encoding = "f32";   // of updates on their way: f32 | bf16 | int8
+  std::string topology = "star";  // of an mpirun job: star | mesh (client/peers.h)
+  bool measure = true;            // the exactness line
+  bool diagnostics = false;       // ranks of what merged, alignment of heads (diagnostics.h)
 };
 
 /// What a round came to.

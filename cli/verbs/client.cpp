@@ -82,6 +82,14 @@ Result<Job> find_job(Context& context, Options& options, const std::string& text
   if (whole) {
     auto job = parse_job(text, options.file, options.settings);
     if (!job) return fail(std::move(job).error());
+    if (job->aggregation.topology != "star") {
+      return fail(
+          {.code = ErrorCode::kConfig,
+           .what = "is \"" + job->aggregation.topology + "\"",
+           .where = options.file + ": aggregation.topology",
+           .rule = "between sites one coordinator merges; a mesh is for the ranks of mpirun",
+           .remedy = "set it to \"star\""});
+    }
     if (auto given = check_given(options); !given) return fail(std::move(given).error());
     auto id = own_name(context, options);
     if (!id) return fail(std::move(id).error());

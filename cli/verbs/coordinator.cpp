@@ -20,6 +20,13 @@ struct Options {
 Result<VerbOutput> run(const Options& options, Context& context) {
   auto job = read_job(context.disk, options.job, options.settings);
   if (!job) return fail(std::move(job).error());
+  if (job->aggregation.topology != "star") {
+    return fail({.code = ErrorCode::kConfig,
+                 .what = "is \"" + job->aggregation.topology + "\"",
+                 .where = options.job + ": aggregation.topology",
+                 .rule = "between sites one coordinator merges; a mesh is for the ranks of mpirun",
+                 .remedy = "set it to \"star\""});
+  }
   if (!options.directory.empty()) job->output.directory = options.directory;
   if (job->output.directory.empty()) job->output.directory = "runs/" + job->name;
   std::vector<std::string> roster;

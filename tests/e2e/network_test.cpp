@@ -12,7 +12,7 @@
 #include <string>
 #include <thread>
 
-#include "e2e/federation_fixture.h"
+#include "e2e/network_fixture.h"
 #include "support/process.h"
 #include "sys/random.h"
 
@@ -25,51 +25,6 @@ using support::read_file;
 using support::Running;
 using support::write_file;
 using testing::HasSubstr;
-
-class Network : public Federation {
- protected:
-  // Noisy steps, and `more` in the section.
-  void write_private_job(const json& more) {
-    job_["privacy"] = {{"mode", "example_dpsgd"},
-                       {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
-                       {"sampling", {{"q", 0.5}}},
-                       {"batch_divisor", 3}};
-    job_["privacy"].update(more);
-    write_job();
-  }
-  // Whole clients, hidden by the coordinator.
-  void write_central_job(const json& more) {
-    job_["adapter"]["method"] = "seeded-a";
-    job_["aggregation"]["restart"] = "fresh";
-    job_["privacy"] = {{"mode", "client_central"},
-                       {"unit", {{"kind", "client"}}},
-                       {"budget", {{"epsilon", 8.0}, {"delta", 1e-3}}},
-                       {"weights", {{"denominator", 3}}}};
-    job_["privacy"].update(more);
-    write_job();
-  }
-};
-
-// Parallel heads that merge in their clients every step, on a model that everybody draws.
-json lte_of(json job) {
-  job["model"]["create"] = true;
-  job["adapter"] = {{"method", "lte"}, {"rank", 2},
-                    {"alpha", 4},      {"targets", {"q_proj", "v_proj"}},
-                    {"heads", 2},      {"modules_to_save", {"norm"}}};
-  job["clients"][1]["adapter"] = {{"rank", 3}};
-  job["training"]["merge_every"] = 1;
-  job["aggregation"] = {{"method", "lte"}, {"rounds", 3}};
-  return job;
-}
-
-// Gradients of every step.
-json data_parallel_of(json job) {
-  job["adapter"] = {{"method", "full"}};
-  for (auto& client : job["clients"]) client.erase("adapter");
-  job["training"]["local_steps"] = 1;
-  job["aggregation"] = {{"method", "data_parallel"}, {"rounds", 4}};
-  return job;
-}
 
 TEST_F(Network, GivesTheModelOfOneProcess) {
   write_job();
@@ -466,79 +421,6 @@ TEST_F(Network, BelowTheQuorumTheRunEndsAndCanGoOn) {
   clients[2] = client("carla");
   server = coordinator();
   EXPECT_EQ(server->wait().status, 0);
-}
-
-class Mpirun : public Network {
- protected:
-  void SetUp() override {
-    if (support::run_program({"sh", "-c", "command -v mpirun"}).status != 0)
-      GTEST_SKIP() << "no mpirun here";
-    if (!fs::exists(fs::path(STRATA_BINARY).parent_path() / "strata_mpi.so"))
-      GTEST_SKIP() << "built without MPI";
-    Network::SetUp();
-    write_job();
-  }
-  std::vector<std::string> command(const std::string& ranks, const std::string& more = "") const {
-    return {
-        "sh", "-c",
-        "exec env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe "
-        "--bind-to none " +
-            more + " -n " + ranks + " " STRATA_BINARY " run " + at("job.json").string() + " -o " +
-            at("run").string() + " --threads 1 --format json"};
-  }
-};
-
-TEST_F(Mpirun, GivesTheModelOfOneProcessHoweverManyRanks) {
-  const std::string expected = plain_hash();
-  for (const char* ranks : {"1", "2", "3", "6"}) {
-    fs::remove_all(at("run"));
-    EXPECT_EQ(hash_in(support::run_program(command(ranks))), expected) << ranks << " ranks";
-  }
-}
-
-TEST_F(Mpirun, HeadsGiveTheModelOfOneProcess) {
-  job_ = lte_of(job_);
-  write_job();
-  EXPECT_EQ(hash_in(support::run_program(command("3"))), plain_hash());
-}
-
-TEST_F(Mpirun, GradientsGiveTheModelOfOneProcess) {
-  job_ = data_parallel_of(job_);
-  write_job();
-  EXPECT_EQ(hash_in(support::run_program(command("3"))), plain_hash());
-}
-
-TEST_F(Mpirun, HiddenClientsGiveTheModelOfOneProcess) {
-  write_central_job({{"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}});
-  const std::string expected = plain_hash();
-  EXPECT_EQ(hash_in(support::run_program(command("3"))), expected);
-}
-
-TEST_F(Mpirun, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {
-  job_["aggregation"]["rounds"] = 100;
-  write_job();
-  const std::string expected = plain_hash();
-  for (const char* more : {"", "--enable-recovery"}) {
-    fs::remove_all(at("run"));
-    Running first(command("3", more));
-    while (!fs::exists(at("run/rounds/0003")))
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    const std::string pattern = "strata run " + at("job.json").string();
-    // The newest process of the job is its last rank.
-    (void)support::run_program({"sh", "-c", "pkill -KILL -n -f '^[^ ]*" + pattern + "'"});
-    if (*more != '\0') {  // the others would wait for it: as a batch system ends a job
-      std::this_thread::sleep_for(std::chrono::milliseconds(300));
-      (void)support::run_program({"sh", "-c", "pkill -KILL -f '^[^ ]*" + pattern + "'"});
-    }
-    const int status = first.wait().status;
-    // With recovery mpirun itself is content whoever was killed.
-    if (*more == '\0') {
-      EXPECT_NE(status, 0);
-    }
-    EXPECT_FALSE(fs::exists(at("run/manifest.json"))) << "it was over before the kill";
-    ASSERT_TRUE(fs::exists(at("run/rounds/0003/strata.json"))) << "a finished round is lost";
-    EXPECT_EQ(hash_in(support::run_program(command("3", more))), expected) << more;
-  }
 }
 
 }  // namespace

@@ -1,0 +1,109 @@
+#include "cli/mesh_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "cli/mpi_membership.h"
+#include "cli/run_folder.h"
+
+namespace strata::cli {
+namespace {
+
+// Clients in the order of their names, dealt out to the first ranks.
+struct Deal {
+  std::vector<std::string> names;
+  std::size_t members = 1;  // ranks with clients
+
+  Deal(const Job& job, int ranks) {
+    for (const auto& client : job.clients) names.push_back(client.name);
+    std::sort(names.begin(), names.end());
+    members = std::min(names.size(), static_cast<std::size_t>(ranks));
+  }
+  [[nodiscard]] std::vector<std::string> of(int rank) const {
+    std::vector<std::string> out;
+    for (std::size_t i = static_cast<std::size_t>(rank); i < names.size(); i += members)
+      out.push_back(names[i]);
+    return out;
+  }
+  [[nodiscard]] int rank_of(const std::string& client) const {
+    const auto at = std::lower_bound(names.begin(), names.end(), client) - names.begin();
+    return static_cast<int>(static_cast<std::size_t>(at) % members);
+  }
+};
+
+// What is measured of merges is told by rank 0.
+Job lean(Job job) {
+  job.aggregation.measure = job.aggregation.diagnostics = false;
+  return job;
+}
+
+// The same plan, of which nothing is written or evaluated once more.
+Job quiet(Job job, int rank) {
+  job.output.directory = (std::filesystem::path(job.output.directory) / kStateFolder /
+                          kRanksFolder / std::to_string(rank))
+                             .string();
+  job.output.round_adapters = job.output.merged_model = false;
+  job.evaluation = {};
+  job.evaluation.client_records = 0;
+  return job;
+}
+
+}  // namespace
+
+Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force,
+                               std::size_t memory_limit, Context& context) {
+  const Deal deal(job, place.launch.ranks);
+  Hosting hosting;
+  hosting.loop = sys::make_loop(context.clock);
+  MpiMembership membership(place, context);
+  const auto join = [&] { return membership.join(*hosting.loop, true); };
+  if (static_cast<std::size_t>(place.rank) >= deal.members) {  // more ranks than clients
+    VerbOutput out;
+    out.silent = true;
+    if (auto cluster = join(); !cluster) return fail(std::move(cluster).error());
+    return out;
+  }
+  hosting.peers = [&](sys::Executor& executor) -> Result<std::unique_ptr<client::Peers>> {
+    auto cluster = join();
+    if (!cluster) return fail(std::move(cluster).error());
+    return std::make_unique<client::Peers>(
+        executor, (*cluster)->listener(),
+        [&deal, cluster = *cluster](const protocol::ClientId& client) {
+          return cluster->dialer(client, deal.rank_of(client));
+        },
+        deal.members - 1);
+  };
+  const auto member = [&](const Job& its) {
+    return assemble_member(context.disk, its, deal.of(place.rank), context.threads);
+  };
+  if (place.rank == 0) {
+    return start_run(
+        job, force, memory_limit, context, [&] { return member(job); }, hosting);
+  }
+
+  // Rank 0 makes room for the run folder before it joins; only then is there a place in it.
+  auto federation = member(lean(job));
+  if (!federation) return fail(std::move(federation).error());
+  federation->held_out.clear();
+  federation->held_out_records.clear();
+  if (auto cluster = join(); !cluster) return fail(std::move(cluster).error());
+  const Job own = quiet(job, place.rank);
+  if (auto made = context.disk.create_directories(own.output.directory); !made)
+    return fail(std::move(made).error());
+  hosting.reports = false;
+  observe::NullObserver nobody;
+  RunTools tools{.disk = context.disk,
+                 .clock = context.clock,
+                 .observer = nobody,
+                 .stopped = context.stopped,
+                 .threads = context.threads};
+  auto summary = run_federation(std::move(*federation), own, own.output.directory, tools, hosting);
+  if (!summary) return fail(std::move(summary).error());
+  VerbOutput out;
+  out.silent = true;
+  return out;
+}
+
+}  // namespace strata::cli

@@ -1,0 +1,186 @@
+// mpirun: whoever coordinates, however many ranks and whoever is killed, the model is that of one
+// process.
+#include <gmock/gmock.h>
+
+#include "e2e/network_fixture.h"
+#include "sys/random.h"
+
+namespace strata {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using support::Running;
+using testing::HasSubstr;
+
+class Mpirun : public Network {
+ protected:
+  void SetUp() override {
+    if (support::run_program({"sh", "-c", "command -v mpirun"}).status != 0)
+      GTEST_SKIP() << "no mpirun here";
+    if (!fs::exists(fs::path(STRATA_BINARY).parent_path() / "strata_mpi.so"))
+      GTEST_SKIP() << "built without MPI";
+    Network::SetUp();
+    write_job();
+  }
+  std::vector<std::string> command(const std::string& ranks, const std::string& more = "") const {
+    return {
+        "sh", "-c",
+        "exec env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe "
+        "--bind-to none " +
+            more + " -n " + ranks + " " STRATA_BINARY " run " + at("job.json").string() + " -o " +
+            at("run").string() + " --threads 1 --format json"};
+  }
+  // The newest process of the job is its last rank.
+  void kill_newest_rank() const { kill_ranks("-n"); }
+  void kill_all_ranks() const { kill_ranks(""); }
+
+ private:
+  void kill_ranks(const std::string& which) const {
+    (void)support::run_program(
+        {"sh", "-c",
+         "pkill -KILL " + which + " -f '^[^ ]*strata run " + at("job.json").string() + "'"});
+  }
+};
+
+TEST_F(Mpirun, GivesTheModelOfOneProcessHoweverManyRanks) {
+  const std::string expected = plain_hash();
+  for (const char* ranks : {"1", "2", "3", "6"}) {
+    fs::remove_all(at("run"));
+    EXPECT_EQ(hash_in(support::run_program(command(ranks))), expected) << ranks << " ranks";
+  }
+}
+
+TEST_F(Mpirun, HeadsGiveTheModelOfOneProcess) {
+  job_ = lte_of(job_);
+  write_job();
+  EXPECT_EQ(hash_in(support::run_program(command("3"))), plain_hash());
+}
+
+TEST_F(Mpirun, GradientsGiveTheModelOfOneProcess) {
+  job_ = data_parallel_of(job_);
+  write_job();
+  EXPECT_EQ(hash_in(support::run_program(command("3"))), plain_hash());
+}
+
+TEST_F(Mpirun, HiddenClientsGiveTheModelOfOneProcess) {
+  write_central_job({{"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}});
+  const std::string expected = plain_hash();
+  EXPECT_EQ(hash_in(support::run_program(command("3"))), expected);
+}
+
+// All ranks train and merge for themselves.
+class MpirunMesh : public Mpirun {
+ protected:
+  void SetUp() override {
+    Mpirun::SetUp();
+    if (IsSkipped()) return;
+    job_["aggregation"]["topology"] = "mesh";
+    write_job();
+  }
+  std::string star_hash() {
+    fs::remove_all(at("plain"));
+    job_["aggregation"]["topology"] = "star";
+    write_job();
+    const std::string out = plain_hash();
+    job_["aggregation"]["topology"] = "mesh";
+    write_job();
+    return out;
+  }
+};
+
+TEST_F(MpirunMesh, GivesTheModelOfOneProcessHoweverManyRanks) {
+  const std::string expected = star_hash();
+  for (const char* ranks : {"1", "2", "3", "6"}) {
+    fs::remove_all(at("run"));
+    EXPECT_EQ(hash_in(support::run_program(command(ranks))), expected) << ranks << " ranks";
+    EXPECT_FALSE(fs::exists(at("run/state"))) << "the run is complete";
+  }
+}
+
+TEST_F(MpirunMesh, HeadsGradientsAndEncodedUpdatesGiveTheModelOfOneProcess) {
+  const json plain = job_;
+  json encoded = job_;
+  encoded["aggregation"]["encoding"] = "int8";
+  for (const json& job : {lte_of(plain), data_parallel_of(plain), encoded}) {
+    job_ = job;
+    const std::string expected = star_hash();
+    fs::remove_all(at("run"));
+    EXPECT_EQ(hash_in(support::run_program(command("3"))), expected) << job["aggregation"].dump();
+  }
+}
+
+TEST_F(MpirunMesh, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {
+  job_["aggregation"]["rounds"] = 100;
+  const std::string expected = star_hash();
+  for (const char* more : {"", "--enable-recovery"}) {
+    fs::remove_all(at("run"));
+    Running first(command("3", more));
+    while (!fs::exists(at("run/rounds/0003")))
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    kill_newest_rank();
+    if (*more != '\0') {
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      kill_all_ranks();
+    }
+    (void)first.wait();
+    EXPECT_FALSE(fs::exists(at("run/manifest.json"))) << "it was over before the kill";
+    EXPECT_EQ(hash_in(support::run_program(command("3", more))), expected) << more;
+  }
+}
+
+// However the ranks stood when they were killed.
+TEST_F(MpirunMesh, KilledAgainAndAgainItComesToTheSameModel) {
+  job_["aggregation"]["rounds"] = 200;
+  const std::string expected = star_hash();
+  sys::Stream draw(7);
+  int kills = 0;
+  for (; kills < 5 && !fs::exists(at("run/manifest.json")); ++kills) {
+    Running one(command("3", "--enable-recovery"));
+    const std::size_t pause = 500 + draw.below(700);
+    std::this_thread::sleep_for(std::chrono::milliseconds(pause));
+    if (draw.below(2) == 0) kill_newest_rank();
+    std::this_thread::sleep_for(std::chrono::milliseconds(draw.below(60)));
+    kill_all_ranks();
+    (void)one.wait();
+  }
+  EXPECT_GT(kills, 1);
+  EXPECT_EQ(hash_in(support::run_program(command("3"))), expected) << kills << " kills";
+}
+
+TEST_F(MpirunMesh, IsForOneJobOfMpirunAlone) {
+  for (const auto& verb : {std::vector<std::string>{"coordinator", at("job.json"), "--certs", "c"},
+                           {"client", at("job.json"), "--coordinator", "h:1", "--certs", "c"}}) {
+    const Finished refused = strata(verb);
+    EXPECT_EQ(refused.status, 3) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("aggregation.topology"));
+  }
+}
+
+TEST_F(Mpirun, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {
+  job_["aggregation"]["rounds"] = 100;
+  write_job();
+  const std::string expected = plain_hash();
+  for (const char* more : {"", "--enable-recovery"}) {
+    fs::remove_all(at("run"));
+    Running first(command("3", more));
+    while (!fs::exists(at("run/rounds/0003")))
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    kill_newest_rank();
+    if (*more != '\0') {  // the others would wait for it: as a batch system ends a job
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      kill_all_ranks();
+    }
+    const int status = first.wait().status;
+    // With recovery mpirun itself is content whoever was killed.
+    if (*more == '\0') {
+      EXPECT_NE(status, 0);
+    }
+    EXPECT_FALSE(fs::exists(at("run/manifest.json"))) << "it was over before the kill";
+    ASSERT_TRUE(fs::exists(at("run/rounds/0003/strata.json"))) << "a finished round is lost";
+    EXPECT_EQ(hash_in(support::run_program(command("3", more))), expected) << more;
+  }
+}
+
+}  // namespace
+}  // namespace strata
