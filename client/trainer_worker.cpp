@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstring>
 #include <deque>
 #include <utility>
 
@@ -81,7 +82,22 @@ class TrainerWorker final : public RoundWorker {
   }
 
   Result<void> restore(ByteSpan state) override {
-    return trainer_.load(state, tools_.base.model());
+    if (!keeps_untold() || state.empty()) {
+      untold_.clear();
+      return trainer_.load(state, tools_.base.model());
+    }
+    ByteReader in(state);
+    const auto trained = in.block();
+    protocol::Untold untold;
+    if (!trained || !read(in, untold)) {
+      return fail({.code = ErrorCode::kDamaged,
+                   .what = "is no state of this client",
+                   .where = "client " + trainer_.name(),
+                   .rule = "it holds what the encoding has not told yet"});
+    }
+    auto loaded = trainer_.load(*trained, tools_.base.model());
+    if (loaded) untold_ = std::move(untold);
+    return loaded;
   }
 
  private:
@@ -123,10 +139,10 @@ class TrainerWorker final : public RoundWorker {
                                       .restart = start.restart},
                                      round);
     if (!result) return fail(std::move(result).error());
-    auto encoded = protocol::encode(result->update, tools_.encoding);
+    auto encoded = protocol::encode(result->update, tools_.encoding, &untold_);
     const auto& stats = result->stats;
     return RoundDone{.update = std::move(encoded.bytes),
-                     .state = trainer_.save(),
+                     .state = state(),
                      .training = {.steps = static_cast<std::uint64_t>(stats.steps),
                                   .tokens = stats.tokens,
                                   .trained_tokens = stats.trained_tokens,
@@ -136,8 +152,39 @@ class TrainerWorker final : public RoundWorker {
                                   .encoding_error = encoded.relative_error}};
   }
 
+  [[nodiscard]] bool keeps_untold() const { return tools_.encoding != protocol::Encoding::kF32; }
+  // The trainer's, and behind it what was not told yet.
+  [[nodiscard]] Bytes state() const {
+    if (!keeps_untold()) return trainer_.save();
+    ByteWriter out;
+    out.block(trainer_.save());
+    out.number(static_cast<std::uint32_t>(untold_.size()));
+    for (const auto& [name, values] : untold_) {
+      out.text(name);
+      out.number(static_cast<std::uint64_t>(values.rows()));
+      out.number(static_cast<std::uint64_t>(values.cols()));
+      out.raw(std::as_bytes(values.values()));
+    }
+    return std::move(out).take();
+  }
+  static bool read(ByteReader& in, protocol::Untold& untold) {
+    const auto count = in.number<std::uint32_t>();
+    for (std::uint32_t i = 0; count && i < *count; ++i) {
+      const auto name = in.text();
+      const auto rows = in.number<std::uint64_t>(), cols = in.number<std::uint64_t>();
+      const std::uint64_t most = in.left() / sizeof(float);
+      if (!name || !rows || !cols || *rows == 0 || *cols == 0 || *rows > most / *cols) return false;
+      tensor::Matrix values(*rows, *cols);
+      const auto bytes = in.raw(values.size() * sizeof(float));
+      std::memcpy(values.data(), bytes->data(), bytes->size());
+      untold.emplace(*name, std::move(values));
+    }
+    return count && in.left() == 0;
+  }
+
   LocalTrainer& trainer_;
   TrainerTools tools_;
+  protocol::Untold untold_;  // of dense changes
   std::shared_ptr<std::atomic<bool>> aborted_ = std::make_shared<std::atomic<bool>>(false);
 };
 

@@ -34,7 +34,9 @@ class Encoder {
  public:
   explicit Encoder(Encoding encoding) : encoding_(encoding) {}
 
-  void add(const std::string& name, const Matrix& m) {
+  /// `lost`: takes what is lost of each value.
+  void add(const std::string& name, const Matrix& m, Matrix* lost = nullptr) {
+    lost_ = lost == nullptr ? nullptr : lost->data();
     switch (encoding_) {
       case Encoding::kF32:
         tensors_.push_back({name, DType::kF32, {m.rows(), m.cols()}, std::as_bytes(m.values())});
@@ -56,6 +58,7 @@ class Encoder {
     const double difference = static_cast<double>(decoded) - static_cast<double>(value);
     error_ += difference * difference;
     norm_ += static_cast<double>(value) * static_cast<double>(value);
+    if (lost_ != nullptr) *lost_++ = static_cast<float>(-difference);
   }
 
   void add_bf16(const std::string& name, const Matrix& m) {
@@ -93,6 +96,7 @@ class Encoder {
   }
 
   Encoding encoding_;
+  float* lost_ = nullptr;  // where the next value's loss goes
   std::vector<TensorToWrite> tensors_;
   // Moving a vector keeps the place of its values.
   std::vector<std::vector<std::uint16_t>> halves_;
@@ -101,6 +105,12 @@ class Encoder {
   double error_ = 0.0;
   double norm_ = 0.0;
 };
+
+Matrix sum(const Matrix& a, const Matrix& b) {
+  Matrix out(a.rows(), a.cols());
+  std::transform(a.data(), a.data() + a.size(), b.data(), out.data(), std::plus<>());
+  return out;
+}
 
 // Of one length for every value: equal shapes give equal headers.
 std::string fixed_hex(std::uint64_t value) { return fmt::format("{:016x}", value); }
@@ -340,7 +350,7 @@ Encoding encoding_of(std::string_view name) {
   return static_cast<Encoding>(found - std::begin(kEncodingNames));
 }
 
-EncodedUpdate encode(const Update& update, Encoding encoding) {
+EncodedUpdate encode(const Update& update, Encoding encoding, Untold* untold) {
   Encoder encoder(encoding);
   std::map<std::string, std::string> metadata{
       {"update", std::string(kFormat)},
@@ -361,7 +371,15 @@ EncodedUpdate encode(const Update& update, Encoding encoding) {
         if (pair->id_b != 0) metadata["id:" + stem + "B"] = fixed_hex(pair->id_b);
         if (pair->id_a != 0) metadata["id:" + stem + "A"] = fixed_hex(pair->id_a);
       } else {
-        encoder.add(stem + "dense", std::get<Dense>(delta.terms[i]).values);
+        const Matrix& values = std::get<Dense>(delta.terms[i]).values;
+        if (untold == nullptr || encoding == Encoding::kF32) {
+          encoder.add(stem + "dense", values);
+          continue;
+        }
+        Matrix& error = (*untold)[name];
+        if (error.size() != values.size()) error = Matrix(values.rows(), values.cols());
+        const Matrix wanted = sum(values, error);
+        encoder.add(stem + "dense", wanted, &error);
       }
     }
   }

@@ -33,9 +33,17 @@ struct EncodedUpdate {
   double relative_error = 0.0;
 };
 
+/// What encodings have not told yet of a client's dense changes, by tensor.
+using Untold = std::map<std::string, tensor::Matrix, std::less<>>;
+
 /// The client's name is not part of it: who sends it is the transport's knowledge. Values are
-/// finite.
-[[nodiscard]] EncodedUpdate encode(const Update& update, Encoding encoding);
+/// finite. With `untold`, dense changes are sent with error feedback (Seide et al. 2014;
+/// Karimireddy et al. 2019): what was lost in rounds before is added before encoding,
+///   sent_t = Q(change_t + e_t),  e_{t+1} = change_t + e_t - sent_t,
+/// so that over rounds nothing is lost but the last e. Low-rank terms are sent as they are: kept
+/// factors take back what was told of them before, by the same Q, and others stand for themselves.
+[[nodiscard]] EncodedUpdate encode(const Update& update, Encoding encoding,
+                                   Untold* untold = nullptr);
 
 /// Where one matrix of an update lies.
 struct MatrixPlace {

@@ -150,6 +150,40 @@ TEST_F(PrivateRun, RunsOnTheSameRecordsAddUp) {
   EXPECT_GT(second, first + 1.0);
 }
 
+// Steps are charged; merges, in clients or at the coordinator, are post-processing.
+TEST_F(PrivateRun, HeadsThatMergeChargeTheirStepsAlone) {
+  federation_.job["training"]["local_steps"] = 4;
+  const auto epsilons = [&] {
+    EXPECT_EQ(run().status, 0);
+    const json statement = read("privacy.json");
+    EXPECT_EQ(statement.at("releases"), (json{{"per_round", 4}, {"rounds", 2}}));
+    std::vector<double> out{statement.at("epsilon"), statement.at("noise_multiplier")};
+    for (const auto& client : spent()) {
+      EXPECT_EQ(client.at("rounds_charged"), 2);
+      EXPECT_EQ(client.at("rounds_released"), 2);
+      out.push_back(client.at("epsilon"));
+    }
+    fs::remove_all(federation_.folder / "ledger");
+    return out;
+  };
+  const auto stacking = epsilons();
+  ASSERT_EQ(stacking.size(), 4u);
+  federation_.job["adapter"]["method"] = "lte";
+  federation_.job["adapter"]["heads"] = 2;
+  federation_.job["aggregation"]["method"] = "lte";
+  for (const auto& merge_every : {json(1), json(2), json("round")}) {
+    federation_.job["training"]["merge_every"] = merge_every;
+    EXPECT_EQ(epsilons(), stacking) << merge_every;
+  }
+  // And a spent owner's ledger refuses them as it refuses stacking.
+  privacy()["ledger"]["lifetime_epsilon"] = 9.0;
+  privacy()["ledger"]["lifetime_delta"] = 1e-3;
+  ASSERT_EQ(run().status, 0);
+  const auto refused = run();
+  EXPECT_EQ(refused.status, 4) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("dataset anna would reach eps"));
+}
+
 TEST_F(PrivateRun, RefusesTheRoundThatWouldOverspend) {
   privacy()["ledger"]["lifetime_epsilon"] = 9.0;
   privacy()["ledger"]["lifetime_delta"] = 1e-3;

@@ -138,6 +138,44 @@ TEST_F(RoundFiles, RoundingOnTheWireIsWithinItsRule) {
   }
 }
 
+// A dense change of small values beside a large one: int8 alone rounds them to nothing, for ever.
+// With feedback all that was to be told is told, but for the last half step.
+TEST_F(RoundFiles, WhatAnEncodingLosesOfDenseChangesIsToldLater) {
+  constexpr int kRounds = 50;
+  tensor::Matrix change = random_matrix(3, 4, 9);
+  for (float& value : change.values()) value *= 1e-3F;
+  change(1, 0) = 1.0F;
+  for (const auto encoding : {protocol::Encoding::kBF16, protocol::Encoding::kInt8}) {
+    protocol::Untold untold;
+    std::vector<double> told(change.size(), 0.0), plain(change.size(), 0.0);
+    for (int round = 0; round < kRounds; ++round) {
+      const Update update{.client = "one", .delta = {{"w", {3, 4, {Dense{change}}}}}};
+      const auto add = [&](const protocol::EncodedUpdate& encoded, std::vector<double>& to) {
+        const auto kept = keep("one", encoded.bytes, encoding).value();
+        const auto read = kept->read("w").value();
+        const auto values = std::get<Dense>(read->terms[0]).values.values();
+        for (std::size_t i = 0; i < values.size(); ++i) to[i] += double{values[i]};
+      };
+      add(protocol::encode(update, encoding, &untold), told);
+      add(protocol::encode(update, encoding), plain);
+    }
+    double worst = 0.0, worst_plain = 0.0;
+    for (std::size_t i = 0; i < told.size(); ++i) {
+      const double wanted = kRounds * double{change.data()[i]};
+      // All of it, but for what is kept; and that is at most half a step.
+      EXPECT_NEAR(told[i] + double{untold.at("w").data()[i]}, wanted, 1e-5);
+      EXPECT_LE(std::abs(untold.at("w").data()[i]), 1.02F / 254.0F);
+      worst = std::max(worst, std::abs(told[i] - wanted));
+      worst_plain = std::max(worst_plain, std::abs(plain[i] - wanted));
+    }
+    EXPECT_LT(worst, 0.2 * worst_plain);
+  }
+  // Where nothing is lost nothing is kept.
+  protocol::Untold untold;
+  (void)protocol::encode(mixed("one", 3, 4), protocol::Encoding::kF32, &untold);
+  EXPECT_TRUE(untold.empty());
+}
+
 TEST_F(RoundFiles, RefuseAnUpdateCutAtAnyByte) {
   const auto whole = protocol::encode(mixed("one", 1, 4), protocol::Encoding::kInt8).bytes;
   for (std::size_t n = 0; n < whole.size(); ++n) {
