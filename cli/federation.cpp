@@ -87,6 +87,7 @@ class Run {
   Result<void> open_server();
   Result<void> open_private_sum();
   Result<void> open_peers();
+  Result<void> check_members();
   Result<void> before_rounds();
   Result<void> open_clients();
   Result<void> open_client(const protocol::ClientId& id, client::LocalTrainer* trainer,
@@ -126,6 +127,7 @@ class Run {
   std::optional<Result<void>> ended_;
   std::optional<Error> over_budget_;  // of the first client whose owner did not go on
   bool was_done_ = false;             // when this process began
+  bool waits_for_others_ = false;     // whose rounds are not over yet
 };
 
 Result<void> Run::open_private_sum() {
@@ -287,8 +289,7 @@ Result<void> Run::open_client(const protocol::ClientId& id, client::LocalTrainer
                    .encoding = protocol::encoding_of(job_.aggregation.encoding),
                    .budget = budget});
   }
-  if (shows)
-    one->worker = peers_->share(id, std::move(one->worker), *one->outbox, job_.privacy.on());
+  if (shows) one->worker = peers_->share(id, std::move(one->worker), *one->outbox);
   one->session = std::make_unique<client::Session>(
       client::SessionConfig{.id = id,
                             .program = fmt::format("strata {}", kVersion),
@@ -301,19 +302,43 @@ Result<void> Run::open_client(const protocol::ClientId& id, client::LocalTrainer
   return {};
 }
 
+// Each client's state lies with the member that has it, and which that is depends on their number.
+Result<void> Run::check_members() {
+  const auto file = directory_ / kStateFolder / "members";
+  const std::string now = std::to_string(hosting_.members);
+  const auto differs = [&](const std::string& before) {
+    return fail(
+        {.code = ErrorCode::kConfig,
+         .what = "was begun by " + printable(before, 20) + " ranks with clients, not " + now,
+         .where = directory_.string(),
+         .rule = "every rank has the state of its clients",
+         .remedy = "start it with as many ranks as before, or anew with --force"});
+  };
+  if (!tools_.disk.exists(file)) {
+    if (hosting_.members == 1) return {};
+    if (tools_.disk.exists(directory_ / kStateFolder / "clients")) return differs("1");
+    return tools_.disk.write_atomic(file, now);
+  }
+  auto before = tools_.disk.read_text(file);
+  if (!before) return fail(std::move(before).error());
+  return *before == now ? Result<void>{} : differs(*before);
+}
+
 Result<void> Run::open_peers() {
+  if (auto same = check_members(); !same) return same;
   if (!hosting_.peers) return {};
   auto peers = hosting_.peers(*loop_);
   if (!peers) return fail(std::move(peers).error());
   peers_ = std::move(*peers);
   peers_->lost = [this](const Error& why) { stop(fail(why)); };
-  return peers_->start();
+  return {};
 }
 
 // The other members may still need what this one's clients trained last.
 void Run::rounds_done(Result<void> how) {
   if (!how || !peers_) return stop(std::move(how));
   const auto& machine = server_->machine();
+  waits_for_others_ = true;
   peers_->finish({.head = machine.head(), .state = machine.state()},
                  [this](Result<void> all) { stop(std::move(all)); });
 }
@@ -332,6 +357,10 @@ void Run::watch_signals() {
   for (auto& client : clients_) client->gave_up = nullptr;
   server_->interrupt("stopped by a signal in round " + std::to_string(round));
   for (auto& client : clients_) client->session->interrupt("stopped by a signal");
+  if (waits_for_others_)
+    stop(fail({.code = ErrorCode::kInterrupted,
+               .what = "stopped by a signal while other ranks were at work",
+               .remedy = "the same command goes on where it stopped"}));
 }
 
 Result<void> Run::rounds() {

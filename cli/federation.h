@@ -73,9 +73,10 @@ struct Hosting {
   sys::Durability durability = sys::Durability::kProcess;
   std::shared_ptr<sys::Loop> loop = nullptr;  // for transports that outlive the run
   bool keeps_state = false;                   // for clients that come back after the end
-  /// In a mesh: what the other members have of the clients, and get of ours.
+  /// In a mesh: what the other members have of the clients, and get of ours; started.
   std::function<Result<std::unique_ptr<client::Peers>>(sys::Executor&)> peers = {};
-  bool reports = true;  // false: the run folder is for the state alone; another member reports
+  std::size_t members = 1;  // of the mesh
+  bool reports = true;      // false: the run folder is for the state alone; another member reports
 };
 
 /// Runs all rounds and writes the run folder `directory` (which exists): resolved config, metrics

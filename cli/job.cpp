@@ -6,6 +6,7 @@
 
 #include "cli/gradient_rules.h"
 #include "cli/head_rules.h"
+#include "cli/mesh_rules.h"
 #include "cli/privacy_rules.h"
 #include "cli/refusal.h"
 #include "text/record_reader.h"
@@ -260,6 +261,7 @@ Result<Job> parse_job(const std::string& text, const std::string& path,
     job.output.merged_model = job.output.merged_model || !client.adapter.modules_to_save.empty();
   if (auto ok = check_heads(job, path); !ok) return fail(std::move(ok).error());
   if (auto ok = check_gradients(job, path); !ok) return fail(std::move(ok).error());
+  if (auto ok = check_mesh(job, path); !ok) return fail(std::move(ok).error());
   if (auto ok = settle_privacy(job, path); !ok) return fail(std::move(ok).error());
   return job;
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "cli/mpi_membership.h"
+#include "cli/plan.h"
 #include "cli/run_folder.h"
 
 namespace strata::cli {
@@ -33,6 +34,8 @@ struct Deal {
   }
 };
 
+std::string name_of(int rank) { return fmt::format("rank {}", rank); }
+
 // What is measured of merges is told by rank 0.
 Job lean(Job job) {
   job.aggregation.measure = job.aggregation.diagnostics = false;
@@ -57,6 +60,8 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
   const Deal deal(job, place.launch.ranks);
   Hosting hosting;
   hosting.loop = sys::make_loop(context.clock);
+  hosting.members = deal.members;
+  const std::string plan = Plan(job).whole();
   MpiMembership membership(place, context);
   const auto join = [&] { return membership.join(*hosting.loop, true); };
   if (static_cast<std::size_t>(place.rank) >= deal.members) {  // more ranks than clients
@@ -65,16 +70,26 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
     if (auto cluster = join(); !cluster) return fail(std::move(cluster).error());
     return out;
   }
-  hosting.peers = [&](sys::Executor& executor) -> Result<std::unique_ptr<client::Peers>> {
+  // Listens as soon as all have joined: others may call while this one recovers.
+  const auto meet = [&]() -> Result<std::unique_ptr<client::Peers>> {
     auto cluster = join();
     if (!cluster) return fail(std::move(cluster).error());
-    return std::make_unique<client::Peers>(
-        executor, (*cluster)->listener(),
-        [&deal, cluster = *cluster](const protocol::ClientId& client) {
-          return cluster->dialer(client, deal.rank_of(client));
-        },
-        deal.members - 1);
+    client::PeersConfig config{.name = name_of(place.rank), .plan = sha256(bytes_of(plan))};
+    for (int rank = 0; rank < static_cast<int>(deal.members); ++rank) {
+      if (rank != place.rank) config.others.push_back(name_of(rank));
+    }
+    config.member_of = [&deal](const protocol::ClientId& client) {
+      return name_of(deal.rank_of(client));
+    };
+    config.dial = [&deal, cluster = *cluster](const protocol::ClientId& client) {
+      return cluster->dialer(client, deal.rank_of(client));
+    };
+    auto peers =
+        std::make_unique<client::Peers>(*hosting.loop, (*cluster)->listener(), std::move(config));
+    if (auto listening = peers->start(); !listening) return fail(std::move(listening).error());
+    return peers;
   };
+  hosting.peers = [&](sys::Executor&) { return meet(); };
   const auto member = [&](const Job& its) {
     return assemble_member(context.disk, its, deal.of(place.rank), context.threads);
   };
@@ -88,7 +103,11 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
   if (!federation) return fail(std::move(federation).error());
   federation->held_out.clear();
   federation->held_out_records.clear();
-  if (auto cluster = join(); !cluster) return fail(std::move(cluster).error());
+  auto peers = meet();
+  if (!peers) return fail(std::move(peers).error());
+  hosting.peers = [&](sys::Executor&) -> Result<std::unique_ptr<client::Peers>> {
+    return std::move(*peers);
+  };
   const Job own = quiet(job, place.rank);
   if (auto made = context.disk.create_directories(own.output.directory); !made)
     return fail(std::move(made).error());

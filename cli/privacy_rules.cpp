@@ -134,10 +134,6 @@ Result<void> check_sum_shaped(const Job& job, const Refusal& refuse) {
 Result<void> check_central(const Job& job, const Refusal& refuse) {
   const auto& p = job.privacy;
   if (auto sums = check_sum_shaped(job, refuse); !sums) return sums;
-  if (job.aggregation.topology == "mesh")
-    return refuse("aggregation.topology", "is \"mesh\"",
-                  "under client_central one coordinator sees the updates and draws the noise",
-                  "set it to \"star\"");
   if (job.aggregation.min_clients > 1)
     return refuse(
         "aggregation.min_clients", fmt::format("is {}", job.aggregation.min_clients),

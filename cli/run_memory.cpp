@@ -53,7 +53,11 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
     const auto [values, saved] = values_of(trainer, model);
     if (saved > 0 || job.training.merge_every) plan.copied = copied_bytes(model);
     saved_values = std::max(saved_values, saved);
-    plan.kept += saved * 2 * sizeof(float);  // moments, which outlive rounds
+    plan.kept += saved * 2 * sizeof(float);   // moments, which outlive rounds
+    if (job.aggregation.encoding != "f32") {  // what the encoding has not told of dense changes
+      const bool full = trainer.adapter_config().method == "full";
+      plan.kept += (full ? values : saved) * sizeof(float);
+    }
     all_values += values;
     plan.kept += trainer.idle_bytes();
     if (largest == nullptr || values > plan.trainable) {

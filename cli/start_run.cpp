@@ -113,7 +113,8 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
   }
   // What others sent is kept, and what a signal stopped; a folder in which somebody else works is
   // not ours.
-  const bool later = !summary && (hosting.listener || summary.error().code == ErrorCode::kLocked ||
+  const bool later = !summary && (hosting.listener || hosting.peers ||
+                                  summary.error().code == ErrorCode::kLocked ||
                                   summary.error().code == ErrorCode::kInterrupted);
   if (!summary && rounds_finished == 0 && !later) {
     (void)context.disk.remove_all(directory);

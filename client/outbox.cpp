@@ -66,26 +66,9 @@ Result<Outbox> Outbox::open(sys::Disk& disk, std::filesystem::path folder,
   return out;
 }
 
-struct Outbox::Found {
-  std::shared_ptr<const sys::MappedFile> file;
-  OutboxEntry entry;
-  std::uint64_t update_at = 0;
-};
-
-Result<std::optional<Outbox::Found>> Outbox::find(std::uint32_t round) const {
-  for (int slot = 0; slot < 2; ++slot) {
-    auto file = disk_->map(path_of(slot));
-    if (!file) return fail(std::move(file).error());
-    std::uint64_t front = 0;
-    auto head = entry_of((*file)->bytes(), front);
-    if (head && head->entry.round == round && head->entry.update_bytes > 0)
-      return Found{std::move(*file), std::move(head->entry), front};
-  }
-  return std::optional<Found>();
-}
-
 Result<void> Outbox::load() {
   last_.reset();
+  before_.reset();
   slot_ = 1;
   written_to_ = false;
   for (int slot = 0; slot < 2; ++slot) {
@@ -94,7 +77,12 @@ Result<void> Outbox::load() {
     written_to_ = written_to_ || !(*file)->bytes().empty();
     std::uint64_t front = 0;
     auto head = entry_of((*file)->bytes(), front);
-    if (!head || (last_ && last_->round > head->entry.round)) continue;
+    if (!head) continue;
+    if (last_ && last_->round > head->entry.round) {
+      before_ = Kept{std::move(head->entry), front};
+      continue;
+    }
+    if (last_) before_ = Kept{std::move(*last_), place_.update_at};
     last_ = std::move(head->entry);
     place_ = {front, head->state_bytes, head->before};
     slot_ = slot;
@@ -130,6 +118,7 @@ Result<void> Outbox::write(OutboxEntry entry, ByteSpan update) {
   const Bytes& state = head.entry.state;
   const std::uint32_t sum = crc32c(state, crc32c(update, crc32c(front)));
   const int slot = 1 - slot_;
+  before_.reset();                                                    // written over
   auto file = disk_->open(path_of(slot), sys::Durability::kProcess);  // its name lasts already
   if (!file) return fail(std::move(file).error());
   Bytes joined;  // small parts go out in one call
@@ -154,6 +143,7 @@ Result<void> Outbox::write(OutboxEntry entry, ByteSpan update) {
   if (durability_ == sys::Durability::kMachine) {
     if (auto synced = (*file)->sync(); !synced) return synced;
   }
+  if (last_) before_ = Kept{std::move(*last_), place_.update_at};
   slot_ = slot;
   place_ = {front.size(), state.size(), before};
   last_ = std::move(head.entry);
@@ -198,21 +188,26 @@ Result<Bytes> Outbox::read(std::uint64_t offset, std::uint64_t length) const {
   return Bytes(part.begin(), part.end());
 }
 
-Result<std::optional<OutboxEntry>> Outbox::kept(std::uint32_t round) const {
-  if (last_ && last_->round == round && last_->update_bytes > 0) return last_;
-  auto found = find(round);
-  if (!found) return fail(std::move(found).error());
-  if (!*found) return std::optional<OutboxEntry>();
-  return std::optional(std::move((*found)->entry));
+const OutboxEntry* Outbox::kept(std::uint32_t round) const {
+  const OutboxEntry* out = last_ && last_->round == round             ? &*last_
+                           : before_ && before_->entry.round == round ? &before_->entry
+                                                                      : nullptr;
+  return out != nullptr && out->update_bytes > 0 ? out : nullptr;
 }
 
 Result<Bytes> Outbox::read_kept(std::uint32_t round, std::uint64_t offset,
                                 std::uint64_t length) const {
-  if (last_ && last_->round == round) return read(offset, length);
-  const auto found = find(round);
-  if (!found) return fail(found.error());
-  check(*found && offset + length <= (*found)->entry.update_bytes, "a part of a kept update");
-  const auto part = (*found)->file->bytes().subspan((*found)->update_at + offset, length);
+  const OutboxEntry* entry = kept(round);
+  if (entry == nullptr || offset > entry->update_bytes || length > entry->update_bytes - offset) {
+    return fail({.code = ErrorCode::kInternal,
+                 .what = "does not hold that part of round " + std::to_string(round) + " any more",
+                 .where = folder_.string()});
+  }
+  const bool is_last = entry == &*last_;
+  auto file = disk_->map(path_of(is_last ? slot_ : 1 - slot_));
+  if (!file) return fail(std::move(file).error());
+  const std::uint64_t from = (is_last ? place_.update_at : before_->update_at) + offset;
+  const auto part = (*file)->bytes().subspan(from, length);
   return Bytes(part.begin(), part.end());
 }
 

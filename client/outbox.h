@@ -54,9 +54,10 @@ class Outbox {
   [[nodiscard]] Result<void> drop_last();
   /// A part of the last entry's update.
   [[nodiscard]] Result<Bytes> read(std::uint64_t offset, std::uint64_t length) const;
-  /// The entry of a round with its update, as long as it lies here: the last or the one before it.
-  [[nodiscard]] Result<std::optional<OutboxEntry>> kept(std::uint32_t round) const;
-  /// A part of its update, which kept() found.
+  /// The entry of a round with its update, as long as it lies here: the last or the one before it;
+  /// null when it does not. Until the next call that changes something.
+  [[nodiscard]] const OutboxEntry* kept(std::uint32_t round) const;
+  /// A part of its update. kInternal when it does not lie here any more.
   [[nodiscard]] Result<Bytes> read_kept(std::uint32_t round, std::uint64_t offset,
                                         std::uint64_t length) const;
 
@@ -72,8 +73,10 @@ class Outbox {
     std::uint32_t before = 0;  // the client's round before; 0: none
   };
   [[nodiscard]] std::filesystem::path path_of(int slot) const { return folder_ / kSlots[slot]; }
-  struct Found;
-  [[nodiscard]] Result<std::optional<Found>> find(std::uint32_t round) const;
+  struct Kept {
+    OutboxEntry entry;  // without its state
+    std::uint64_t update_at = 0;
+  };
   [[nodiscard]] Result<void> load();
   [[nodiscard]] Result<void> write(OutboxEntry entry, ByteSpan update);
 
@@ -84,9 +87,10 @@ class Outbox {
   sys::Durability durability_;
   std::unique_ptr<sys::FileLock> lock_;
   std::optional<OutboxEntry> last_;
-  Place place_;              // of the last entry
-  int slot_ = 1;             // that holds it; the other one is written next
-  bool written_to_ = false;  // as load() found it
+  Place place_;                 // of the last entry
+  std::optional<Kept> before_;  // what lies in the other slot
+  int slot_ = 1;                // that holds it; the other one is written next
+  bool written_to_ = false;     // as load() found it
 };
 
 }  // namespace strata::client

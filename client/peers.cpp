@@ -9,8 +9,6 @@
 namespace strata::client {
 namespace {
 
-constexpr std::string_view kFailed = "FAILED";
-
 std::string of_client(const protocol::ClientId& client) { return "client " + client; }
 
 }  // namespace
@@ -23,18 +21,9 @@ class Peers::Shelf final : public transport::Handler {
   struct Client {
     RoundWorker* worker = nullptr;  // that trains
     const Outbox* outbox = nullptr;
-    std::uint32_t failed_round = 0;
-    std::string reason;
-    std::size_t finished = 0;  // members that need nothing more of it
   };
   std::map<protocol::ClientId, Client> clients;
 
-  void failed(const protocol::ClientId& id, std::uint32_t round, std::string reason) {
-    auto& client = clients.at(id);
-    client.failed_round = round;
-    client.reason = std::move(reason);
-    answer_all(id, round);
-  }
   void answer_all(const protocol::ClientId& id, std::uint32_t round) {
     // Whoever is answered may be gone afterwards.
     std::vector<transport::Connection*> waiting;
@@ -46,20 +35,6 @@ class Peers::Shelf final : public transport::Handler {
       if (const auto at = guests_.find(connection); at != guests_.end()) answer(at->second);
     }
   }
-  /// Every member has said of every client that it needs nothing more, or is gone.
-  [[nodiscard]] bool is_done() const {
-    return std::all_of(clients.begin(), clients.end(),
-                       [&](const auto& entry) { return entry.second.finished >= peers_.others_; });
-  }
-  [[nodiscard]] bool has_hungry_guests() const {
-    return std::any_of(guests_.begin(), guests_.end(),
-                       [](const auto& guest) { return !guest.second.finished; });
-  }
-  [[nodiscard]] const std::optional<Error>& broken() const { return broken_; }
-  void check_models() {
-    for (const auto& [connection, guest] : guests_) compare(guest);
-  }
-
   void on_open(const std::shared_ptr<transport::Connection>& connection) override {
     const auto& peer = connection->peer();
     if (!clients.contains(peer.id)) {
@@ -72,7 +47,7 @@ class Peers::Shelf final : public transport::Handler {
       return;
     }
     connection->trust();
-    guests_[connection.get()] = {connection, peer.id, std::nullopt, std::nullopt};
+    guests_[connection.get()] = {.connection = connection, .client = peer.id};
   }
 
   void on_frame(transport::Connection& connection, wire::Frame frame) override {
@@ -80,15 +55,19 @@ class Peers::Shelf final : public transport::Handler {
     if (at == guests_.end()) return;
     auto message = protocol::from_frame(frame);
     if (!message) return refuse(at->second, message.error());
-    if (const auto* open = std::get_if<protocol::RoundOpen>(&*message)) {
+    const auto* hello = std::get_if<protocol::Hello>(&*message);
+    if (at->second.member.empty() != (hello != nullptr)) {
+      refuse(at->second, protocol::breach(fmt::format("{} came", protocol::name(*message)),
+                                          "HELLO comes first, and once"));
+    } else if (hello != nullptr) {
+      welcome(at->second, *hello);
+    } else if (const auto* open = std::get_if<protocol::RoundOpen>(&*message)) {
       at->second.asked = *open;
       answer(at->second);
     } else if (const auto* fetch = std::get_if<protocol::Fetch>(&*message)) {
       serve(at->second, *fetch);
     } else if (const auto* finished = std::get_if<protocol::Finished>(&*message)) {
-      at->second.finished = *finished;
-      ++clients.at(at->second.client).finished;
-      compare(at->second);
+      peers_.finished_[at->second.member] = *finished;
       peers_.look_whether_done();
     } else {
       refuse(at->second, protocol::breach(fmt::format("{} came", protocol::name(*message)),
@@ -98,17 +77,29 @@ class Peers::Shelf final : public transport::Handler {
 
   void on_end(transport::Connection& connection, const Error&) override {
     guests_.erase(&connection);
-    peers_.look_whether_done();
   }
 
  private:
   struct Guest {
     std::shared_ptr<transport::Connection> connection;
     protocol::ClientId client;
-    std::optional<protocol::RoundOpen> asked;  // and not answered yet
-    std::optional<protocol::Finished> finished;
+    std::string member = {};                                  // once it has said so
+    std::optional<protocol::RoundOpen> asked = std::nullopt;  // and not answered yet
     std::optional<OutboxEntry> offered = std::nullopt;
   };
+
+  void welcome(Guest& guest, const protocol::Hello& hello) {
+    const auto& others = peers_.config_.others;
+    if (hello.plan == peers_.config_.plan &&
+        std::find(others.begin(), others.end(), hello.program) != others.end()) {
+      guest.member = hello.program;
+      return;
+    }
+    refuse(guest, {.code = ErrorCode::kConfig,
+                   .what = "runs another job than " + peers_.config_.name,
+                   .where = printable(hello.program, 80),
+                   .rule = "all members are started with the same job"});
+  }
 
   void refuse(const Guest& guest, const Error& why) {
     guest.connection->send(protocol::to_frame(protocol::problem_of(why), {}));
@@ -123,19 +114,26 @@ class Peers::Shelf final : public transport::Handler {
       guest.connection->send(protocol::to_frame(m, {}));
     };
     const std::uint32_t round = guest.asked->round;
-    const bool failed = client.failed_round == round;
-    auto kept = failed ? std::optional<OutboxEntry>() : client.outbox->kept(round);
-    if (!kept) return refuse(guest, kept.error());
-    if (!failed && !*kept) return;  // later
+    const auto* kept = client.outbox->kept(round);
+    const auto& last = client.outbox->last();
+    if (kept == nullptr && last && last->round > round) {
+      return refuse(
+          guest, {.code = ErrorCode::kDamaged,
+                  .what = fmt::format("asks for round {}; the last here is {}", round, last->round),
+                  .where = of_client(guest.client),
+                  .rule = "members go in step, from folders that belong together",
+                  .remedy = "begin anew with --force"});
+    }
+    if (kept == nullptr) return;  // later
+    const OutboxEntry entry = *kept;
     const Sha256 base = guest.asked->base;
     guest.asked.reset();
-    if (failed) return send(protocol::Failed{round, client.reason});
-    const OutboxEntry& entry = **kept;
     if (entry.base != base) {
-      return refuse(guest, {.code = ErrorCode::kProtocol,
+      return refuse(guest, {.code = ErrorCode::kInternal,
                             .what = fmt::format("round {} began here with another model", round),
                             .where = of_client(guest.client),
-                            .rule = "all members merge the same updates"});
+                            .rule = "all members merge the same updates into the same bits",
+                            .remedy = "use one build on all nodes, and begin anew with --force"});
     }
     if (auto released = client.worker->release(entry.run, round, entry.update); !released)
       return refuse(guest, released.error());
@@ -144,7 +142,7 @@ class Peers::Shelf final : public transport::Handler {
                          .update = {.hash = entry.update, .size = entry.update_bytes, .data = {}},
                          .training = entry.training,
                          .ledger = {}});
-    guest.offered = std::move(**kept);
+    guest.offered = entry;
   }
 
   void serve(const Guest& guest, const protocol::Fetch& m) {
@@ -162,26 +160,15 @@ class Peers::Shelf final : public transport::Handler {
         protocol::to_frame(protocol::Chunk{m.object, m.offset, std::move(*bytes)}, {}));
   }
 
-  void compare(const Guest& guest) {
-    if (!peers_.last_ || !guest.finished || guest.finished->state == peers_.last_->state) return;
-    broken_ = Error{.code = ErrorCode::kInternal,
-                    .what = fmt::format("ended with model {}, this member with {}",
-                                        hex(guest.finished->state).substr(0, 12),
-                                        hex(peers_.last_->state).substr(0, 12)),
-                    .where = guest.connection->peer().address,
-                    .rule = "all members merge the same updates into the same bits"};
-  }
-
   Peers& peers_;
   std::map<transport::Connection*, Guest> guests_;
-  std::optional<Error> broken_;
 };
 
 // A client of this member.
 class Peers::Shared final : public RoundWorker {
  public:
-  Shared(Peers& peers, protocol::ClientId id, std::unique_ptr<RoundWorker> worker, bool discreet)
-      : peers_(peers), id_(std::move(id)), worker_(std::move(worker)), discreet_(discreet) {}
+  Shared(Peers& peers, protocol::ClientId id, std::unique_ptr<RoundWorker> worker)
+      : peers_(peers), id_(std::move(id)), worker_(std::move(worker)) {}
   ~Shared() override {
     *alive_ = false;
     peers_.shelf_->clients.erase(id_);
@@ -190,12 +177,12 @@ class Peers::Shared final : public RoundWorker {
   Shared& operator=(const Shared&) = delete;
 
   void train(const RoundStart& start, std::function<void(Result<RoundDone>)> done) override {
-    worker_->train(start, [this, round = start.round, then = std::move(done),
-                           alive = alive_](Result<RoundDone> result) {
-      const auto why = result ? std::nullopt : std::optional(result.error());
+    worker_->train(start, [this, then = std::move(done), alive = alive_](Result<RoundDone> result) {
+      if (!*alive) return;
+      // The round machine does not hear of it: the round is trained again by the next start.
+      if (!result && result.error().code != ErrorCode::kInterrupted)
+        return peers_.lose(std::move(result).error());
       then(std::move(result));
-      if (!why || why->code == ErrorCode::kInterrupted || !*alive) return;
-      peers_.shelf_->failed(id_, round, discreet_ ? std::string(kFailed) : why->line());
     });
   }
   void abort() override { worker_->abort(); }
@@ -215,7 +202,6 @@ class Peers::Shared final : public RoundWorker {
   Peers& peers_;
   protocol::ClientId id_;
   std::unique_ptr<RoundWorker> worker_;
-  bool discreet_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
@@ -223,7 +209,10 @@ class Peers::Shared final : public RoundWorker {
 class Peers::Remote final : public RoundWorker, public transport::Handler {
  public:
   Remote(Peers& peers, protocol::ClientId id)
-      : peers_(peers), id_(std::move(id)), dialer_(peers.dial_(id_)) {
+      : peers_(peers),
+        id_(std::move(id)),
+        member_(peers.config_.member_of(id_)),
+        dialer_(peers.config_.dial(id_)) {
     peers_.remotes_.insert(this);
   }
   ~Remote() override {
@@ -252,12 +241,14 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
       dial();
     }
   }
-  [[nodiscard]] bool is_connected() const { return connection_ != nullptr; }
-
   void on_open(const std::shared_ptr<transport::Connection>& connection) override {
     connection_ = connection;
     connection_->trust();
+    dialing_ = false;
     failing_ = 0.0;
+    peers_.executor_.cancel(timer_);
+    connection_->send(protocol::to_frame(
+        protocol::Hello{.program = peers_.config_.name, .plan = peers_.config_.plan}, {}));
     if (peers_.last_) return finish();
     ask();
   }
@@ -268,7 +259,6 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
     if (auto* problem = std::get_if<protocol::Problem>(&*message))
       return peers_.lose(protocol::error_of(*problem, connection.peer().address));
     if (auto* offer = std::get_if<protocol::Offer>(&*message)) return take(*offer);
-    if (auto* failed = std::get_if<protocol::Failed>(&*message)) return take(*failed);
     if (auto* chunk = std::get_if<protocol::Chunk>(&*message)) return take(*chunk);
     peers_.lose(protocol::breach(fmt::format("{} came", protocol::name(*message)),
                                  "a member sends no such message"));
@@ -307,25 +297,18 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
   }
   void try_again(const Error& why) {
     dialing_ = false;
-    if (peers_.last_) return peers_.look_whether_done();  // nothing of it is needed any more
-    failing_ += peers_.options_.pause;
-    if (failing_ > peers_.options_.patience) return peers_.lose(why);
-    if (!wanted_) return;
+    if (peers_.last_ && peers_.finished_.contains(member_)) return;
+    failing_ += peers_.config_.pause;
+    if (failing_ > peers_.config_.patience)
+      return peers_.last_ ? peers_.gone(member_) : peers_.lose(why);
     peers_.executor_.cancel(timer_);
-    timer_ = peers_.executor_.after(peers_.options_.pause, [this] { ask(); });
+    timer_ = peers_.executor_.after(peers_.config_.pause, [this] { dial(); });
   }
 
-  [[nodiscard]] bool is_for(std::uint32_t round) const {
-    return wanted_ && wanted_->start.round == round;
-  }
   void take(const protocol::Offer& m) {
-    if (!is_for(m.round)) return;
+    if (!wanted_ || wanted_->start.round != m.round || download_) return;
     download_ = Download{.offer = m, .bytes = {}};
     ask_for_more();
-  }
-  void take(const protocol::Failed& m) {
-    if (!is_for(m.round)) return;
-    end({.code = ErrorCode::kNumeric, .what = printable(m.reason, 400)});
   }
   void take(const protocol::Chunk& m) {
     if (!download_ || m.object != download_->offer.update.hash) return;
@@ -360,6 +343,7 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
 
   Peers& peers_;
   protocol::ClientId id_;
+  std::string member_;
   std::unique_ptr<transport::Dialer> dialer_;
   std::shared_ptr<transport::Connection> connection_;
   std::optional<Wanted> wanted_;
@@ -370,22 +354,20 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
-Peers::Peers(sys::Executor& executor, std::unique_ptr<transport::Listener> listener, Dial dial,
-             std::size_t others, PeersOptions options)
+Peers::Peers(sys::Executor& executor, std::unique_ptr<transport::Listener> listener,
+             PeersConfig config)
     : executor_(executor),
-      listener_(std::move(listener)),
-      dial_(std::move(dial)),
-      others_(others),
-      options_(options),
-      shelf_(std::make_unique<Shelf>(*this)) {}
+      config_(std::move(config)),
+      shelf_(std::make_unique<Shelf>(*this)),
+      listener_(std::move(listener)) {}
 
 Peers::~Peers() { *alive_ = false; }
 
 std::unique_ptr<RoundWorker> Peers::share(const protocol::ClientId& client,
-                                          std::unique_ptr<RoundWorker> worker, const Outbox& outbox,
-                                          bool discreet) {
+                                          std::unique_ptr<RoundWorker> worker,
+                                          const Outbox& outbox) {
   shelf_->clients[client] = {.worker = worker.get(), .outbox = &outbox};
-  return std::make_unique<Shared>(*this, client, std::move(worker), discreet);
+  return std::make_unique<Shared>(*this, client, std::move(worker));
 }
 
 std::unique_ptr<RoundWorker> Peers::remote(const protocol::ClientId& client) {
@@ -394,12 +376,11 @@ std::unique_ptr<RoundWorker> Peers::remote(const protocol::ClientId& client) {
 
 Result<void> Peers::start() { return listener_->listen(*shelf_); }
 
-void Peers::lose(const Error& why) {
+void Peers::lose(Error why) {
   if (std::exchange(lost_, true) || !lost) return;
-  Error told = why;
-  if (told.remedy.empty()) told.remedy = "the same command goes on after the last finished round";
-  executor_.post([this, told, alive = alive_] {
-    if (*alive) lost(told);
+  if (why.remedy.empty()) why.remedy = "the same command goes on after the last finished round";
+  executor_.post([this, why = std::move(why), alive = alive_] {
+    if (*alive) lost(why);
   });
 }
 
@@ -407,22 +388,32 @@ void Peers::finish(const protocol::Finished& last, std::function<void(Result<voi
   last_ = last;
   done_ = std::move(done);
   for (auto* remote : remotes_) remote->finish();
-  shelf_->check_models();
-  executor_.after(options_.farewell, [this, alive = alive_] {
-    if (!*alive) return;
-    patient_ = false;
-    look_whether_done();
-  });
+  look_whether_done();
+}
+
+void Peers::gone(const std::string& member) {
+  gone_.insert(member);
   look_whether_done();
 }
 
 void Peers::look_whether_done() {
   if (!last_ || !done_) return;
-  const bool all_here = shelf_->is_done() || !patient_;
-  if (!shelf_->broken() && (!all_here || shelf_->has_hungry_guests())) return;
-  executor_.post([done = std::exchange(done_, nullptr), broken = shelf_->broken()] {
-    done(broken ? Result<void>(fail(*broken)) : Result<void>{});
-  });
+  Result<void> how;
+  for (const auto& [member, theirs] : finished_) {
+    if (theirs.state == last_->state) continue;
+    how =
+        fail({.code = ErrorCode::kInternal,
+              .what = fmt::format("ended with model {}, this member with {}",
+                                  hex(theirs.state).substr(0, 12), hex(last_->state).substr(0, 12)),
+              .where = member,
+              .rule = "all members merge the same updates into the same bits",
+              .remedy = "use one build on all nodes, and begin anew with --force"});
+  }
+  const bool all = std::all_of(
+      config_.others.begin(), config_.others.end(),
+      [this](const auto& member) { return finished_.contains(member) || gone_.contains(member); });
+  if (how && !all) return;
+  executor_.post([done = std::exchange(done_, nullptr), how = std::move(how)] { done(how); });
 }
 
 }  // namespace strata::client

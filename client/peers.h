@@ -5,10 +5,15 @@
 // resuming and reports of each are those of a run in one process.
 //
 // For every client of another member there is a connection to that member in the client's name.
-// Over it go messages of protocol/messages.h: ROUND_OPEN asks for the client's update of a round
-// when there is one, OFFER or FAILED answers; FETCH and CHUNK bring it; FINISHED says that this
-// member needs nothing more. An update is shown when it lies in the outbox of its client, and for
-// one round longer: a member that was killed and is back may still need it.
+// Over it go messages of protocol/messages.h: HELLO says which member asks, by which plan;
+// ROUND_OPEN asks for the client's update of a round when there is one, OFFER answers; FETCH and
+// CHUNK bring it; FINISHED says that this member needs nothing more.
+//
+// Members go in step: every client takes part in every round, and a member begins a round when it
+// has all updates of the one before. So nobody is more than one round behind another, also when
+// all are killed and started again, and the two rounds that an outbox holds are enough. For the
+// same reason a client whose training fails ends the run: a round that one member has with it and
+// another without would part their models.
 //
 // One owner, one cluster: members believe each other. Threads: everything in the executor's.
 #include <functional>
@@ -16,6 +21,8 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "client/outbox.h"
 #include "client/round_worker.h"
@@ -25,61 +32,59 @@
 
 namespace strata::client {
 
-/// Seconds.
-struct PeersOptions {
-  double pause = 0.2;    // between attempts to reach a member
-  double patience = 30;  // for one that cannot be reached
-  double farewell = 10;  // at the end, for one that is gone
+struct PeersConfig {
+  std::string name;                 // of this member
+  std::vector<std::string> others;  // each of which asks for every client of ours
+  Sha256 plan{};                    // what all of them run
+  std::function<std::string(const protocol::ClientId&)> member_of;
+  /// To that member, in the client's name.
+  std::function<std::unique_ptr<transport::Dialer>(const protocol::ClientId&)> dial;
+  double pause = 0.2;    // seconds between attempts to reach a member
+  double patience = 30;  // seconds of them, until it is gone
 };
 
 class Peers {
  public:
-  /// To the member that has the client, in the client's name.
-  using Dial = std::function<std::unique_ptr<transport::Dialer>(const protocol::ClientId&)>;
-
-  /// `others`: members beside this one, each of which asks for every client of ours.
-  Peers(sys::Executor& executor, std::unique_ptr<transport::Listener> listener, Dial dial,
-        std::size_t others, PeersOptions options = {});
+  Peers(sys::Executor& executor, std::unique_ptr<transport::Listener> listener, PeersConfig config);
   ~Peers();
   Peers(const Peers&) = delete;
   Peers& operator=(const Peers&) = delete;
 
   /// What trains for a client of ours: `worker`, whose updates are shown to the others from when
-  /// they are released. The outbox keeps updates, and outlives this. `discreet`: why a round failed
-  /// is not told.
+  /// they are released. The outbox keeps updates, and outlives this.
   [[nodiscard]] std::unique_ptr<RoundWorker> share(const protocol::ClientId& client,
                                                    std::unique_ptr<RoundWorker> worker,
-                                                   const Outbox& outbox, bool discreet);
+                                                   const Outbox& outbox);
   /// What "trains" for a client of another member: it brings the update. Outlived by this.
   [[nodiscard]] std::unique_ptr<RoundWorker> remote(const protocol::ClientId& client);
 
-  /// The others may ask from now on.
+  /// The others may ask from now on; they are answered when the executor runs.
   [[nodiscard]] Result<void> start();
-  /// All rounds are over here, with model `last`. Calls `done` when no other member needs anything
-  /// more: those that are gone by then have what they need, or come back with the next start.
-  /// kInternal when a member has come to another model.
+  /// All rounds are over here, with model `last`. Calls `done` when every other member has said so
+  /// too, or is gone. kInternal when one has come to another model.
   void finish(const protocol::Finished& last, std::function<void(Result<void>)> done);
 
-  /// A member is gone: rounds cannot go on in this process. Called once.
+  /// Rounds cannot go on in this process: a member is gone, or a client's training failed. Called
+  /// once.
   std::function<void(const Error&)> lost;
 
  private:
   class Shelf;
   class Shared;
   class Remote;
-  void lose(const Error& why);
+  void lose(Error why);
+  void gone(const std::string& member);
   void look_whether_done();
 
   sys::Executor& executor_;
+  PeersConfig config_;
+  std::unique_ptr<Shelf> shelf_;  // outlives the listener
   std::unique_ptr<transport::Listener> listener_;
-  Dial dial_;
-  std::size_t others_;
-  PeersOptions options_;
-  std::unique_ptr<Shelf> shelf_;
   std::set<Remote*> remotes_;
   bool lost_ = false;
   std::optional<protocol::Finished> last_;
-  bool patient_ = true;  // with members that are not connected at the end
+  std::map<std::string, protocol::Finished> finished_;  // by member
+  std::set<std::string> gone_;                          // after the end here
   std::function<void(Result<void>)> done_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -40,7 +40,8 @@ using Untold = std::map<std::string, tensor::Matrix, std::less<>>;
 /// finite. With `untold`, dense changes are sent with error feedback (Seide et al. 2014;
 /// Karimireddy et al. 2019): what was lost in rounds before is added before encoding,
 ///   sent_t = Q(change_t + e_t),  e_{t+1} = change_t + e_t - sent_t,
-/// so that over rounds nothing is lost but the last e. Low-rank terms are sent as they are: kept
+/// so that nothing is lost but the last e of a client whose updates are all used with one weight;
+/// others come near that. Low-rank terms are sent as they are: kept
 /// factors take back what was told of them before, by the same Q, and others stand for themselves.
 [[nodiscard]] EncodedUpdate encode(const Update& update, Encoding encoding,
                                    Untold* untold = nullptr);

@@ -31,14 +31,14 @@ class HandWorker final : public RoundWorker {
   }
   void abort() override {}
   Result<void> release(const protocol::RunId&, std::uint32_t, const Sha256&) override {
-    ++released;
-    return {};
+    if (!refuses) return {};
+    return fail({.code = ErrorCode::kIo, .what = "the ledger cannot be written"});
   }
   Result<void> restore(ByteSpan) override { return {}; }
   void end(Result<RoundDone> how) { std::exchange(done_, nullptr)(std::move(how)); }
 
   std::uint32_t round = 0;
-  int released = 0;
+  bool refuses = false;  // to release
 
  private:
   std::function<void(Result<RoundDone>)> done_;
@@ -77,14 +77,20 @@ class PeersTest : public testing::Test {
         Outbox::open(*disk_, scratch_.path() / name(letter), sys::Durability::kProcess, false);
     if (!outbox) throw std::runtime_error(outbox.error().line());
     m->outbox = std::move(*outbox);
-    m->peers = std::make_unique<Peers>(
-        pump_, hub(letter).listener(),
-        [this](const protocol::ClientId& id) { return hub(id.back()).dialer(id); }, all.size() - 1,
-        PeersOptions{.pause = 0.01, .patience = 0.2, .farewell = 0.2});
+    PeersConfig config{
+        .name = std::string("member ") + letter, .plan = plan_, .pause = 0.01, .patience = 0.2};
+    for (const char other : all) {
+      if (other != letter) config.others.push_back(std::string("member ") + other);
+    }
+    config.member_of = [](const protocol::ClientId& id) {
+      return std::string("member ") + id.back();
+    };
+    config.dial = [this](const protocol::ClientId& id) { return hub(id.back()).dialer(id); };
+    m->peers = std::make_unique<Peers>(pump_, hub(letter).listener(), std::move(config));
     m->peers->lost = [m = m.get()](const Error& why) { m->lost.push_back(why); };
     auto worker = std::make_unique<HandWorker>();
     m->worker = worker.get();
-    m->own = m->peers->share(name(letter), std::move(worker), *m->outbox, false);
+    m->own = m->peers->share(name(letter), std::move(worker), *m->outbox);
     for (const char other : all) {
       if (other != letter) m->others[other] = m->peers->remote(name(other));
     }
@@ -128,6 +134,7 @@ class PeersTest : public testing::Test {
   support::Pump pump_;
   std::unique_ptr<sys::Disk> disk_ = sys::make_posix_disk();
   std::map<char, std::unique_ptr<transport::InProcess>> hubs_;
+  Sha256 plan_{};
 };
 
 TEST_F(PeersTest, GiveEachOtherWhatTheirClientsTrained) {
@@ -177,28 +184,54 @@ TEST_F(PeersTest, AMemberThatWasAwayGetsTheRoundBefore) {
   expect_update(*again, 'a', 4);
 }
 
-TEST_F(PeersTest, AFailureIsTold) {
+// Whoever had the round without the client would part from whoever had it with it.
+TEST_F(PeersTest, AFailureEndsTheRunAndIsNotTold) {
   auto a = member('a', "ab"), b = member('b', "ab");
   const auto got = ask(*b, 'a', 1);
-  begin(*a, 1, 0);
+  bool told = false;
+  a->own->train({.round = 1, .base = model_after(0)}, [&](Result<RoundDone>) { told = true; });
   a->worker->end(fail({.code = ErrorCode::kNumeric, .what = "the loss is NaN"}));
-  ASSERT_TRUE(pump_.run_until([&] { return got->has_value(); }));
-  ASSERT_FALSE(**got);
-  EXPECT_THAT((*got)->error().line(), HasSubstr("the loss is NaN"));
-  train(*a, 2);
-  const auto next = ask(*b, 'a', 2);
-  ASSERT_TRUE(pump_.run_until([&] { return next->has_value(); }));
-  expect_update(*next, 'a', 2);
+  ASSERT_TRUE(pump_.run_until([&] { return !a->lost.empty(); }));
+  EXPECT_EQ(a->lost[0].code, ErrorCode::kNumeric);
+  EXPECT_THAT(a->lost[0].line(), HasSubstr("the loss is NaN"));
+  EXPECT_FALSE(told);
+  pump_.run_for(0.05);
+  EXPECT_FALSE(got->has_value());
 }
 
+// Killed after it was kept and before it was released.
 TEST_F(PeersTest, AnUpdateIsReleasedBeforeItIsShown) {
   auto a = member('a', "ab"), b = member('b', "ab");
-  // Kept, and killed before it was released.
   ASSERT_TRUE(a->outbox->put({.round = 1, .base = model_after(0), .training = {.steps = 1}},
                              update_of('a', 1, 1000)));
+  a->worker->refuses = true;
+  const auto refused = ask(*b, 'a', 1);
+  ASSERT_TRUE(pump_.run_until([&] { return !b->lost.empty(); }));
+  EXPECT_FALSE(refused->has_value()) << "it was shown";
+  b = nullptr;
+  b = member('b', "ab");
+  a->worker->refuses = false;
   const auto got = ask(*b, 'a', 1);
   ASSERT_TRUE(pump_.run_until([&] { return got->has_value(); }));
-  EXPECT_GT(a->worker->released, 0);
+  expect_update(*got, 'a', 1);
+}
+
+TEST_F(PeersTest, WhoIsFartherBehindIsRefused) {
+  auto a = member('a', "ab"), b = member('b', "ab");
+  for (const std::uint32_t round : {1u, 2u, 3u}) train(*a, round);
+  const auto got = ask(*b, 'a', 1);
+  ASSERT_TRUE(pump_.run_until([&] { return !b->lost.empty(); }));
+  EXPECT_THAT(b->lost[0].line(), HasSubstr("asks for round 1; the last here is 3"));
+  EXPECT_FALSE(got->has_value());
+}
+
+TEST_F(PeersTest, AnotherJobIsRefused) {
+  auto a = member('a', "ab");
+  plan_[0] = std::byte{1};
+  auto b = member('b', "ab");
+  const auto got = ask(*b, 'a', 1);
+  ASSERT_TRUE(pump_.run_until([&] { return !b->lost.empty(); }));
+  EXPECT_THAT(b->lost[0].line(), HasSubstr("all members are started with the same job"));
 }
 
 TEST_F(PeersTest, AnotherModelEndsIt) {
@@ -227,12 +260,12 @@ TEST_F(PeersTest, NobodyLeavesBeforeAllHaveWhatTheyNeed) {
   train(*b, 1);
   const auto of_b = ask(*a, 'b', 1);
   ASSERT_TRUE(pump_.run_until([&] { return of_b->has_value(); }));
-  const auto waiting = ask(*b, 'a', 2);  // connects it
-  ASSERT_FALSE(pump_.run_until([&] { return waiting->has_value(); }, 0.05));
   const protocol::Finished last{.head = {.round = 1}, .state = model_after(1)};
   const auto note = [](Member& m) { return [&m](Result<void> how) { m.finished = how; }; };
   a->peers->finish(last, note(*a));
-  ASSERT_FALSE(pump_.run_until([&] { return a->finished.has_value(); }, 0.4)) << "b still needs it";
+  ASSERT_FALSE(pump_.run_until([&] { return a->finished.has_value(); }, 0.6)) << "b still needs it";
+  const auto of_a = ask(*b, 'a', 1);
+  ASSERT_TRUE(pump_.run_until([&] { return of_a->has_value(); }));
   b->peers->finish(last, note(*b));
   ASSERT_TRUE(pump_.run_until([&] { return a->finished && b->finished; }));
   EXPECT_TRUE(*a->finished && *b->finished);

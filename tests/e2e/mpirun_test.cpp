@@ -100,9 +100,9 @@ TEST_F(MpirunMesh, GivesTheModelOfOneProcessHoweverManyRanks) {
 
 TEST_F(MpirunMesh, HeadsGradientsAndEncodedUpdatesGiveTheModelOfOneProcess) {
   const json plain = job_;
-  json encoded = job_;
-  encoded["aggregation"]["encoding"] = "int8";
-  for (const json& job : {lte_of(plain), data_parallel_of(plain), encoded}) {
+  json encoded = job_, gradients = data_parallel_of(job_);
+  for (json* job : {&encoded, &gradients}) (*job)["aggregation"]["encoding"] = "int8";
+  for (const json& job : {lte_of(plain), gradients, encoded}) {
     job_ = job;
     const std::string expected = star_hash();
     fs::remove_all(at("run"));
@@ -129,23 +129,38 @@ TEST_F(MpirunMesh, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {
   }
 }
 
+TEST_F(MpirunMesh, GoesOnWithAsManyRanksAsBefore) {
+  job_["aggregation"]["rounds"] = 200;
+  const std::string expected = star_hash();
+  Running first(command("3"));
+  ASSERT_TRUE(await_round(3));
+  kill_all_ranks();
+  (void)first.wait();
+  const Finished other = support::run_program(command("2"));
+  EXPECT_NE(other.status, 0);
+  EXPECT_THAT(other.out, HasSubstr("was begun by 3 ranks with clients, not 2"));
+  const Finished alone = strata({"run", at("job.json"), "-o", at("run")});
+  EXPECT_EQ(alone.status, 3);
+  EXPECT_THAT(alone.err, HasSubstr("was begun by 3 ranks with clients, not 1"));
+  EXPECT_EQ(hash_in(support::run_program(command("4"))), expected);  // as many with clients
+}
+
 // However the ranks stood when they were killed.
 TEST_F(MpirunMesh, KilledAgainAndAgainItComesToTheSameModel) {
   job_["aggregation"]["rounds"] = 200;
   const std::string expected = star_hash();
   sys::Stream draw(7);
-  int kills = 0;
-  for (; kills < 5 && !fs::exists(at("run/manifest.json")); ++kills) {
+  for (int kills = 0; kills < 5; ++kills) {
     Running one(command("3", "--enable-recovery"));
-    const std::size_t pause = 500 + draw.below(700);
-    std::this_thread::sleep_for(std::chrono::milliseconds(pause));
+    const auto next = rounds_done() + 1 + static_cast<std::uint32_t>(draw.below(12));
+    ASSERT_TRUE(await_round(next)) << "after " << kills << " kills";
     if (draw.below(2) == 0) kill_newest_rank();
     std::this_thread::sleep_for(std::chrono::milliseconds(draw.below(60)));
     kill_all_ranks();
     (void)one.wait();
+    ASSERT_FALSE(is_over()) << "after " << kills << " kills";
   }
-  EXPECT_GT(kills, 1);
-  EXPECT_EQ(hash_in(support::run_program(command("3"))), expected) << kills << " kills";
+  EXPECT_EQ(hash_in(support::run_program(command("3"))), expected);
 }
 
 TEST_F(MpirunMesh, IsForOneJobOfMpirunAlone) {
@@ -155,6 +170,16 @@ TEST_F(MpirunMesh, IsForOneJobOfMpirunAlone) {
     EXPECT_EQ(refused.status, 3) << refused.err;
     EXPECT_THAT(refused.err, HasSubstr("aggregation.topology"));
   }
+  job_["aggregation"]["clients_per_round"] = 2;
+  write_job();
+  const Finished sampled = strata({"run", at("job.json"), "-o", at("run")});
+  EXPECT_EQ(sampled.status, 3);
+  EXPECT_THAT(sampled.err, HasSubstr("every client takes part in every round"));
+  job_["aggregation"].erase("clients_per_round");
+  write_private_job(json::object());
+  const Finished hidden = strata({"run", at("job.json"), "-o", at("run")});
+  EXPECT_EQ(hidden.status, 3);
+  EXPECT_THAT(hidden.err, HasSubstr("a mesh is of one owner's cluster"));
 }
 
 TEST_F(Mpirun, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {

@@ -13,7 +13,7 @@ namespace {
 TEST(Mutants, EachFindsItsPlaceOnce) {
   const auto root = support::source_root();
   auto mutants = nlohmann::json::array();
-  for (const std::string file : {"simulation", "privacy"}) {
+  for (const std::string file : {"simulation", "privacy", "heads"}) {
     for (auto& mutant :
          nlohmann::json::parse(support::read_file(root / "tests/mutants" / (file + ".json"))))
       mutants.push_back(mutant);
