@@ -35,6 +35,29 @@ class Mpirun : public Network {
   void kill_newest_rank() const { kill_ranks("-n"); }
   void kill_all_ranks() const { kill_ranks(""); }
 
+  /// A rank is killed after a few rounds; with recovery the others soon after it.
+  void expect_to_go_on_after_a_kill(const std::string& expected) {
+    for (const char* more : {"", "--enable-recovery"}) {
+      fs::remove_all(at("run"));
+      Running first(command("3", more));
+      while (!fs::exists(at("run/rounds/0003")))
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      kill_newest_rank();
+      if (*more != '\0') {  // the others would wait for it: as a batch system ends a job
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        kill_all_ranks();
+      }
+      const int status = first.wait().status;
+      // With recovery mpirun itself is content whoever was killed.
+      if (*more == '\0') {
+        EXPECT_NE(status, 0);
+      }
+      EXPECT_FALSE(fs::exists(at("run/manifest.json"))) << "it was over before the kill";
+      ASSERT_TRUE(fs::exists(at("run/rounds/0003/strata.json"))) << "a finished round is lost";
+      EXPECT_EQ(hash_in(support::run_program(command("3", more))), expected) << more;
+    }
+  }
+
  private:
   void kill_ranks(const std::string& which) const {
     (void)support::run_program(
@@ -112,21 +135,7 @@ TEST_F(MpirunMesh, HeadsGradientsAndEncodedUpdatesGiveTheModelOfOneProcess) {
 
 TEST_F(MpirunMesh, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {
   job_["aggregation"]["rounds"] = 100;
-  const std::string expected = star_hash();
-  for (const char* more : {"", "--enable-recovery"}) {
-    fs::remove_all(at("run"));
-    Running first(command("3", more));
-    while (!fs::exists(at("run/rounds/0003")))
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    kill_newest_rank();
-    if (*more != '\0') {
-      std::this_thread::sleep_for(std::chrono::milliseconds(300));
-      kill_all_ranks();
-    }
-    (void)first.wait();
-    EXPECT_FALSE(fs::exists(at("run/manifest.json"))) << "it was over before the kill";
-    EXPECT_EQ(hash_in(support::run_program(command("3", more))), expected) << more;
-  }
+  expect_to_go_on_after_a_kill(star_hash());
 }
 
 TEST_F(MpirunMesh, GoesOnWithAsManyRanksAsBefore) {
@@ -185,26 +194,7 @@ TEST_F(MpirunMesh, IsForOneJobOfMpirunAlone) {
 TEST_F(Mpirun, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {
   job_["aggregation"]["rounds"] = 100;
   write_job();
-  const std::string expected = plain_hash();
-  for (const char* more : {"", "--enable-recovery"}) {
-    fs::remove_all(at("run"));
-    Running first(command("3", more));
-    while (!fs::exists(at("run/rounds/0003")))
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    kill_newest_rank();
-    if (*more != '\0') {  // the others would wait for it: as a batch system ends a job
-      std::this_thread::sleep_for(std::chrono::milliseconds(300));
-      kill_all_ranks();
-    }
-    const int status = first.wait().status;
-    // With recovery mpirun itself is content whoever was killed.
-    if (*more == '\0') {
-      EXPECT_NE(status, 0);
-    }
-    EXPECT_FALSE(fs::exists(at("run/manifest.json"))) << "it was over before the kill";
-    ASSERT_TRUE(fs::exists(at("run/rounds/0003/strata.json"))) << "a finished round is lost";
-    EXPECT_EQ(hash_in(support::run_program(command("3", more))), expected) << more;
-  }
+  expect_to_go_on_after_a_kill(plain_hash());
 }
 
 }  // namespace
