@@ -136,6 +136,10 @@ void describe_output(Fields& f, OutputSection& o) {
   f.boolean("keep_updates", o.keep_updates,
             "keep every client's update of every round, so that strata replay can recompute it");
   f.choice("merged_dtype", o.merged_dtype, kTypes, "type of the merged model's tensors");
+  f.integer("checkpoint_every", o.checkpoint_every, {.min = 0, .max = 1e6},
+            "rounds between models written on the way, each a Hugging Face folder; 0: none");
+  f.integer("keep_checkpoints", o.keep_checkpoints, {.min = 1, .max = 1e6},
+            "how many of them are kept, the latest");
 }
 
 bool good_name(const std::string& name) {
@@ -184,6 +188,15 @@ Result<void> check_job(const Job& job, const std::string& file) {
                   "a " + job.data.split + " split needs the record key to split by");
   }
   return {};
+}
+
+Result<void> check_checkpoints(const Job& job, const std::string& file) {
+  const auto entry = coordinator::find_aggregator(job.aggregation.method);
+  if (job.output.checkpoint_every == 0 || !entry || !(*entry)->averages_factors) return {};
+  return Refusal{file}("output.checkpoint_every",
+                       "is " + std::to_string(job.output.checkpoint_every),
+                       job.aggregation.method + " leaves the model as it was until the last round",
+                       "rounds/NNNN has each round's adapter");
 }
 
 // In a job that has been read, what "auto" came to.
@@ -261,6 +274,7 @@ Result<Job> parse_job(const std::string& text, const std::string& path,
     job.output.merged_model = job.output.merged_model || !client.adapter.modules_to_save.empty();
   if (auto ok = check_heads(job, path); !ok) return fail(std::move(ok).error());
   if (auto ok = check_gradients(job, path); !ok) return fail(std::move(ok).error());
+  if (auto ok = check_checkpoints(job, path); !ok) return fail(std::move(ok).error());
   if (auto ok = check_mesh(job, path); !ok) return fail(std::move(ok).error());
   if (auto ok = settle_privacy(job, path); !ok) return fail(std::move(ok).error());
   return job;

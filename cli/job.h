@@ -61,9 +61,11 @@ struct EvaluationSection {
 
 struct OutputSection {
   std::string directory;
-  bool round_adapters = true;  // each round's update as a PEFT adapter
-  bool merged_model = false;   // the final model as a Hugging Face folder
-  bool keep_updates = false;   // what each client sent, for `strata replay`
+  bool round_adapters = true;         // each round's update as a PEFT adapter
+  bool merged_model = false;          // the final model as a Hugging Face folder
+  bool keep_updates = false;          // what each client sent, for `strata replay`
+  std::int64_t checkpoint_every = 0;  // rounds between models written on the way; 0: none
+  std::int64_t keep_checkpoints = 2;  // the latest of them
   std::string merged_dtype = "bf16";
 };
 

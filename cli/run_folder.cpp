@@ -20,6 +20,8 @@ namespace {
 using adapter::DeltaTerms;
 using nlohmann::json;
 
+constexpr const char* kCheckpointsFolder = "checkpoints";
+
 bool all_low_rank(const DeltaTerms& delta) {
   return std::all_of(delta.begin(), delta.end(), [](const auto& entry) {
     return std::all_of(entry.second.terms.begin(), entry.second.terms.end(), [](const auto& term) {
@@ -122,6 +124,35 @@ Result<void> RunFolder::write_adapter(const std::filesystem::path& folder, const
   return {};
 }
 
+Result<void> RunFolder::write_model(const std::filesystem::path& folder,
+                                    const model::Model& model) {
+  const auto dtype = job_.output.merged_dtype == "f32"   ? tensor::DType::kF32
+                     : job_.output.merged_dtype == "f16" ? tensor::DType::kF16
+                                                         : tensor::DType::kBF16;
+  return formats::write_folder(
+      disk_, folder, true, [&](const std::filesystem::path& place) -> Result<void> {
+        auto done = exporting::write_checkpoint_files(disk_, place, job_.model.path, model, dtype);
+        if (!done) return fail(std::move(done).error());
+        return {};
+      });
+}
+
+Result<void> RunFolder::write_checkpoint(std::uint32_t round, const model::Model& model) {
+  const auto& o = job_.output;
+  if (o.checkpoint_every == 0 || round % o.checkpoint_every != 0) return {};
+  const auto place = folder_ / kCheckpointsFolder;
+  if (auto written = write_model(place / fmt::format("{:06}", round), model); !written)
+    return written;
+  auto names = disk_.list(place);
+  if (!names) return fail(std::move(names).error());
+  std::sort(names->begin(), names->end());
+  const auto keep = static_cast<std::size_t>(o.keep_checkpoints);
+  for (std::size_t i = 0; i + keep < names->size(); ++i) {
+    if (auto removed = disk_.remove_all(place / (*names)[i]); !removed) return removed;
+  }
+  return {};
+}
+
 Result<DeltaTerms> RunFolder::count(const protocol::RoundChange& change) {
   const bool averaged = !change.mean_factors.empty();
   DeltaTerms delta =
@@ -151,6 +182,7 @@ Result<void> RunFolder::write_round(const coordinator::RoundReport& report,
   auto counted = count(report.aggregate);
   if (!counted) return fail(std::move(counted).error());
   const DeltaTerms& delta = *counted;
+  if (auto written = write_checkpoint(report.round, coordinator.model()); !written) return written;
   if (!job_.output.round_adapters) return {};
   json facts{{"round", report.round},
              {"method", job_.aggregation.method},
@@ -199,17 +231,7 @@ Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summ
     if (!written) return written;
   }
   if (job_.output.merged_model) {
-    const auto dtype = job_.output.merged_dtype == "f32"   ? tensor::DType::kF32
-                       : job_.output.merged_dtype == "f16" ? tensor::DType::kF16
-                                                           : tensor::DType::kBF16;
-    auto written = formats::write_folder(
-        disk_, folder_ / "model", true, [&](const std::filesystem::path& place) -> Result<void> {
-          auto done =
-              exporting::write_checkpoint_files(disk_, place, job_.model.path, model, dtype);
-          if (!done) return fail(std::move(done).error());
-          return {};
-        });
-    if (!written) return written;
+    if (auto written = write_model(folder_ / "model", model); !written) return written;
   }
   auto files = file_hashes(disk_, folder_, {});
   if (!files) return fail(std::move(files).error());

@@ -1,8 +1,8 @@
 #pragma once
 // The folder a run leaves: config.json (every default filled in), metrics.jsonl, rounds/0001 ...
 // (each round's update as a PEFT adapter, with strata.json beside it), adapter/ (the whole change
-// against the original base), model/ when asked for, manifest.json with the hash of every file. The
-// manifest is written last: a run with one is complete.
+// against the original base), model/ and checkpoints/000010 ... when asked for, manifest.json with
+// the hash of every file. The manifest is written last: a run with one is complete.
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -49,6 +49,10 @@ class RunFolder {
   [[nodiscard]] Result<void> write_adapter(const std::filesystem::path& folder,
                                            const adapter::DeltaTerms& delta,
                                            const model::Model& model);
+  [[nodiscard]] Result<void> write_model(const std::filesystem::path& folder,
+                                         const model::Model& model);
+  /// The model after `round`, when it is one of those to be kept; then the latest are left.
+  [[nodiscard]] Result<void> write_checkpoint(std::uint32_t round, const model::Model& model);
 
   sys::Disk& disk_;
   std::filesystem::path folder_;

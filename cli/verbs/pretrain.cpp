@@ -32,6 +32,7 @@ struct Options {
   std::int64_t max_length = 256;
   std::int64_t warmup = 100;
   std::int64_t evaluations = 5;
+  std::int64_t checkpoints = 0;
   std::int64_t seed = 0;
   double learning_rate = 1e-3;
   double weight_decay = 0.1;
@@ -69,14 +70,13 @@ void set_heads(const Options& o, Job& job) {
   } else {
     t.local_steps = o.merge_every;
     job.aggregation.rounds = (o.steps + o.merge_every - 1) / o.merge_every;
-    job.evaluation.every = std::max<std::int64_t>(
-        1, job.aggregation.rounds / std::max<std::int64_t>(1, o.evaluations));
   }
   share_out(o, job);
 }
 
 Job job_of(const Options& o, int threads) {
-  const std::int64_t rounds = std::min(o.evaluations, o.steps);  // each with at least one step
+  // Each with at least one step.
+  const std::int64_t rounds = std::min(std::max(o.evaluations, o.checkpoints), o.steps);
   Job job;
   job.name = "pretrain";
   job.model = {.path = o.model, .dtype = o.dtype, .create = true};
@@ -107,8 +107,12 @@ Job job_of(const Options& o, int threads) {
     t.local_steps = 1;
     t.max_steps = 0;
     job.aggregation.rounds = o.steps;
-    job.evaluation.every = std::max<std::int64_t>(1, o.steps / std::max<std::int64_t>(1, rounds));
   }
+  const auto rounds_between = [&](std::int64_t times) {
+    return std::max<std::int64_t>(1, job.aggregation.rounds / times);
+  };
+  job.evaluation.every = rounds_between(o.evaluations);
+  if (o.checkpoints > 0) job.output.checkpoint_every = rounds_between(o.checkpoints);
   return job;
 }
 
@@ -195,6 +199,10 @@ Verb pretrain_verb() {
             ->check(CLI::Range(2, 1 << 20));
         command.add_option("--warmup", o->warmup, "warm-up steps")->check(CLI::NonNegativeNumber);
         command.add_option("--evaluations", o->evaluations, "evaluations during training")
+            ->check(CLI::PositiveNumber);
+        command
+            .add_option("--checkpoints", o->checkpoints,
+                        "models written during training, of which the latest two are kept")
             ->check(CLI::PositiveNumber);
         command.add_option("--learning-rate", o->learning_rate, "peak learning rate")
             ->check(CLI::PositiveNumber);

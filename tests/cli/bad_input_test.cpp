@@ -301,6 +301,13 @@ std::vector<Case> job_cases() {
          f.job["aggregation"]["method"] = "zero_pad";
          f.job["clients"][1]["adapter"] = {{"targets", {"q_proj", "k_proj", "v_proj"}}};
        }},
+      {"CheckpointsOfAModelThatStaysAsItIs",
+       kConfig,
+       {"output.checkpoint_every: is 1", "zero_pad leaves the model", "rounds/NNNN"},
+       [](Federation& f) {
+         f.job["aggregation"]["method"] = "zero_pad";
+         f.job["output"] = {{"checkpoint_every", 1}};
+       }},
       {"MoreClientsNeededThanThereAre",
        kConfig,
        {"aggregation.min_clients", "3"},

@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+#include <sstream>
+
 #include "federation.h"
 
 namespace strata::cli {
@@ -10,6 +13,7 @@ namespace {
 using support::read_file;
 using support::ScratchFolder;
 using support::write_file;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 TEST(PretrainOnText, CutsDocumentsIntoRecordsOfFullLength) {
@@ -62,6 +66,33 @@ TEST(PretrainOnText, CutsDocumentsIntoRecordsOfFullLength) {
   const Finished refused = strata(args(corpus));
   EXPECT_EQ(refused.status, 7) << refused.err;
   EXPECT_THAT(refused.err, HasSubstr("tokenizer.json"));
+}
+
+TEST(PretrainOnText, KeepsTheLatestCheckpoints) {
+  const ScratchFolder scratch;
+  const Federation f(scratch.path());
+  const Finished done =
+      strata({"pretrain", "--model", f.model(), "--data", f.a(), "--held-out", f.b(), "--steps",
+              "4", "--warmup", "0", "--evaluations", "2", "--checkpoints", "4", "-o", f.out()});
+  ASSERT_EQ(done.status, 0) << done.err;
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(f.out() / "checkpoints"))
+    names.insert(entry.path().filename().string());
+  EXPECT_THAT(names, ElementsAre("000003", "000004"));
+  const auto weights = [&](const fs::path& folder) {
+    return read_file(f.out() / folder / "model.safetensors");
+  };
+  EXPECT_EQ(weights("checkpoints/000004"), weights("model"));
+  EXPECT_NE(weights("checkpoints/000003"), weights("model"));
+  const json manifest = json::parse(read_file(f.out() / "manifest.json"));
+  EXPECT_TRUE(manifest.at("files").contains("checkpoints/000003/model.safetensors"));
+  EXPECT_EQ(manifest.at("rounds"), 4);
+  std::size_t evaluated = 0;
+  std::istringstream lines(read_file(f.out() / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);)
+    evaluated += line.find("\"event\":\"evaluation\"") != std::string::npos ? 1 : 0;
+  EXPECT_EQ(evaluated, 3U);  // before, and twice
+  EXPECT_EQ(strata({"eval", "--model", f.out() / "checkpoints/000003", "--data", f.b()}).status, 0);
 }
 
 }  // namespace

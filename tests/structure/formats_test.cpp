@@ -78,20 +78,21 @@ std::string write_records(const fs::path& path, int records, int start) {
 class RunPages : public ::testing::Test {
  protected:
   static fs::path run(const support::ScratchFolder& scratch, const std::string& method) {
-    const json job{{"name", "pages"},
-                   {"model", {{"path", support::Golden("llama").folder().string()}}},
-                   {"clients",
-                    {{{"name", "a"},
-                      {"data", write_records(scratch.path() / "a.jsonl", 6, 1)},
-                      {"adapter", {{"rank", 2}}}},
-                     {{"name", "b"},
-                      {"data", write_records(scratch.path() / "b.jsonl", 5, 2)},
-                      {"adapter", {{"rank", 3}}}}}},
-                   {"privacy", {{"mode", "none"}}},
-                   {"training", {{"local_steps", 2}, {"batch_size", 2}}},
-                   {"aggregation", {{"rounds", 2}, {"method", method}}},
-                   {"evaluation", {{"data", write_records(scratch.path() / "held.jsonl", 3, 3)}}},
-                   {"output", {{"merged_model", true}}}};
+    const json job{
+        {"name", "pages"},
+        {"model", {{"path", support::Golden("llama").folder().string()}}},
+        {"clients",
+         {{{"name", "a"},
+           {"data", write_records(scratch.path() / "a.jsonl", 6, 1)},
+           {"adapter", {{"rank", 2}}}},
+          {{"name", "b"},
+           {"data", write_records(scratch.path() / "b.jsonl", 5, 2)},
+           {"adapter", {{"rank", 3}}}}}},
+        {"privacy", {{"mode", "none"}}},
+        {"training", {{"local_steps", 2}, {"batch_size", 2}}},
+        {"aggregation", {{"rounds", 2}, {"method", method}}},
+        {"evaluation", {{"data", write_records(scratch.path() / "held.jsonl", 3, 3)}}},
+        {"output", {{"merged_model", true}, {"checkpoint_every", method == "flora" ? 2 : 0}}}};
     support::write_file(scratch.path() / "job.json", job.dump());
     const auto finished =
         support::run_program({STRATA_BINARY, "run", (scratch.path() / "job.json").string(), "-o",
@@ -201,8 +202,10 @@ TEST_F(RunPages, TheFolderHasTheFilesOfItsPage) {
   std::set<std::string> found;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (!entry.is_regular_file()) continue;
-    const std::string path = "RUN/" + fs::relative(entry.path(), folder).generic_string();
-    found.insert(std::regex_replace(path, std::regex("rounds/[0-9]{4}"), "rounds/NNNN"));
+    std::string path = "RUN/" + fs::relative(entry.path(), folder).generic_string();
+    path = std::regex_replace(path, std::regex("rounds/[0-9]{4}"), "rounds/NNNN");
+    found.insert(
+        std::regex_replace(path, std::regex("checkpoints/[0-9]{6}"), "checkpoints/NNNNNN"));
   }
   for (const auto& path : found) EXPECT_TRUE(documented.contains(path)) << path;
   for (const auto& path : documented) {
