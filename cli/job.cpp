@@ -102,6 +102,8 @@ void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
   f.number("deadline", a.deadline, {.min = 0},
            "seconds of a round, after which it closes without those that are missing; 0: it waits "
            "for every client that was drawn. A run in one process waits");
+  f.number("max_update_norm", a.max_update_norm, {.min = 0, .max = 1e30},
+           "an update of a larger Frobenius norm is refused; 0: none is");
   f.choice("encoding", a.encoding, protocol::kEncodingNames,
            "values of updates on their way: f32, bf16 (half the bytes) or int8 (a quarter)");
   f.choice(

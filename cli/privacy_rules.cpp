@@ -89,6 +89,9 @@ Result<void> check_evaluation(const Job& job, const Refusal& refuse) {
 Result<void> check_sum_shaped(const Job& job, const Refusal& refuse) {
   const auto& a = job.aggregation;
   const bool averages = a.method != "flora" && a.method != "lte";
+  if (a.max_update_norm > 0.0)
+    return refuse("aggregation.max_update_norm", fmt::format("is {:g}", a.max_update_norm),
+                  "client_central clips each client's update to a norm instead", "leave it out");
   if (a.diagnostics)
     return refuse("aggregation.diagnostics", "is true",
                   "under client_central nothing is told of single clients' updates",

@@ -118,7 +118,9 @@ Result<void> Coordinator::accept(protocol::Update update) {
   if (auto fits = check(update.client, update.round, update.base, outline_of(update.delta)); !fits)
     return fits;
   if (auto good = check_update(update); !good) return good;
-  return accept(keep_in_memory(std::move(update)));
+  auto kept = keep_in_memory(std::move(update));
+  if (auto fits = check_norm(*kept); !fits) return fits;
+  return accept(std::move(kept));
 }
 
 Result<void> Coordinator::accept(SharedUpdate update) {

@@ -33,6 +33,7 @@ struct AggregationConfig {
   double deadline = 0.0;          // seconds of a round; 0: it waits for every client that was drawn
   std::string encoding = "f32";   // of updates on their way: f32 | bf16 | int8
   std::string topology = "star";  // of an mpirun job: star | mesh (client/peers.h)
+  double max_update_norm = 0.0;   // updates with a larger norm are refused; 0: none
   bool measure = true;            // the exactness line
   bool diagnostics = false;       // ranks of what merged, alignment of heads (diagnostics.h)
 };
@@ -90,6 +91,10 @@ class Coordinator {
   /// round: kIncompatibleUpdate naming client and rule.
   [[nodiscard]] Result<void> check(const protocol::ClientId& client, std::uint32_t round,
                                    const Sha256& base, const Outline& outline) const;
+  /// kIncompatibleUpdate for an update of a larger norm than the job allows; kIo.
+  [[nodiscard]] Result<void> check_norm(const KeptUpdate& update) const {
+    return coordinator::check_norm(update, config_.max_update_norm);
+  }
   /// Checks an update and keeps it in the store; a refusal (kIncompatibleUpdate) changes nothing.
   /// kDiskFull or kIo when the store fails.
   [[nodiscard]] Result<void> accept(protocol::Update update);

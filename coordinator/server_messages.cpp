@@ -372,6 +372,7 @@ Result<void> Server::check_uploaded(const Session& session, ByteSpan whole, Shar
   if (auto fits = check_planned(session.client, outline, *config_.expected.at(session.client));
       !fits)
     return fits;
+  if (auto fits = core_.check_norm(**opened); !fits) return fits;
   update = std::move(*opened);
   return {};
 }

@@ -1,7 +1,11 @@
 #include "coordinator/updates/kept_update.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+
+#include "tensor/linalg.h"
 
 namespace strata::coordinator {
 namespace {
@@ -71,6 +75,20 @@ std::string shape_text(const TensorOutline& shape) {
   return std::to_string(shape.d_out) + " x " + std::to_string(shape.d_in);
 }
 
+double norm_of(const TensorDelta& delta) {
+  std::vector<tensor::FactorView> pairs;
+  for (const auto& term : delta.terms) {
+    if (const auto* pair = std::get_if<adapter::LowRank>(&term))
+      pairs.push_back({.b = pair->b.view(), .a = pair->a.view()});
+  }
+  if (pairs.size() == delta.terms.size()) return tensor::frobenius_norm(pairs);
+  std::vector<double> whole(delta.d_out * delta.d_in);
+  adapter::add_dense(delta, 1.0, whole);
+  double squares = 0.0;
+  for (const double value : whole) squares += value * value;
+  return std::sqrt(squares);
+}
+
 Result<void> changes_nothing(const protocol::ClientId& client) {
   return unusable(client, "changes nothing", "an update holds at least one tensor");
 }
@@ -124,6 +142,26 @@ Result<void> check_planned(const protocol::ClientId& client, const Outline& outl
       return unusable(client, "does not change " + name, "the plan says that it does");
   }
   return {};
+}
+
+Result<double> update_norm(const KeptUpdate& update) {
+  double squares = 0.0;
+  for (const auto& [name, shape] : update.outline()) {
+    auto delta = update.read(name);
+    if (!delta) return fail(std::move(delta).error());
+    const double norm = norm_of(**delta);
+    squares += norm * norm;
+  }
+  return std::sqrt(squares);
+}
+
+Result<void> check_norm(const KeptUpdate& update, double most) {
+  if (most <= 0.0) return {};
+  auto norm = update_norm(update);
+  if (!norm) return fail(std::move(norm).error());
+  if (*norm <= most) return {};
+  return unusable(update.client(), fmt::format("has norm {:g}", *norm),
+                  fmt::format("aggregation.max_update_norm is {:g}", most));
 }
 
 SharedUpdate keep_in_memory(protocol::Update update) {

@@ -51,6 +51,12 @@ class KeptUpdate {
 
 using SharedUpdate = std::shared_ptr<const KeptUpdate>;
 
+/// Frobenius norm of everything an update says, over all tensors, its weight left out. kIo when
+/// reading fails.
+[[nodiscard]] Result<double> update_norm(const KeptUpdate& update);
+/// kIncompatibleUpdate naming client and norm when that is above `most`; 0: anything passes.
+[[nodiscard]] Result<void> check_norm(const KeptUpdate& update, double most);
+
 /// In memory.
 [[nodiscard]] SharedUpdate keep_in_memory(protocol::Update update);
 

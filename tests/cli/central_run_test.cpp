@@ -335,6 +335,7 @@ TEST_F(CentralRun, RefusesWhatDoesNotGoTogether) {
            {R"({"adapter": {"method": "rslora"}})", "use \"fedavg\" or \"zero_pad\""},
            {R"({"aggregation": {"restart": "keep"}})", "aggregation.restart: is \"keep\""},
            {R"({"aggregation": {"min_clients": 2}})", "aggregation.min_clients: is 2"},
+           {R"({"aggregation": {"max_update_norm": 3}})", "aggregation.max_update_norm: is 3"},
            {R"({"adapter": {"method": "lora"},
                 "aggregation": {"method": "fedavg", "encoding": "int8"}})",
             "aggregation.encoding: is \"int8\""},

@@ -21,6 +21,7 @@ namespace {
 using support::read_file;
 using support::ScratchFolder;
 using support::write_file;
+using testing::AllOf;
 using testing::AnyOf;
 using testing::EndsWith;
 using testing::HasSubstr;
@@ -127,6 +128,19 @@ TEST_F(RunFolder, AClientWhoseUpdateIsNotFiniteIsLeftOutByName) {
   EXPECT_EQ(refused[0].at("client"), "anna");
   for (const auto& evaluation : events(out_, "evaluation"))
     EXPECT_TRUE(evaluation.at("loss").is_number()) << "anna reached the model";
+}
+
+TEST_F(RunFolder, AClientWhoseUpdateIsAboveTheNormIsLeftOutByName) {
+  federation_.job["clients"][0]["adapter"] = {{"alpha", 1e5}};
+  federation_.job["aggregation"]["max_update_norm"] = 10;
+  const Finished finished = federation_.run();
+  ASSERT_EQ(finished.status, 0) << finished.err;
+  const auto refused = events(out_, "client_refused");
+  ASSERT_FALSE(refused.empty());
+  EXPECT_EQ(refused[0].at("client"), "anna");
+  EXPECT_THAT(refused[0].at("reason").get<std::string>(),
+              AllOf(HasSubstr("has norm "), HasSubstr("aggregation.max_update_norm is 10")));
+  EXPECT_EQ(parsed(out_ / "rounds/0001/strata.json").at("clients"), (json{"berta"}));
 }
 
 TEST_F(RunFolder, ARoundWithTooFewClientsEndsTheRunAndSaysWhoWasLeftOut) {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <vector>
 
 #include "coordinator/updates/round_file.h"
 #include "protocol/update_codec.h"
@@ -22,6 +23,7 @@ using adapter::LowRank;
 using protocol::Update;
 using support::random_matrix;
 using support::random_pair;
+using testing::AllOf;
 using testing::HasSubstr;
 
 // A shared factor, several terms, a dense change and a vector; ranks by `rank`.
@@ -230,6 +232,43 @@ TEST(CheckUpdate, RefusesWhatIsBadInItself) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kIncompatibleUpdate);
   EXPECT_THAT(refused.error().line(), HasSubstr("bad"));
+}
+
+TEST(CheckNorm, RefusesWhatIsLargerThanAllowed) {
+  const auto update = mixed("large", 3, 1);
+  double squares = 0.0;
+  for (const auto& [name, change] : update.delta) {
+    std::vector<double> whole;
+    adapter::add_dense(change, 1.0, whole);
+    for (const double value : whole) squares += value * value;
+  }
+  const double norm = std::sqrt(squares);
+  const auto kept = keep_in_memory(update);
+  ASSERT_TRUE(update_norm(*kept));
+  EXPECT_NEAR(*update_norm(*kept), norm, 1e-12 * norm);
+  EXPECT_TRUE(check_norm(*kept, 0.0));
+  EXPECT_TRUE(check_norm(*kept, norm * 1.000001));
+  const auto refused = check_norm(*kept, norm * 0.999999);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kIncompatibleUpdate);
+  EXPECT_THAT(refused.error().line(),
+              AllOf(HasSubstr("update of large"), HasSubstr("max_update_norm")));
+}
+
+// What a client with kept factors sends from its second round on: the difference of two products.
+TEST(CheckNorm, IsOfWhatTheTermsAddUpTo) {
+  const LowRank pair = random_pair(7, 5, 3, 1);
+  LowRank back = pair;
+  for (float& value : back.b.values()) value = -value;
+  Update update{.client = "kept"};
+  update.delta["a"] = {7, 5, {pair, back}};
+  EXPECT_NEAR(*update_norm(*keep_in_memory(update)), 0.0, 1e-6);
+  update.delta["a"] = {7, 5, {pair, pair}};
+  std::vector<double> whole;
+  adapter::add_dense(update.delta["a"], 1.0, whole);
+  double squares = 0.0;
+  for (const double value : whole) squares += value * value;
+  EXPECT_NEAR(*update_norm(*keep_in_memory(update)), std::sqrt(squares), 1e-12);
 }
 
 }  // namespace
