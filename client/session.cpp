@@ -369,7 +369,7 @@ void Session::offer() {
                           .update = {.hash = entry.update, .size = entry.update_bytes, .data = {}},
                           .training = entry.training,
                           .ledger = *mark};
-  if (entry.update_bytes <= protocol::kInlineBytes) {
+  if (entry.update_bytes <= config_.inline_bytes) {
     auto bytes = tools_.outbox.read(0, entry.update_bytes);
     if (!bytes) {
       end(fail(std::move(bytes).error()));

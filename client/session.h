@@ -33,6 +33,9 @@ struct SessionConfig {
   double longest_pause = 60.0;
   /// Attempts without a conversation before it gives up; 0: never.
   int attempts_max = 0;
+  /// Updates up to so many bytes go with their offer; what is fetched comes in such pieces.
+  std::uint64_t inline_bytes = protocol::kInlineBytes;
+  std::uint64_t chunk_bytes = wire::kChunkBytes;
 };
 
 /// What others want to know of a session.

@@ -137,7 +137,7 @@ void Session::fetch(protocol::Object object,
 void Session::ask_for_more() {
   Download& d = *download_;
   while (d.asked < d.object.size && d.asked - d.received < protocol::kAheadBytes) {
-    const std::uint64_t length = std::min(wire::kChunkBytes, d.object.size - d.asked);
+    const std::uint64_t length = std::min(config_.chunk_bytes, d.object.size - d.asked);
     send(protocol::Fetch{d.object.hash, d.asked, length});
     d.asked += length;
   }

@@ -161,7 +161,6 @@ bool Server::open_round() {
   if (!decide(opening)) return false;
   updates_ = round_file(opening.round);
   kept_.clear();
-  regions_.clear();
   leaving_.clear();
   tools_.observer.opened(opening);
   tools_.executor.cancel(std::exchange(deadline_, 0));
@@ -215,6 +214,7 @@ bool Server::close_round() {
   }
   const auto closing = machine_.closing(deadline_passed_);
   if (!closing || !decide(*closing)) return false;
+  give_up_uploads();
   tools_.executor.cancel(std::exchange(deadline_, 0));
   if (closing->by_deadline) {
     for (const auto& client : machine_.missing())

@@ -44,6 +44,9 @@ struct ServerConfig {
   double deadline_seconds = 0.0;  // of a round; 0: it waits for every client that was drawn
   sys::Stream shared{0};          // that the plan's seed gives all parties: seeded factors
   bool keep_updates = false;      // of rounds that are over, for who wants to recompute them
+  /// Results up to so many bytes go with their message; what is fetched comes in such pieces.
+  std::uint64_t inline_bytes = protocol::kInlineBytes;
+  std::uint64_t chunk_bytes = wire::kChunkBytes;
 };
 
 /// What others want to know of a run, and what they do about it.
@@ -132,6 +135,7 @@ class Server final : public transport::Handler {
   };
   struct Session {
     std::shared_ptr<transport::Connection> connection;
+    std::uint64_t number = 0;     // in the order in which they were opened
     protocol::ClientId client;    // once welcomed
     protocol::LedgerMark ledger;  // as it said when it came
     bool ready = false;
@@ -169,6 +173,8 @@ class Server final : public transport::Handler {
   [[nodiscard]] const Waiting* waiting_of(const protocol::ClientId& client) const;
   void refuse_conflict(Session& session, const protocol::Offer& offer, const Sha256& first);
   void begin_upload(Session& session, protocol::Offer& offer);
+  /// Of a round that was closed: their places are in its file.
+  void give_up_uploads();
   void ask_for_more(Session& session);
   void take_bytes(Session& session, ByteSpan bytes);
   /// `whole`: the update, if it came in one piece.
@@ -225,8 +231,11 @@ class Server final : public transport::Handler {
   std::unique_ptr<sys::FileLock> lock_;
   std::unique_ptr<journal::Journal> journal_;
   std::unique_ptr<RoundFile> updates_;
+  std::uint64_t opened_ = 0;                             // connections
   std::map<protocol::ClientId, std::uint64_t> regions_;  // of updates_, for what is uploaded now
-  std::map<protocol::ClientId, SharedUpdate> kept_;      // of accepted()
+  // Uploads whose connection ended, to be gone on with while their round is open.
+  std::map<protocol::ClientId, std::unique_ptr<Upload>> partial_;
+  std::map<protocol::ClientId, SharedUpdate> kept_;  // of accepted()
   std::vector<Waiting> waiting_;
   std::map<protocol::ClientId, std::string> leaving_;  // left out, not journaled yet
   std::map<Sha256, Stored> objects_;                   // that clients may fetch

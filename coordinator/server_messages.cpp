@@ -23,7 +23,7 @@ void Server::on_open(const std::shared_ptr<transport::Connection>& connection) {
     connection->close();
     return;
   }
-  sessions_.emplace(connection.get(), Session{.connection = connection});
+  sessions_.emplace(connection.get(), Session{.connection = connection, .number = ++opened_});
 }
 
 void Server::on_end(transport::Connection& connection, const Error& why) {
@@ -40,6 +40,7 @@ void Server::drop(transport::Connection& connection) {
   const auto named = by_client_.find(found->second.client);
   if (named != by_client_.end() && named->second == &connection) by_client_.erase(named);
   const auto held = found->second.connection;  // until the end of this call
+  if (found->second.upload) partial_[found->second.client] = std::move(found->second.upload);
   sessions_.erase(found);
   held->close();
   if (machine_.phase() == Phase::kDone) advance_soon();
@@ -159,13 +160,17 @@ void Server::remember(const Session& session, const protocol::LedgerMark& ledger
 }
 
 void Server::welcome(Session& session) {
-  // Two live connections of one client: the newest is the true one.
-  if (Session* older = session_of(session.client)) {
+  // Two live connections of one client: the one that was opened last is the true one, in whatever
+  // order they greet.
+  if (Session* other = session_of(session.client)) {
     const protocol::ClientId client = session.client;
-    send(*older, protocol::problem_of({.code = ErrorCode::kLocked,
-                                       .what = "another connection of this client took over"}));
-    drop(*older->connection);
+    const bool stale = other->number > session.number;
+    Session& older = stale ? session : *other;
+    send(older, protocol::problem_of({.code = ErrorCode::kLocked,
+                                      .what = "another connection of this client took over"}));
+    drop(*older.connection);
     tools_.observer.noticed(client + " has connected again; its older connection is closed");
+    if (stale) return;
   }
   by_client_[session.client] = session.connection.get();
   session.connection->trust();
@@ -308,10 +313,18 @@ void Server::begin_upload(Session& session, protocol::Offer& offer) {
     }
     region = regions_.emplace(session.client, *reserved).first;
   }
-  session.upload = std::make_unique<Upload>();
-  session.upload->region = region->second;
   const Bytes data = std::move(offer.update.data);
   offer.update.data.clear();
+  auto partial = partial_.extract(session.client);
+  const bool same = partial && partial.mapped()->offer.update.hash == offer.update.hash &&
+                    partial.mapped()->offer.update.size == offer.update.size;
+  if (same && data.empty()) {
+    session.upload = std::move(partial.mapped());
+    session.upload->asked = session.upload->received;
+  } else {
+    session.upload = std::make_unique<Upload>();
+    session.upload->region = region->second;
+  }
   session.upload->offer = offer;
   if (!data.empty()) {
     session.upload->asked = data.size();
@@ -321,10 +334,20 @@ void Server::begin_upload(Session& session, protocol::Offer& offer) {
   }
 }
 
+void Server::give_up_uploads() {
+  regions_.clear();
+  partial_.clear();
+  each_session([this](Session& session) {
+    if (!session.upload) return;
+    const auto upload = std::move(session.upload);
+    acknowledge(session, upload->offer, Outcome::kLate, "the round was closed meanwhile");
+  });
+}
+
 void Server::ask_for_more(Session& session) {
   Upload& up = *session.upload;
   while (up.asked < up.offer.update.size && up.asked - up.received < protocol::kAheadBytes) {
-    const std::uint64_t length = std::min(wire::kChunkBytes, up.offer.update.size - up.asked);
+    const std::uint64_t length = std::min(config_.chunk_bytes, up.offer.update.size - up.asked);
     send(session, protocol::Fetch{up.offer.update.hash, up.asked, length});
     up.asked += length;
   }
@@ -418,7 +441,7 @@ void Server::handle(Session& session, const protocol::Failed& m) {
 
 Result<protocol::Object> Server::object_of(const RoundCommitted& round) const {
   protocol::Object out{.hash = round.result, .size = round.size, .data = {}};
-  if (round.size > protocol::kInlineBytes) return out;
+  if (round.size > config_.inline_bytes) return out;
   auto file = tools_.disk.map(result_path(round.round));
   if (!file) return fail(std::move(file).error());
   const auto bytes = (*file)->bytes();

@@ -69,7 +69,8 @@ class HostileClient : public testing::Test {
     coordinator::ServerConfig config{
         .machine = {.clients = {"anna", "mallory"}, .rounds = 3, .quorum = 1},
         .folder = "/run/state",
-        .plan_of = [](const protocol::ClientId&) { return std::string("{}"); }};
+        .plan_of = [](const protocol::ClientId&) { return std::string("{}"); },
+        .deadline_seconds = deadline_};
     config.run[0] = std::byte{7};
     for (const char* name : {"anna", "mallory"}) {
       config.expected[name] = std::make_shared<coordinator::Outline>(
@@ -150,6 +151,7 @@ class HostileClient : public testing::Test {
     EXPECT_EQ(hex(observer_.rounds[0].chain), hex(apart->close().value().chain));
   }
 
+  double deadline_ = 0.0;
   Timeline time_{1};
   Network network_{time_, sys::Stream(std::uint64_t{1})};
   Disk disk_{sys::Stream(std::uint64_t{1})};
@@ -327,6 +329,105 @@ TEST_F(HostileClient, ConnectsTwiceWithOneName) {
   join(second, "mallory");
   EXPECT_TRUE(first.ended);
   EXPECT_THAT(last<protocol::Problem>(first).message, HasSubstr("took over"));
+  second.say(offer(update("mallory", 5)));
+  settle();
+  EXPECT_EQ(last<Ack>(second).outcome, Outcome::kAccepted);
+}
+
+class SlowClient : public HostileClient {
+ protected:
+  SlowClient() { deadline_ = 60.0; }
+  [[nodiscard]] protocol::Offer offer_of(std::uint32_t round, const Sha256& base,
+                                         const Bytes& bytes) const {
+    return {.round = round,
+            .base = base,
+            .update = {.hash = sha256(bytes), .size = bytes.size(), .data = bytes}};
+  }
+  [[nodiscard]] static protocol::Update anna_of(std::uint32_t round, const Sha256& base) {
+    protocol::Update out{.client = "anna", .round = round, .base = base};
+    out.delta[kTensor] = {8, 16, {support::random_pair(8, 16, 2, round)}};
+    return out;
+  }
+  static Bytes encoded(const protocol::Update& update) {
+    return protocol::encode(update, protocol::Encoding::kF32).bytes;
+  }
+};
+
+// What has come of an upload need not come again.
+TEST_F(HostileClient, GoesOnWithAnUploadOverAnotherConnection) {
+  Party first, second, third;
+  join(first, "mallory");
+  const Bytes bytes = update("mallory", 5), other = update("mallory", 6);
+  const auto announce = [&](Party& party, const Bytes& of) {
+    auto announced = offer(of);
+    announced.update.data.clear();
+    party.say(announced);
+    settle();
+    return last<protocol::Fetch>(party);
+  };
+  const auto piece = [&](const Bytes& of, std::size_t from, std::size_t to) {
+    const auto at = [&](std::size_t i) { return of.begin() + static_cast<std::ptrdiff_t>(i); };
+    return protocol::Chunk{sha256(of), from, Bytes(at(from), at(to))};
+  };
+  announce(first, bytes);
+  first.say(piece(bytes, 0, 24));
+  settle();
+  join(second, "mallory");
+  EXPECT_EQ(announce(second, other).offset, 0u) << "another update begins at its beginning";
+  second.say(piece(other, 0, 16));
+  settle();
+  join(third, "mallory");
+  const auto fetch = announce(third, other);
+  EXPECT_EQ(fetch.offset, 16u);
+  EXPECT_EQ(fetch.length, other.size() - 16);
+  third.say(piece(other, 16, other.size()));
+  settle();
+  EXPECT_EQ(last<Ack>(third).outcome, Outcome::kAccepted);
+  EXPECT_EQ(server_->machine().accepted().at("mallory").update, sha256(other));
+}
+
+// A place in a round's file is of that round: what comes of an upload that its round did not wait
+// for lands on nobody's update of the next one.
+TEST_F(SlowClient, GoesOnWithAnUploadOfARoundThatIsOver) {
+  Party mallory, anna;
+  join(mallory, "mallory");
+  const Bytes slow = update("mallory", 5);
+  auto announced = offer(slow);
+  announced.update.data.clear();
+  mallory.say(announced);
+  settle();
+  mallory.say(protocol::Chunk{announced.update.hash, 0, Bytes(slow.begin(), slow.begin() + 8)});
+  settle();
+  join(anna, "anna");
+  anna.say(offer_of(1, base_, encoded(anna_of(1, base_))));
+  while (observer_.rounds.empty()) settle();
+  const Sha256 next = observer_.rounds[0].chain;
+  anna.say(offer_of(2, next, encoded(anna_of(2, next))));
+  settle();
+  ASSERT_EQ(last<Ack>(anna).outcome, Outcome::kAccepted);
+  EXPECT_EQ(last<Ack>(mallory).outcome, Outcome::kLate);
+  mallory.say(protocol::Chunk{announced.update.hash, 8, Bytes(slow.begin() + 8, slow.end())});
+  settle();
+  while (observer_.rounds.size() < 2) settle();
+  auto apart = coordinator::Coordinator::make(
+      {.method = "flora", .restart = "fresh", .rounds = 3, .measure = false}, tiny_model(1));
+  ASSERT_TRUE(apart->accept(anna_of(1, base_)));
+  ASSERT_EQ(hex(apart->close().value().chain), hex(next));
+  ASSERT_TRUE(apart->accept(anna_of(2, next)));
+  EXPECT_EQ(hex(observer_.rounds[1].chain), hex(apart->close().value().chain));
+}
+
+// A process that was killed and started again at once: what its first life said last may come
+// after what its second life said first.
+TEST_F(HostileClient, GreetsOnAConnectionOlderThanItsOwn) {
+  Party first, second;
+  call(first, "mallory");
+  join(second, "mallory");
+  first.say(hello());
+  settle();
+  EXPECT_TRUE(first.ended);
+  EXPECT_THAT(last<protocol::Problem>(first).message, HasSubstr("took over"));
+  EXPECT_FALSE(second.ended);
   second.say(offer(update("mallory", 5)));
   settle();
   EXPECT_EQ(last<Ack>(second).outcome, Outcome::kAccepted);

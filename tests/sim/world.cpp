@@ -201,6 +201,7 @@ void World::start_coordinator() {
                                    .plan_of = [](const ClientId&) { return std::string("{}"); },
                                    .deadline_seconds = s_.deadline};
   config.run[0] = std::byte(s_.seed | 1);
+  if (s_.piece > 0) config.inline_bytes = 0, config.chunk_bytes = s_.piece;
   for (std::size_t i = 0; i < names_.size(); ++i)
     config.expected[names_[i]] = outline_of(rank_of(i, s_.method));
   try {
@@ -265,8 +266,10 @@ void World::start_client(std::size_t i) {
                     .spoilt = s_.spoilt.contains(name) ? s_.spoilt.at(name)
                                                        : std::map<std::uint32_t, Spoilt>{},
                     .made = &made_});
+  client::SessionConfig config{.id = name, .program = "simulated", .seed = s_.seed};
+  if (s_.piece > 0) config.inline_bytes = 0, config.chunk_bytes = s_.piece;
   process->session = std::make_unique<client::Session>(
-      client::SessionConfig{.id = name, .program = "simulated", .seed = s_.seed},
+      std::move(config),
       client::SessionTools{*process->executor, *disk_of(i), *process->dialer, *process->base,
                            *process->outbox, *process->worker, *process});
   auto* session = process->session.get();
@@ -576,6 +579,7 @@ Scenario Scenario::draw(std::uint64_t seed) {
     const auto round = static_cast<std::uint32_t>(1 + draw.below(out.rounds));
     out.spoilt["c1"][round] = *(kinds.begin() + static_cast<std::ptrdiff_t>(draw.below(4)));
   }
+  if (draw.below(2) == 0) out.piece = 64 + draw.below(512);
   return out;
 }
 
@@ -586,10 +590,11 @@ std::string Scenario::line() const {
       "{:.1f} ({:.0f} % of machines), at calls {:.3f}, full {:.1f}, broken {:.1f}, flushes {:.3f}, "
       "cut {:.1f}{}, "
       "rot "
-      "{:.1f}, breaks {:.3f}, silent {:.2f}, spoilt {}",
+      "{:.1f}, breaks {:.3f}, silent {:.2f}, spoilt {}, pieces {}",
       seed, clients, rounds, method, restart, per_round, quorum, deadline, crash_every,
       100 * machine_share, crash_at_call, full_every, broken_every, flush_fails, cut_every,
-      cut_all ? " all" : "", rot_every, network.break_chance, network.lost_end, spoilt.size());
+      cut_all ? " all" : "", rot_every, network.break_chance, network.lost_end, spoilt.size(),
+      piece);
 }
 
 Verdict run(const Scenario& scenario) { return World(scenario).run(); }

@@ -38,6 +38,7 @@ struct Scenario {
   bool cut_all = false;
   double rot_every = 0.0;   // seconds between flipped bits in the open round's updates
   bool lying_disk = false;  // for the test of the tests: flushes do nothing
+  std::uint64_t piece = 0;  // bytes in which updates and results travel; 0: with their message
   NetworkFaults network;
   std::map<std::string, std::map<std::uint32_t, Spoilt>> spoilt;
 
