@@ -45,4 +45,13 @@ std::string identity_text(const certs::Identity& identity) {
   return out;
 }
 
+Result<certs::Node> load_own(Context& context, const certs::NodeFiles& files, certs::Role role) {
+  const std::int64_t now = wall_seconds(context.clock);
+  auto node = certs::load_node(context.disk, files, role, now);
+  if (!node) return node;
+  for (const auto& line : certs::expiring(*node, files, now))
+    context.progress.on({.name = "message", .fields = {{"text", line}}});
+  return node;
+}
+
 }  // namespace strata::cli

@@ -4,6 +4,7 @@
 
 #include "certs/identity.h"
 #include "certs/key_file.h"
+#include "certs/node.h"
 #include "cli/verb.h"
 
 namespace strata::cli {
@@ -20,5 +21,9 @@ void add_role(CLI::App& command, std::string& value, const std::string& help);
 /// Who, until when, with which key.
 [[nodiscard]] nlohmann::ordered_json identity_json(const certs::Identity& identity);
 [[nodiscard]] std::string identity_text(const certs::Identity& identity);
+
+/// Reads a party's folder and checks it whole; tells what of it runs out soon.
+[[nodiscard]] Result<certs::Node> load_own(Context& context, const certs::NodeFiles& files,
+                                           certs::Role role);
 
 }  // namespace strata::cli

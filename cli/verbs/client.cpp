@@ -58,8 +58,7 @@ void describe_client(config::Fields& f, ClientFile& c, Options& o) {
 
 Result<std::string> own_name(Context& context, const Options& options) {
   const auto files = certs::files_in(context.disk, options.certificates);
-  auto node =
-      certs::load_node(context.disk, files, certs::Role::kClient, wall_seconds(context.clock));
+  auto node = load_own(context, files, certs::Role::kClient);
   if (!node) return fail(std::move(node).error());
   return node->identity.id;
 }

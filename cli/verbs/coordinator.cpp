@@ -1,4 +1,5 @@
 // strata coordinator JOB.json: the rounds of a job, for clients that connect by TLS.
+#include "cli/certs.h"
 #include "cli/federation.h"
 #include "cli/memory_plan.h"
 #include "cli/start_run.h"
@@ -43,6 +44,8 @@ Result<VerbOutput> run(const Options& options, Context& context) {
                    .rule = "a coordinator lets nobody in without one",
                    .remedy = "fetch crl.pem from the authority (`strata certs revoke` renews it)"});
     }
+    if (auto own = load_own(context, files, certs::Role::kCoordinator); !own)
+      return fail(std::move(own).error());
     transport::TlsOptions tls{
         .address = options.listen, .files = std::move(files), .allowed = roster};
     tls.refused = [&context](const Error& why) {

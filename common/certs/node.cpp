@@ -221,4 +221,25 @@ Result<Node> load_node(const sys::Disk& disk, const NodeFiles& files, std::optio
   return out;
 }
 
+std::vector<std::string> expiring(const Node& node, const NodeFiles& files, std::int64_t now) {
+  constexpr std::int64_t kDay = 86400, kSoon = 30 * kDay;
+  std::vector<std::string> out;
+  const auto look = [&](const std::filesystem::path& file, const ASN1_TIME* end,
+                        const std::string& remedy) {
+    const auto at = end == nullptr ? std::nullopt : seconds_of(end);
+    if (!at || *at - now >= kSoon) return;
+    const std::int64_t days = (*at - now) / kDay;
+    out.push_back(file.string() + " runs out on " + utc_text(*at) + ", in " + std::to_string(days) +
+                  (days == 1 ? " day; " : " days; ") + remedy);
+  };
+  look(files.certificate, X509_get0_notAfter(node.certificate.get()),
+       "ask for a new one with `strata certs request --renew`");
+  look(files.ca, X509_get0_notAfter(node.ca.get()),
+       "the federation needs a new authority, and new certificates, by then");
+  if (node.crl)
+    look(files.crl, X509_CRL_get0_nextUpdate(node.crl.get()),
+         "fetch a new one; `strata certs revoke` renews it");
+  return out;
+}
+
 }  // namespace strata::certs

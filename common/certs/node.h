@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "certs/key_file.h"
 #include "sys/disk.h"
@@ -57,5 +58,10 @@ struct Node {
 /// kFileMissing).
 [[nodiscard]] Result<Node> load_node(const sys::Disk& disk, const NodeFiles& files,
                                      std::optional<Role> role, std::int64_t now);
+
+/// What of these runs out within 30 days, one line each: certificate, authority, list of revoked
+/// certificates.
+[[nodiscard]] std::vector<std::string> expiring(const Node& node, const NodeFiles& files,
+                                                std::int64_t now);
 
 }  // namespace strata::certs

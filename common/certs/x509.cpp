@@ -96,12 +96,6 @@ Result<Identity> identity_from(const X509_NAME& subject, const GENERAL_NAMES* na
   return *std::move(found);
 }
 
-std::optional<std::int64_t> seconds_of(const ASN1_TIME* time) {
-  std::tm parts{};
-  if (ASN1_TIME_to_tm(time, &parts) != 1) return std::nullopt;
-  return timegm(&parts);
-}
-
 std::string serial_of(const X509& certificate) {
   const ASN1_INTEGER* number = X509_get0_serialNumber(&certificate);
   const std::unique_ptr<BIGNUM, Freed<BN_free>> big(ASN1_INTEGER_to_BN(number, nullptr));
@@ -180,6 +174,12 @@ bool is_demo(const X509_NAME& subject) {
   const int at = X509_NAME_get_index_by_NID(&subject, NID_organizationName, -1);
   return at >= 0 &&
          text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(&subject, at))).starts_with("DEMO");
+}
+
+std::optional<std::int64_t> seconds_of(const ASN1_TIME* time) {
+  std::tm parts{};
+  if (ASN1_TIME_to_tm(time, &parts) != 1) return std::nullopt;
+  return timegm(&parts);
 }
 
 Result<Identity> identity_of(const X509& certificate, const std::string& where) {

@@ -51,6 +51,9 @@ using StorePtr = std::unique_ptr<X509_STORE, Freed<X509_STORE_free>>;
 /// The same of a request, which has no serial and no times.
 [[nodiscard]] Result<Identity> identity_of(X509_REQ& request, const std::string& where);
 
+/// Seconds since 1970, UTC; nothing for a time that cannot be read.
+[[nodiscard]] std::optional<std::int64_t> seconds_of(const ASN1_TIME* time);
+
 /// Whether the organisation says DEMO.
 [[nodiscard]] bool is_demo(const X509_NAME& subject);
 

@@ -83,6 +83,22 @@ class Authorities : public testing::Test {
   fs::path ca_ = root_.path() / "ca";
 };
 
+TEST_F(Authorities, TellWhatRunsOutSoon) {
+  const auto folder = join("hub", Role::kCoordinator, kNow, 100);
+  support::write_file(folder / "crl.pem", support::read_file(ca_ / "crl.pem"));  // for 90 days
+  const NodeFiles files = files_in(*disk_, folder);
+  auto node = load_node(*disk_, files, Role::kCoordinator, kNow);
+  ASSERT_TRUE(node) << node.error().line();
+  EXPECT_THAT(expiring(*node, files, kNow + 59 * kDay), testing::IsEmpty());
+  EXPECT_THAT(
+      expiring(*node, files, kNow + 61 * kDay),
+      testing::ElementsAre(testing::AllOf(HasSubstr("crl.pem"), HasSubstr("strata certs revoke"))));
+  EXPECT_THAT(expiring(*node, files, kNow + 88 * kDay + 1),
+              testing::ElementsAre(testing::AllOf(HasSubstr("identity.crt runs out on 2026-12-30T"),
+                                                  HasSubstr("in 11 days"), HasSubstr("--renew")),
+                                   HasSubstr("in 1 day;")));
+}
+
 TEST_F(Authorities, SignWhatAPartyCanUse) {
   const auto folder = join("clinic-a");
   EXPECT_EQ(wrong(folder), "");
