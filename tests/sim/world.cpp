@@ -347,9 +347,9 @@ void World::plan_faults() {
   every(s_.rot_every, [=, this] {
     if (!coordinator_ || coordinator_->server->machine().phase() != coordinator::Phase::kOpen)
       return;
-    const auto path =
-        fmt::format("/run/state/updates/{:04}", coordinator_->server->machine().round());
-    if (disk_of(kCoordinator)->rot(path)) crash(kCoordinator, false);
+    if (!disk_of(kCoordinator)->rot("/run/state/updates/open")) return;
+    ++verdict_.rotten;
+    crash(kCoordinator, false);
   });
   time_.at(s_.faults_end, [this] {
     network_.cut.clear();

@@ -58,6 +58,7 @@ struct Verdict {
   Sha256 log{};       // of everything that happened
   std::vector<std::string> violations;
   std::size_t crashes = 0;
+  std::size_t rotten = 0;  // flipped bits
   std::uint64_t frames = 0;
   std::size_t charges = 0, draws = 0, taken_up = 0;  // of a coordinator that hides clients
 };
