@@ -184,7 +184,7 @@ class Server final : public transport::Handler {
   void acknowledge(Session& session, const protocol::Offer& offer, protocol::Outcome outcome,
                    std::string reason = {});
   void reject(Session& session, const protocol::Offer& offer, const std::string& reason);
-  void refuse(Session& session, Error why, bool retry = false);
+  void refuse(Session& session, const Error& why, bool retry = false);
   void drop(transport::Connection& connection);
   void each_session(const std::function<void(Session&)>& visit);
   [[nodiscard]] Session* session_of(const protocol::ClientId& client);

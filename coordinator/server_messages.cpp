@@ -57,7 +57,7 @@ void Server::send(Session& session, const protocol::Message& message) {
   session.connection->send(protocol::to_frame(message, machine_.run()));
 }
 
-void Server::refuse(Session& session, Error why, bool retry) {
+void Server::refuse(Session& session, const Error& why, bool retry) {
   send(session, protocol::problem_of(why, retry));
   const protocol::ClientId who =
       session.client.empty() ? session.connection->peer().id : session.client;
