@@ -194,7 +194,11 @@ Result<void> check_job(const Job& job, const std::string& file) {
 
 Result<void> check_checkpoints(const Job& job, const std::string& file) {
   const auto entry = coordinator::find_aggregator(job.aggregation.method);
-  if (job.output.checkpoint_every == 0 || !entry || !(*entry)->averages_factors) return {};
+  const bool factors = std::any_of(job.clients.begin(), job.clients.end(), [](const auto& client) {
+    return client.adapter.method != "full";
+  });
+  if (job.output.checkpoint_every == 0 || !entry || !(*entry)->averages_factors || !factors)
+    return {};
   return Refusal{file}("output.checkpoint_every",
                        "is " + std::to_string(job.output.checkpoint_every),
                        job.aggregation.method + " leaves the model as it was until the last round",

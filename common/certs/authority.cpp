@@ -84,9 +84,7 @@ Result<Authority> Authority::open(sys::Disk& disk, const std::filesystem::path& 
 Sha256 Authority::fingerprint() const { return certs::fingerprint(*certificate_); }
 
 std::int64_t Authority::not_after() const {
-  std::tm parts{};
-  ASN1_TIME_to_tm(X509_get0_notAfter(certificate_.get()), &parts);
-  return timegm(&parts);
+  return seconds_of(X509_get0_notAfter(certificate_.get())).value_or(0);
 }
 
 Result<void> Authority::check_holder(const Identity& asked, const std::string& where,

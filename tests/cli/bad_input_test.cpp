@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "federation.h"
+#include "one_line.h"
 
 namespace strata::cli {
 namespace {
@@ -78,20 +79,6 @@ void set_first_value(const fs::path& path, const std::string& tensor, float valu
   const auto begin = header.at(tensor).at("data_offsets").at(0).get<std::size_t>();
   std::memcpy(bytes.data() + 8 + size + begin, &value, sizeof value);
   write_file(path, bytes);
-}
-
-/// Exactly one line that says what is wrong, nothing of a stack trace, and the fragments in it.
-void expect_one_line(const Finished& finished, int status,
-                     const std::vector<std::string>& fragments) {
-  EXPECT_EQ(finished.status, status) << finished.err;
-  EXPECT_THAT(finished.err, AllOf(Not(HasSubstr("terminate called")), Not(HasSubstr("what():"))));
-  std::vector<std::string> errors;
-  std::istringstream lines(finished.err);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.find("error") != std::string::npos) errors.push_back(line);
-  }
-  ASSERT_EQ(errors.size(), 1u) << finished.err;
-  for (const auto& fragment : fragments) EXPECT_THAT(errors[0], HasSubstr(fragment));
 }
 
 struct Case {
@@ -557,46 +544,6 @@ TEST(BadEval, ALossThatIsNotFiniteIsAnErrorNamingTheRecord) {
   const Finished finished =
       strata({"eval", "--model", federation.model(), "--data", scratch.path() / "a.jsonl"});
   expect_one_line(finished, 1, {"a.jsonl:1", "loss", "finite"});
-}
-
-TEST(BadCommandLine, PretrainNeedsRecordsThatPredictSomething) {
-  const ScratchFolder scratch;
-  const Federation federation(scratch.path());
-  std::vector<std::string> args{
-      "pretrain", "--model", federation.model(), "--data", scratch.path() / "b.jsonl", "--steps",
-      "1",        "-o",      federation.out()};
-  auto with_short = args;
-  with_short.insert(with_short.end(), {"--max-length", "1"});
-  expect_one_line(strata(with_short), kUsage, {"--max-length"});
-  args.insert(args.end(), {"--format", "json"});
-  const Finished finished = strata(args);  // one step is one round, however many evaluations
-  ASSERT_EQ(finished.status, 0) << finished.out;
-  EXPECT_EQ(json::parse(finished.out)["data"]["rounds"].size(), 1U);
-}
-
-TEST(BadCommandLine, UnknownVerbsAndFlagsAreUsageErrors) {
-  expect_one_line(strata({"evla"}), kUsage, {"evla"});
-  expect_one_line(strata({"eval", "--modle", "x"}), kUsage, {"--modle"});
-  expect_one_line(strata({"eval"}), kUsage, {"--model"});
-}
-
-TEST(BadCommandLine, MergeWantsAWeightForEachAdapter) {
-  const ScratchFolder scratch;
-  const fs::path adapter =
-      fs::path(STRATA_SOURCE_DIR) / "tests" / "golden" / "model" / "llama" / "adapter";
-  const fs::path out = scratch.path() / "out";
-  expect_one_line(strata({"merge", adapter, adapter, "--weights", "1", "-o", out}), kUsage,
-                  {"--weights"});
-  EXPECT_FALSE(fs::exists(out));
-}
-
-TEST(BadCommandLine, ImportRefusesWhatIsNoGguf) {
-  const ScratchFolder scratch;
-  write_file(scratch.path() / "model.gguf", "GGUF\x03");
-  const fs::path out = scratch.path() / "out";
-  expect_one_line(strata({"import", scratch.path() / "model.gguf", "-o", out}), kBadFile,
-                  {"model.gguf"});
-  EXPECT_FALSE(fs::exists(out));
 }
 
 }  // namespace

@@ -130,17 +130,38 @@ TEST_F(RunFolder, AClientWhoseUpdateIsNotFiniteIsLeftOutByName) {
     EXPECT_TRUE(evaluation.at("loss").is_number()) << "anna reached the model";
 }
 
+// What is trained whole is averaged into the model in every round, whatever the method.
+TEST_F(RunFolder, KeepsTheModelOfRoundsOfFullTraining) {
+  for (const char* method : {"flora", "fedavg"}) {
+    federation_.job["adapter"] = {{"method", "full"}};
+    federation_.job["aggregation"] = {{"method", method}, {"rounds", 2}};
+    federation_.job["output"] = {{"checkpoint_every", 1}, {"merged_model", true}};
+    fs::remove(federation_.folder / "job.json");
+    const Finished finished = federation_.run({"--force"});
+    ASSERT_EQ(finished.status, 0) << finished.err;
+    const auto weights = [&](const char* folder) {
+      const std::string bytes = read_file(out_ / folder / "model.safetensors");
+      return hex(sha256(std::as_bytes(std::span(bytes))));
+    };
+    EXPECT_NE(weights("checkpoints/000001"), weights("model")) << method;
+    EXPECT_EQ(weights("checkpoints/000002"), weights("model")) << method;
+    expect_whole(out_);
+  }
+}
+
 TEST_F(RunFolder, AClientWhoseUpdateIsAboveTheNormIsLeftOutByName) {
   federation_.job["clients"][0]["adapter"] = {{"alpha", 1e5}};
   federation_.job["aggregation"]["max_update_norm"] = 10;
+  federation_.job["aggregation"]["rounds"] = 2;
   const Finished finished = federation_.run();
   ASSERT_EQ(finished.status, 0) << finished.err;
   const auto refused = events(out_, "client_refused");
-  ASSERT_FALSE(refused.empty());
+  ASSERT_EQ(refused.size(), 2u);
   EXPECT_EQ(refused[0].at("client"), "anna");
   EXPECT_THAT(refused[0].at("reason").get<std::string>(),
               AllOf(HasSubstr("has norm "), HasSubstr("aggregation.max_update_norm is 10")));
-  EXPECT_EQ(parsed(out_ / "rounds/0001/strata.json").at("clients"), (json{"berta"}));
+  for (const char* round : {"0001", "0002"})
+    EXPECT_EQ(parsed(out_ / "rounds" / round / "strata.json").at("clients"), (json{"berta"}));
 }
 
 TEST_F(RunFolder, ARoundWithTooFewClientsEndsTheRunAndSaysWhoWasLeftOut) {

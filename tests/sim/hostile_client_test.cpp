@@ -116,10 +116,25 @@ class HostileClient : public testing::Test {
     out.delta[kTensor] = {8, 16, {support::random_pair(8, 16, rank, seed)}};
     return protocol::encode(out, protocol::Encoding::kF32).bytes;
   }
-  [[nodiscard]] protocol::Offer offer(const Bytes& bytes) const {
-    return {.round = 1,
-            .base = base_,
+  [[nodiscard]] protocol::Offer offer(const Bytes& bytes) const { return offer(bytes, 1, base_); }
+  [[nodiscard]] static protocol::Offer offer(const Bytes& bytes, std::uint32_t round,
+                                             const Sha256& base) {
+    return {.round = round,
+            .base = base,
             .update = {.hash = sha256(bytes), .size = bytes.size(), .data = bytes}};
+  }
+  /// Says that the update lies ready, and sends none of it.
+  void announce(Party& party, const Bytes& bytes) {
+    auto announced = offer(bytes);
+    announced.update.data.clear();
+    party.say(announced);
+    settle();
+  }
+  /// Sends a part of it.
+  void send(Party& party, const Bytes& bytes, std::size_t from, std::size_t to) {
+    const auto at = [&](std::size_t i) { return bytes.begin() + static_cast<std::ptrdiff_t>(i); };
+    party.say(protocol::Chunk{sha256(bytes), from, Bytes(at(from), at(to))});
+    settle();
   }
   template <class M>
   static const M& last(const Party& party) {
@@ -247,17 +262,13 @@ TEST_F(HostileClient, SendsChunksNobodyAskedFor) {
   Party mallory;
   join(mallory, "mallory");
   const Bytes bytes = update("mallory", 5);
-  auto announced = offer(bytes);
-  announced.update.data.clear();
-  mallory.say(announced);
-  settle();
+  announce(mallory, bytes);
   EXPECT_EQ(last<protocol::Fetch>(mallory).length, bytes.size());
   protocol::Chunk chunk{sha256(bytes), 16, Bytes(100)};
   EXPECT_THAT(problem_after(mallory, chunk), HasSubstr("were asked for"));
   Party again;
   join(again, "mallory");  // cut off, not banned: it may have been a fault
-  again.say(announced);
-  settle();
+  announce(again, bytes);
   chunk = {sha256(bytes), 0, Bytes(bytes.size() + 1)};
   EXPECT_THAT(problem_after(again, chunk), HasSubstr("were asked for"));
 }
@@ -310,11 +321,9 @@ TEST_F(HostileClient, BeginsUploadsWithoutEndAndFillsNoDisk) {
   Party mallory;
   join(mallory, "mallory");
   for (unsigned i = 0; i < 200; ++i) {
-    auto announced = offer(update("mallory", i));
-    announced.update.data.clear();
-    mallory.say(announced);
-    settle();
-    mallory.say(protocol::Chunk{announced.update.hash, 0, Bytes(200)});
+    const Bytes bytes = update("mallory", i);
+    announce(mallory, bytes);
+    mallory.say(protocol::Chunk{sha256(bytes), 0, Bytes(200)});
     settle();
   }
   const auto file = disk_.map("/run/state/updates/open");
@@ -334,87 +343,24 @@ TEST_F(HostileClient, ConnectsTwiceWithOneName) {
   EXPECT_EQ(last<Ack>(second).outcome, Outcome::kAccepted);
 }
 
-class SlowClient : public HostileClient {
- protected:
-  SlowClient() { deadline_ = 60.0; }
-  [[nodiscard]] protocol::Offer offer_of(std::uint32_t round, const Sha256& base,
-                                         const Bytes& bytes) const {
-    return {.round = round,
-            .base = base,
-            .update = {.hash = sha256(bytes), .size = bytes.size(), .data = bytes}};
-  }
-  [[nodiscard]] static protocol::Update anna_of(std::uint32_t round, const Sha256& base) {
-    protocol::Update out{.client = "anna", .round = round, .base = base};
-    out.delta[kTensor] = {8, 16, {support::random_pair(8, 16, 2, round)}};
-    return out;
-  }
-  static Bytes encoded(const protocol::Update& update) {
-    return protocol::encode(update, protocol::Encoding::kF32).bytes;
-  }
-};
-
 // What has come of an upload need not come again.
 TEST_F(HostileClient, GoesOnWithAnUploadOverAnotherConnection) {
   Party first, second, third;
   join(first, "mallory");
   const Bytes bytes = update("mallory", 5), other = update("mallory", 6);
-  const auto announce = [&](Party& party, const Bytes& of) {
-    auto announced = offer(of);
-    announced.update.data.clear();
-    party.say(announced);
-    settle();
-    return last<protocol::Fetch>(party);
-  };
-  const auto piece = [&](const Bytes& of, std::size_t from, std::size_t to) {
-    const auto at = [&](std::size_t i) { return of.begin() + static_cast<std::ptrdiff_t>(i); };
-    return protocol::Chunk{sha256(of), from, Bytes(at(from), at(to))};
-  };
   announce(first, bytes);
-  first.say(piece(bytes, 0, 24));
-  settle();
+  send(first, bytes, 0, 24);
   join(second, "mallory");
-  EXPECT_EQ(announce(second, other).offset, 0u) << "another update begins at its beginning";
-  second.say(piece(other, 0, 16));
-  settle();
+  announce(second, other);
+  EXPECT_EQ(last<protocol::Fetch>(second).offset, 0u) << "another update begins at its beginning";
+  send(second, other, 0, 16);
   join(third, "mallory");
-  const auto fetch = announce(third, other);
-  EXPECT_EQ(fetch.offset, 16u);
-  EXPECT_EQ(fetch.length, other.size() - 16);
-  third.say(piece(other, 16, other.size()));
-  settle();
+  announce(third, other);
+  EXPECT_EQ(last<protocol::Fetch>(third).offset, 16u);
+  EXPECT_EQ(last<protocol::Fetch>(third).length, other.size() - 16);
+  send(third, other, 16, other.size());
   EXPECT_EQ(last<Ack>(third).outcome, Outcome::kAccepted);
   EXPECT_EQ(server_->machine().accepted().at("mallory").update, sha256(other));
-}
-
-// A place in a round's file is of that round: what comes of an upload that its round did not wait
-// for lands on nobody's update of the next one.
-TEST_F(SlowClient, GoesOnWithAnUploadOfARoundThatIsOver) {
-  Party mallory, anna;
-  join(mallory, "mallory");
-  const Bytes slow = update("mallory", 5);
-  auto announced = offer(slow);
-  announced.update.data.clear();
-  mallory.say(announced);
-  settle();
-  mallory.say(protocol::Chunk{announced.update.hash, 0, Bytes(slow.begin(), slow.begin() + 8)});
-  settle();
-  join(anna, "anna");
-  anna.say(offer_of(1, base_, encoded(anna_of(1, base_))));
-  while (observer_.rounds.empty()) settle();
-  const Sha256 next = observer_.rounds[0].chain;
-  anna.say(offer_of(2, next, encoded(anna_of(2, next))));
-  settle();
-  ASSERT_EQ(last<Ack>(anna).outcome, Outcome::kAccepted);
-  EXPECT_EQ(last<Ack>(mallory).outcome, Outcome::kLate);
-  mallory.say(protocol::Chunk{announced.update.hash, 8, Bytes(slow.begin() + 8, slow.end())});
-  settle();
-  while (observer_.rounds.size() < 2) settle();
-  auto apart = coordinator::Coordinator::make(
-      {.method = "flora", .restart = "fresh", .rounds = 3, .measure = false}, tiny_model(1));
-  ASSERT_TRUE(apart->accept(anna_of(1, base_)));
-  ASSERT_EQ(hex(apart->close().value().chain), hex(next));
-  ASSERT_TRUE(apart->accept(anna_of(2, next)));
-  EXPECT_EQ(hex(observer_.rounds[1].chain), hex(apart->close().value().chain));
 }
 
 // A process that was killed and started again at once: what its first life said last may come
@@ -439,6 +385,45 @@ TEST_F(HostileClient, FetchesWhatIsNotThere) {
   const std::string said =
       problem_after(mallory, protocol::Fetch{sha256(bytes_of("/etc/passwd")), 0, 100});
   EXPECT_THAT(said, HasSubstr("asked for"));
+}
+
+class SlowClient : public HostileClient {
+ protected:
+  SlowClient() { deadline_ = 60.0; }
+  [[nodiscard]] static protocol::Update anna_of(std::uint32_t round, const Sha256& base) {
+    protocol::Update out{.client = "anna", .round = round, .base = base};
+    out.delta[kTensor] = {8, 16, {support::random_pair(8, 16, 2, round)}};
+    return out;
+  }
+  static Bytes encoded(const protocol::Update& update) {
+    return protocol::encode(update, protocol::Encoding::kF32).bytes;
+  }
+};
+
+// A place in a round's file is of that round: what comes of an upload that its round did not wait
+// for lands on nobody's update of the next one.
+TEST_F(SlowClient, GoesOnWithAnUploadOfARoundThatIsOver) {
+  Party mallory, anna;
+  join(mallory, "mallory");
+  const Bytes slow = update("mallory", 5);
+  announce(mallory, slow);
+  send(mallory, slow, 0, 8);
+  join(anna, "anna");
+  anna.say(offer(encoded(anna_of(1, base_))));
+  while (observer_.rounds.empty()) settle();
+  const Sha256 next = observer_.rounds[0].chain;
+  anna.say(offer(encoded(anna_of(2, next)), 2, next));
+  settle();
+  ASSERT_EQ(last<Ack>(anna).outcome, Outcome::kAccepted);
+  EXPECT_EQ(last<Ack>(mallory).outcome, Outcome::kLate);
+  send(mallory, slow, 8, slow.size());
+  while (observer_.rounds.size() < 2) settle();
+  auto apart = coordinator::Coordinator::make(
+      {.method = "flora", .restart = "fresh", .rounds = 3, .measure = false}, tiny_model(1));
+  ASSERT_TRUE(apart->accept(anna_of(1, base_)));
+  ASSERT_EQ(hex(apart->close().value().chain), hex(next));
+  ASSERT_TRUE(apart->accept(anna_of(2, next)));
+  EXPECT_EQ(hex(observer_.rounds[1].chain), hex(apart->close().value().chain));
 }
 
 }  // namespace
