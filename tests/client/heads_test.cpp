@@ -483,6 +483,25 @@ TEST_F(HeadsTest, ModulesToSaveHaveTheGradientOfFullTraining) {
   }
 }
 
+// Of the mean of the heads' losses a head's gradient is one part; what stands beside them has all
+// of it.
+TEST_F(HeadsTest, HaveTheGradientsOfTheirOwnLosses) {
+  const auto trainable = make_trainable(lte(3), run_.model, sys::Stream(1), sys::Stream(1)).value();
+  trainable->begin_round(run_.model);
+  const Heads heads(*trainable, std::vector<std::size_t>{2, 2, 2});
+  ASSERT_EQ(heads.count(), 3U);
+  std::vector<float> value(2), first{1.0F, 2.0F}, last{0.5F, -1.0F}, beside{3.0F, 4.0F};
+  const std::vector<adapter::ParamRef> params{
+      {.name = "first", .value = value, .grad = first, .head = 0},
+      {.name = "last", .value = value, .grad = last, .head = 2},
+      {.name = "beside", .value = value, .grad = beside, .head = -1}};
+  tensor::Team team(1);
+  heads.scale(params, team);
+  EXPECT_EQ(first, (std::vector<float>{3.0F, 6.0F}));
+  EXPECT_EQ(last, (std::vector<float>{1.5F, -3.0F}));
+  EXPECT_EQ(beside, (std::vector<float>{3.0F, 4.0F}));
+}
+
 // What follows the gradient exactly, and what is across it.
 TEST_F(HeadsTest, ChangesAreComparedWithTheGradientOfTheWeights) {
   auto every = model::FullGradients::zeros(run_.model);
