@@ -265,24 +265,24 @@ Result<Job> read_job(const sys::Disk& disk, const std::string& path,
   return parse_job(*json, path, overrides);
 }
 
-Result<Job> parse_job(const std::string& text, const std::string& path,
+Result<Job> parse_job(const std::string& text, const std::string& where,
                       const std::vector<std::string>& overrides) {
   Job job;
-  if (auto read = config::read(text, path, overrides, [&](Fields& f) { describe(f, job); });
+  if (auto read = config::read(text, where, overrides, [&](Fields& f) { describe(f, job); });
       !read) {
     return fail(std::move(read).error());
   }
   std::erase_if(job.data.fields, [](const auto& entry) { return entry.second.empty(); });
-  if (auto ok = check_job(job, path); !ok) return fail(std::move(ok).error());
+  if (auto ok = check_job(job, where); !ok) return fail(std::move(ok).error());
   settle_restart(job);
   // What is changed beside adapters is in no adapter: the model is the result.
   for (const auto& client : job.clients)
     job.output.merged_model = job.output.merged_model || !client.adapter.modules_to_save.empty();
-  if (auto ok = check_heads(job, path); !ok) return fail(std::move(ok).error());
-  if (auto ok = check_gradients(job, path); !ok) return fail(std::move(ok).error());
-  if (auto ok = check_checkpoints(job, path); !ok) return fail(std::move(ok).error());
-  if (auto ok = check_mesh(job, path); !ok) return fail(std::move(ok).error());
-  if (auto ok = settle_privacy(job, path); !ok) return fail(std::move(ok).error());
+  if (auto ok = check_heads(job, where); !ok) return fail(std::move(ok).error());
+  if (auto ok = check_gradients(job, where); !ok) return fail(std::move(ok).error());
+  if (auto ok = check_checkpoints(job, where); !ok) return fail(std::move(ok).error());
+  if (auto ok = check_mesh(job, where); !ok) return fail(std::move(ok).error());
+  if (auto ok = settle_privacy(job, where); !ok) return fail(std::move(ok).error());
   return job;
 }
 

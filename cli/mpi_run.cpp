@@ -76,11 +76,13 @@ Result<VerbOutput> train(const MpiPlace& place, const Job& job, Context& context
 }  // namespace
 
 Result<std::optional<MpiPlace>> mpi_place() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): strata changes no variable
   auto launch = transport::detect_launch([](const char* name) { return std::getenv(name); });
   if (!launch) return fail(std::move(launch).error());
   if (launch->ranks <= 1) return std::optional<MpiPlace>();
   MpiPlace out{.launch = *launch};
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): strata changes no variable
     const char* value = std::getenv(name);
     if (value == nullptr) continue;
     char* end = nullptr;

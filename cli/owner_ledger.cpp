@@ -127,8 +127,10 @@ std::string list(const std::vector<std::string>& names) {
 
 Result<fs::path> ledger_folder(const std::string& path) {
   if (!path.empty()) return fs::path(path);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): strata changes no variable
   const char* state = std::getenv("XDG_STATE_HOME");
   if (state != nullptr && *state == '/') return fs::path(state) / "strata" / "privacy";
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): strata changes no variable
   const char* home = std::getenv("HOME");
   if (home != nullptr && *home == '/')
     return fs::path(home) / ".local" / "state" / "strata" / "privacy";

@@ -131,7 +131,7 @@ void Session::send(const protocol::Message& message) {
   if (connection_) connection_->send(protocol::to_frame(message, run_));
 }
 
-void Session::complain(Error why) {
+void Session::complain(const Error& why) {
   ++complaints_;
   send(protocol::problem_of(why));
   try_again(why);

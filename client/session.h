@@ -98,7 +98,7 @@ class Session final : public transport::Handler {
   void end(Result<protocol::Finished> how);
   void send(const protocol::Message& message);
   /// Tells the coordinator what it did wrong and tries again later.
-  void complain(Error why);
+  void complain(const Error& why);
 
   void handle(const protocol::Welcome& m);
   void handle(const protocol::RoundOpen& m);

@@ -137,18 +137,18 @@ Result<void> Authority::check_key_is_new(const Identity& asked, const std::strin
   return {};
 }
 
-Result<Approved> Authority::approve(const std::filesystem::path& path,
+Result<Approved> Authority::approve(const std::filesystem::path& request,
                                     const ApproveOptions& options, std::int64_t now) {
-  const std::string where = path.string();
+  const std::string where = request.string();
   if (auto days = check_days(options.days, kLeafDaysMax); !days)
     return fail(std::move(days).error());
-  auto request = read_request(*disk_, path);
-  if (!request) return fail(std::move(request).error());
-  auto asked = identity_of(**request, where);
+  auto read = read_request(*disk_, request);
+  if (!read) return fail(std::move(read).error());
+  auto asked = identity_of(**read, where);
   if (!asked) return fail(std::move(asked).error());
   asked->demo = is_demo(
       *X509_get_subject_name(certificate_.get()));  // the authority's, not the asker's, to say
-  EVP_PKEY& key = *X509_REQ_get0_pubkey(request->get());
+  EVP_PKEY& key = *X509_REQ_get0_pubkey(read->get());
   if (auto type = check_key_type(key, where); !type) return fail(std::move(type).error());
   if (auto holder = check_holder(*asked, where, options); !holder)
     return fail(std::move(holder).error());

@@ -108,6 +108,7 @@ int hardware_threads() {
   CPU_ZERO(&set);
   int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   if (sched_getaffinity(0, sizeof(set), &set) == 0) threads = std::max(1, CPU_COUNT(&set));
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): strata changes no variable
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {
     const std::string_view limit(text);
     int n = 0;

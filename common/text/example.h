@@ -13,8 +13,8 @@ namespace strata::text {
 
 struct Example {
   std::vector<TokenId> tokens;
-  std::vector<std::uint8_t> trained;  // same length as tokens
-  std::string source;                 // "file.jsonl:17", for messages
+  std::vector<std::uint8_t> trained;      // same length as tokens
+  std::string source;                     // "file.jsonl:17", for messages
   std::vector<std::uint8_t> pixels = {};  // of an image, patch by patch
   std::int32_t label = 0;
 

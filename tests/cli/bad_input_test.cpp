@@ -22,9 +22,7 @@ using support::read_file;
 using support::run_program;
 using support::ScratchFolder;
 using support::write_file;
-using testing::AllOf;
 using testing::HasSubstr;
-using testing::Not;
 
 constexpr int kUsage = 2;
 constexpr int kConfig = 3;
@@ -54,7 +52,7 @@ void edit_header(const fs::path& path, const std::function<void(json&)>& change)
 }
 
 /// Gradients of every step, of all parameters, but for one thing.
-std::function<void(Federation&)> gradients_but(std::function<void(json&)> change) {
+std::function<void(Federation&)> gradients_but(const std::function<void(json&)>& change) {
   return [change](Federation& f) {
     f.job["adapter"] = {{"method", "full"}};
     for (auto& client : f.job["clients"]) client.erase("adapter");

@@ -31,7 +31,7 @@ class CentralRun : public testing::Test {
                  {"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}};
   }
 
-  Finished run(const std::vector<std::string>& more = {}) {
+  Finished run(const std::vector<std::string>& more = {}) const {
     support::write_file(federation_.folder / "job.json", federation_.job.dump(1));
     fs::remove_all(federation_.out());
     return strata(federation_.run_args(more));
@@ -57,7 +57,7 @@ class CentralRun : public testing::Test {
     privacy()["noise"] = {{"multiplier", 1e-6}};
     privacy()["test_mode"] = {{"seeded_noise", true}, {"i_understand", true}};
   }
-  json spent() {
+  json spent() const {
     const auto shown = strata({"privacy", "ledger", "show", "--any-file-system", "--ledger",
                                federation_.folder / "ledger", "--format", "json"});
     EXPECT_EQ(shown.status, 0) << shown.err;
@@ -195,7 +195,7 @@ TEST_F(CentralRun, ClipsWhateverAClientSends) {
 // the noise is seeded.
 TEST_F(CentralRun, TakesWhatEntersASum) {
   struct Case {
-    const char* patch;
+    const char* patch = nullptr;
     bool again = false;
   };
   privacy()["test_mode"] = {{"seeded_noise", true}, {"i_understand", true}};

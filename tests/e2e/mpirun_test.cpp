@@ -105,7 +105,7 @@ class MpirunMesh : public Mpirun {
     fs::remove_all(at("plain"));
     job_["aggregation"]["topology"] = "star";
     write_job();
-    const std::string out = plain_hash();
+    std::string out = plain_hash();
     job_["aggregation"]["topology"] = "mesh";
     write_job();
     return out;

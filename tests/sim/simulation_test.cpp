@@ -10,13 +10,14 @@ namespace strata::sim {
 namespace {
 
 std::uint64_t number(const char* name, std::uint64_t otherwise) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing sets it
   const char* value = std::getenv(name);
   return value == nullptr ? otherwise : std::strtoull(value, nullptr, 10);
 }
 
 Verdict hold(const Scenario& scenario) {
   SCOPED_TRACE(scenario.line());
-  const Verdict verdict = run(scenario);
+  Verdict verdict = run(scenario);
   for (const auto& violation : verdict.violations) ADD_FAILURE() << violation;
   if (!scenario.all_contribute() || !verdict.violations.empty()) return verdict;
   const Verdict calm = run(scenario.calm());

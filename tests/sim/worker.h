@@ -20,9 +20,9 @@ struct LayerShape {
 
 /// Those of tiny_model() that simulated clients change.
 inline const std::vector<LayerShape>& layers() {
-  static const std::vector<LayerShape> all{{"model.layers.0.mlp.down_proj.weight", 8, 16},
-                                           {"model.layers.0.self_attn.q_proj.weight", 8, 8}};
-  return all;
+  static const std::vector<LayerShape> kAll{{"model.layers.0.mlp.down_proj.weight", 8, 16},
+                                            {"model.layers.0.self_attn.q_proj.weight", 8, 8}};
+  return kAll;
 }
 
 /// How a client's update may be wrong.

@@ -43,6 +43,7 @@ class World {
   struct ClientProcess;
 
   void note(const std::string& what) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing sets it
     if (std::getenv("STRATA_SIM_LOG") != nullptr)
       fmt::print(stderr, "{:10.3f} {}\n", time_.seconds(), what);
     log_.add(fmt::format("{:.9f} {}\n", time_.seconds(), what));
@@ -60,7 +61,7 @@ class World {
   std::unique_ptr<ProcessExecutor> executor_for(std::size_t process);
   std::unique_ptr<Disk>& disk_of(std::size_t process) { return disks_.at(process); }
   void plan_faults();
-  void every(double seconds, std::function<void()> task);
+  void every(double seconds, const std::function<void()>& task);
   void check_all();
   void check_journal(const std::vector<coordinator::RoundRecord>& records);
   void check_model(const std::vector<coordinator::RoundRecord>& records);
@@ -308,7 +309,7 @@ void World::restart_later(std::size_t process) {
   });
 }
 
-void World::every(double seconds, std::function<void()> task) {
+void World::every(double seconds, const std::function<void()>& task) {
   if (seconds <= 0.0) return;
   const double next = time_.seconds() + draw_.uniform(0.2, 1.8) * seconds;
   if (next > s_.faults_end) return;

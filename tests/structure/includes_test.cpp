@@ -23,7 +23,7 @@ constexpr std::array<std::string_view, 1> kCMake{"CMakeLists.txt"};
 // What a room may name in its DEPS, from the bottom up. `cli` may name every room and is named by
 // none; client and coordinator never name each other. A new room needs a row.
 const std::map<std::string, std::set<std::string>>& allowed_deps() {
-  static const std::map<std::string, std::set<std::string>> table{
+  static const std::map<std::string, std::set<std::string>> kTable{
       {"base", {}},
       {"sys", {"base"}},
       {"certs", {"base", "sys"}},
@@ -62,10 +62,9 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
        {"base",       "sys",         "certs",      "config",   "observe", "wire",     "tensor",
         "formats",    "text",        "privacy",    "adapter",  "model",   "protocol", "transport",
         "evaluation", "export",      "optimizer",  "schedule", "client",  "journal",  "updates",
-        "aggregator", "coordinator", "accountant", "noise",    "ledger",  "audit",
-        "vision"}},
+        "aggregator", "coordinator", "accountant", "noise",    "ledger",  "audit",    "vision"}},
   };
-  return table;
+  return kTable;
 }
 
 // Where a third-party library may be named: the include, how its names begin in code, the CMake
@@ -78,7 +77,7 @@ struct ThirdParty {
 };
 
 const std::vector<ThirdParty>& third_parties() {
-  static const std::vector<ThirdParty> all{
+  static const std::vector<ThirdParty> kAll{
       {"oneapi/", {"dnnl::", "dnnl_"}, "DNNL::dnnl", {"common/tensor/gemm"}},
       {"dnnl", {}, "", {"common/tensor/gemm"}},
       {"Eigen/", {"Eigen::"}, "Eigen3::Eigen", {"common/tensor/", "privacy/accountant/"}},
@@ -118,7 +117,7 @@ const std::vector<ThirdParty>& third_parties() {
        {"common/certs/", "common/config/", "common/formats/", "common/observe/", "common/text/",
         "common/export/", "common/model/families/", "privacy/ledger/", "cli/"}},
   };
-  return all;
+  return kAll;
 }
 
 // The first of `names` that begins a word of `code`; empty when there is none.
@@ -152,10 +151,10 @@ std::vector<TextFile> read_sources() {
 // Calls visit(what stands between the marks, whether they are quotes) for each include.
 template <class Visit>
 void each_include(const TextFile& file, const Visit& visit) {
-  static const std::regex line(R"re(^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>))re");
+  static const std::regex kLine(R"re(^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>))re");
   for (const auto& text : support::lines_of(support::bare_code(file.text, true))) {
     std::smatch match;
-    if (text.find("include") == std::string::npos || !std::regex_search(text, match, line))
+    if (text.find("include") == std::string::npos || !std::regex_search(text, match, kLine))
       continue;
     visit(match[1].matched ? match[1].str() : match[2].str(), match[1].matched);
   }

@@ -17,7 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
-using testing::StartsWith;
 
 constexpr std::int64_t kDay = 86400;
 constexpr std::int64_t kNow = 1790000000;  // 2026-09-21
