@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 #include <random>
+#include <utility>
 
 #include "adapter/seeded_factors.h"
 #include "cli/central_sum.h"
@@ -17,6 +18,7 @@
 #include "cli/run_folder.h"
 #include "cli/run_journal.h"
 #include "cli/version.h"
+#include "client/ahead_worker.h"
 #include "client/session.h"
 #include "client/trainer_worker.h"
 #include "sys/executor.h"
@@ -26,6 +28,7 @@ namespace strata::cli {
 namespace {
 
 constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
+constexpr std::string_view kAheadFolder = "ahead";              // in a client's
 constexpr std::string_view kLedgersSeen = "ledgers-seen.json";  // beside the run folders
 constexpr double kSignalSeconds = 0.05;  // between looks at whether a signal came
 
@@ -58,6 +61,7 @@ struct LocalClient final : client::SessionObserver {
   std::unique_ptr<transport::Dialer> dialer;
   std::optional<client::Outbox> outbox;
   std::unique_ptr<client::RoundWorker> worker;
+  client::AheadWorker* ahead = nullptr;  // that `worker` is, or has inside
   std::unique_ptr<client::Session> session;
   std::function<void(const Error&)> gave_up, over_budget;
   void failed(std::uint32_t, const Error& why) override {
@@ -92,6 +96,8 @@ class Run {
   Result<void> open_clients();
   Result<void> open_client(const protocol::ClientId& id, client::LocalTrainer* trainer,
                            client::Budget* budget);
+  Result<void> train_ahead(LocalClient& client, const protocol::ClientId& id);
+  bool may_close(std::uint32_t round, std::function<void()> again);
   Result<void> rounds();
   void rounds_done(Result<void> how);
   Result<void> client_losses(bool before);
@@ -124,6 +130,7 @@ class Run {
   std::unique_ptr<client::Peers> peers_;  // in a mesh
   std::vector<std::unique_ptr<LocalClient>> clients_;
   std::unique_ptr<client::TrainingPool> pool_;  // gone first: it waits for what still trains
+  std::function<void()> close_again_;           // of a round that waits for may_close()
   std::optional<Result<void>> ended_;
   std::optional<Error> over_budget_;  // of the first client whose owner did not go on
   bool was_done_ = false;             // when this process began
@@ -170,6 +177,11 @@ Result<void> Run::open_server() {
   config.folder = directory_ / kStateFolder;
   config.keep_updates = job_.output.keep_updates;
   config.durability = hosting_.durability;
+  if (job_.aggregation.overlap) {
+    config.may_close = [this](std::uint32_t round, std::function<void()> again) {
+      return may_close(round, std::move(again));
+    };
+  }
   if (remote()) {
     config.plan_of = [plan = Plan(job_)](const protocol::ClientId& client) {
       return plan.of(client);
@@ -289,17 +301,51 @@ Result<void> Run::open_client(const protocol::ClientId& id, client::LocalTrainer
                    .encoding = protocol::encoding_of(job_.aggregation.encoding),
                    .budget = budget});
   }
+  if (job_.aggregation.overlap && trainer != nullptr) {
+    if (auto ahead = train_ahead(*one, id); !ahead) return ahead;
+  }
   if (shows) one->worker = peers_->share(id, std::move(one->worker), *one->outbox);
   one->session = std::make_unique<client::Session>(
       client::SessionConfig{.id = id,
                             .program = fmt::format("strata {}", kVersion),
-                            .keep_updates = shows,
+                            .keep_updates = shows || one->ahead != nullptr,
                             .discreet = job_.privacy.on()},
       client::SessionTools{*loop_, tools_.disk, *one->dialer, *base_, *one->outbox, *one->worker,
                            *one});
   one->gave_up = [this](const Error& why) { stop(fail(why)); };
   clients_.push_back(std::move(one));
   return {};
+}
+
+// Its rounds are trained while those before them are merged.
+Result<void> Run::train_ahead(LocalClient& client, const protocol::ClientId& id) {
+  auto kept =
+      client::Outbox::open(tools_.disk, directory_ / kStateFolder / "clients" / id / kAheadFolder,
+                           sys::Durability::kProcess, /*own_lock=*/false);
+  if (!kept) return fail(std::move(kept).error(), "client " + id);
+  auto worker = std::make_unique<client::AheadWorker>(
+      std::move(client.worker), std::move(*kept),
+      client::AheadTools{.executor = *loop_,
+                         .base = *base_,
+                         .outbox = *client.outbox,
+                         .rounds = static_cast<std::uint32_t>(job_.aggregation.rounds)});
+  worker->lost = [this](const Error& why) { stop(fail(why)); };
+  worker->moved = [this] {
+    if (const auto again = std::exchange(close_again_, nullptr)) again();
+  };
+  client.ahead = worker.get();
+  client.worker = std::move(worker);
+  return {};
+}
+
+// A round closes when all clients of this process are ahead of it.
+bool Run::may_close(std::uint32_t round, std::function<void()> again) {
+  bool all = true;
+  for (const auto& client : clients_) {
+    if (client->ahead != nullptr) all = client->ahead->is_ahead_of(round) && all;
+  }
+  if (!all) close_again_ = std::move(again);
+  return all;
 }
 
 // Each client's state lies with the member that has it, and which that is depends on their number.

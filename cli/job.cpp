@@ -110,6 +110,9 @@ void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
       "topology", a.topology, kTopologies,
       "of a job that mpirun starts: star, rank 0 coordinates; mesh, all ranks train, send each "
       "other their updates and merge them themselves. The model is the same");
+  f.boolean("overlap", a.overlap,
+            "in a mesh, with kept factors: rounds are trained while the updates of the one before "
+            "travel, on the model before their merge; each client carries its own on");
   f.integer("min_clients", a.min_clients, {.min = 1, .max = 1e6},
             "a round with fewer usable updates fails");
   f.boolean("measure", a.measure, "compute the exactness line of every round");

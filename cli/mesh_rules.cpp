@@ -6,7 +6,34 @@
 
 namespace strata::cli {
 
+namespace {
+
+// Everybody's factors go on, and everybody takes part in everything.
+Result<void> check_overlap(const Job& job, const Refusal& refuse) {
+  const auto& a = job.aggregation;
+  if (!a.overlap) return {};
+  if (a.topology != "mesh")
+    return refuse("aggregation.overlap", "is true",
+                  "only the members of a mesh train ahead of a merge",
+                  "set aggregation.topology to \"mesh\"");
+  const auto entry = coordinator::find_aggregator(a.method);
+  const bool keeps = entry && !(*entry)->averages_factors && !(*entry)->gradients;
+  if (!keeps || a.restart != "keep")
+    return refuse("aggregation.overlap", "is true",
+                  "a client carries what it did in the round before as factors that it keeps",
+                  "use method \"lte\" or \"flora\" with restart \"keep\"");
+  for (const auto& client : job.clients) {
+    if (client.adapter.method == "full")
+      return refuse("aggregation.overlap", "is true", client.name + " trains the whole model",
+                    "give it an adapter method");
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<void> check_mesh(const Job& job, const std::string& file) {
+  if (auto able = check_overlap(job, Refusal{file}); !able) return able;
   if (job.aggregation.topology != "mesh") return {};
   const Refusal refuse{file};
   const auto clients = static_cast<std::int64_t>(job.clients.size());

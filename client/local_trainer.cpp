@@ -141,7 +141,9 @@ std::size_t LocalTrainer::idle_bytes() const {
   if (c.trainable) {
     for (const auto& param : c.trainable->kept_params())
       n += (param.value.size() + param.grad.size()) * sizeof(float);
+    for (const auto& [name, values] : c.trainable->carried()) n += values.size() * sizeof(float);
   }
+  for (const auto& values : c.began_with) n += values.size() * sizeof(float);
   for (const auto& [name, values] : c.optimizer->state()) n += values.size() * sizeof(float);
   return n;
 }
@@ -154,7 +156,8 @@ Result<void> LocalTrainer::Impl::ensure_trainable(const model::Model& base) {
   auto made = make_trainable(spec.adapter, base, own, adapter::shared_stream(seed), fresh_since + 1,
                              spec.gradients      ? Merging::kGradients
                              : merge_every() > 0 ? Merging::kOwnCopy
-                                                 : Merging::kAtRounds);
+                                                 : Merging::kAtRounds,
+                             spec.late);
   if (!made) return fail(std::move(made).error());
   if (fresh_since == 0 && !spec.initial.empty()) {
     if (auto loaded = (*made)->load(spec.initial); !loaded) return loaded;
@@ -457,13 +460,23 @@ Result<void> LocalTrainer::restart(
     protocol::Restart policy, std::uint32_t round,
     const std::map<std::string, adapter::LowRank, std::less<>>& mean) {
   Impl& c = *impl_;
-  if (policy != protocol::Restart::kFresh) return c.trainable->restart(policy, mean);
+  if (policy != protocol::Restart::kFresh) return c.go_on(policy, mean);
   const bool trained = c.trainable != nullptr;
   c.trainable.reset();
   c.fresh_since = round;
   if (trained) c.restart_moments();  // else it was done when the round ended
   c.restarted_at = c.step;
   return {};
+}
+
+Result<void> LocalTrainer::Impl::go_on(protocol::Restart policy,
+                                       const protocol::MeanFactors& mean) {
+  if (spec.late) {
+    began_with.clear();
+    for (const auto& param : trainable->kept_params())
+      began_with.emplace_back(param.value.begin(), param.value.end());
+  }
+  return trainable->restart(policy, mean);
 }
 
 Result<void> LocalTrainer::begin(protocol::Restart policy, std::uint32_t round, bool used_before,

@@ -44,6 +44,9 @@ struct ClientSpec {
   /// A round is one step, of which the gradient of all parameters is told instead of a change. Not
   /// together with privacy.
   bool gradients = false;
+  /// Every round begins on the model as it was before the last round's merge, whose own part the
+  /// client carries on (overlapped merges); its factors are kept. Not together with privacy.
+  bool late = false;
   /// Of an audit; borrowed, null in every run.
   PlantedUnits* planted = nullptr;
 };

@@ -9,6 +9,7 @@
 #include "client/private_step.h"
 #include "client/schedule/schedule.h"
 #include "client/split_optimizer.h"
+#include "protocol/round_change.h"
 
 namespace strata::client {
 
@@ -32,6 +33,8 @@ struct LocalTrainer::Impl {
   Units units;             // of a private client
   double clip_norm = 0.0;  // of adaptive clipping, after the last step; 0: as configured
   std::size_t values = 0;
+  // Late merges: the factors as they were when the last round began, from the second round on.
+  std::vector<std::vector<float>> began_with;
 
   Impl(ClientSpec s, const TrainingConfig& t, std::unique_ptr<SplitOptimizer> o,
        const Schedule& sch)
@@ -83,6 +86,7 @@ struct LocalTrainer::Impl {
   [[nodiscard]] model::FullGradients full_gradients(const model::Model& base,
                                                     RoundTools& tools) const;
   void restart_moments();
+  Result<void> go_on(protocol::Restart policy, const protocol::MeanFactors& mean);
 
   Result<void> ensure_trainable(const model::Model& base);
   Result<void> check_private();

@@ -5,7 +5,7 @@
 
 namespace strata::client {
 namespace {
-constexpr std::uint32_t kStateFormat = 3;
+constexpr std::uint32_t kStateFormat = 4;
 }  // namespace
 
 Bytes LocalTrainer::save() const {
@@ -28,6 +28,11 @@ Bytes LocalTrainer::save() const {
   const auto moments = c.optimizer->state();
   out.number(static_cast<std::uint32_t>(moments.size()));
   for (const auto& [name, v] : moments) values(name, v);
+  out.number(static_cast<std::uint32_t>(c.began_with.size()));
+  for (std::size_t i = 0; i < c.began_with.size(); ++i) values(params[i].name, c.began_with[i]);
+  const auto carried = c.trainable ? c.trainable->carried() : Trainable::Carried{};
+  out.number(static_cast<std::uint32_t>(carried.size()));
+  for (const auto& [name, v] : carried) values(name, v);
   return std::move(out).take();
 }
 
@@ -53,6 +58,18 @@ std::optional<std::vector<Named>> named_values(ByteReader& in) {
   return out;
 }
 
+constexpr const char* kOthers = "has other parameters than its adapters";
+
+bool take(std::span<const adapter::ParamRef> own, const std::vector<Named>& kept) {
+  if (own.size() != kept.size()) return false;
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    const auto& values = kept[i].values;
+    if (own[i].name != kept[i].name || own[i].value.size() != values.size()) return false;
+    std::copy(values.begin(), values.end(), own[i].value.begin());
+  }
+  return true;
+}
+
 }  // namespace
 
 Result<void> LocalTrainer::load(ByteSpan state, const model::Model& base) {
@@ -65,6 +82,7 @@ Result<void> LocalTrainer::load(ByteSpan state, const model::Model& base) {
   };
   c.trainable.reset();
   c.optimizer->reset();
+  c.began_with.clear();
   c.step = c.restarted_at = 0;
   c.fresh_since = c.epoch = 0;
   c.clip_norm = 0.0;
@@ -81,7 +99,9 @@ Result<void> LocalTrainer::load(ByteSpan state, const model::Model& base) {
   const auto left = in.number<std::uint64_t>();
   auto params = left ? named_values(in) : std::nullopt;
   auto moments = params ? named_values(in) : std::nullopt;
-  if (!moments || *format != kStateFormat || in.left() != 0)
+  auto began = moments ? named_values(in) : std::nullopt;
+  auto carried = began ? named_values(in) : std::nullopt;
+  if (!carried || *format != kStateFormat || in.left() != 0)
     return damaged("is not laid out as one");
   if (*left > c.spec.examples.size() || (*left > 0 && *epoch == 0))
     return damaged("is of other records");
@@ -103,13 +123,18 @@ Result<void> LocalTrainer::load(ByteSpan state, const model::Model& base) {
   if (params->empty()) return {};
   if (auto made = c.ensure_trainable(base); !made) return made;
   const auto own = c.trainable->kept_params();
-  if (own.size() != params->size()) return damaged("has other parameters than its adapters");
-  for (std::size_t i = 0; i < own.size(); ++i) {
-    const Named& kept = (*params)[i];
-    if (own[i].name != kept.name || own[i].value.size() != kept.values.size())
-      return damaged("has other parameters than its adapters");
-    std::copy(kept.values.begin(), kept.values.end(), own[i].value.begin());
+  if (!began->empty()) {  // what the base had of them then, or will have next
+    if (!take(own, *began) || !c.spec.late) return damaged(kOthers);
+    if (auto anchored = c.go_on(protocol::Restart::kKeep, {}); !anchored) return anchored;
   }
+  Trainable::Carried beside;
+  for (auto& [name, values] : *carried) {
+    const std::size_t at = base.find(name);
+    if (at == model::kNone || base.parameters()[at].size() != values.size())
+      return damaged(kOthers);
+    beside.emplace(std::move(name), std::move(values));
+  }
+  if (!take(own, *params) || !c.trainable->carry(beside)) return damaged(kOthers);
   return {};
 }
 

@@ -35,7 +35,7 @@ class RoundWorker {
   /// when the data owner's budget does not allow it, or with why it failed. After a failure the
   /// client is as it was before.
   virtual void train(const RoundStart& start, std::function<void(Result<RoundDone>)> done) = 0;
-  /// The round that is trained for is of no use any more.
+  /// The round that is trained for, if any, is of no use any more.
   virtual void abort() = 0;
   /// The update of a round, which is durable, is about to be sent, perhaps again. An error keeps it
   /// here and ends the conversation.

@@ -59,7 +59,7 @@ void Session::interrupt(const std::string& why) {
 void Session::end(Result<protocol::Finished> how) {
   if (std::exchange(ended_, true)) return;
   tools_.executor.cancel(timer_);
-  if (training_ != 0) tools_.worker.abort();
+  tools_.worker.abort();  // it may train ahead of what it was asked for
   lose_connection();
   tools_.executor.post([this, alive = alive_, how = std::move(how)] {
     if (*alive) tools_.observer.done(how);

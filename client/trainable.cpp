@@ -38,13 +38,21 @@ adapter::TensorDelta dense_delta(const model::Parameter& parameter, std::span<co
   return delta;
 }
 
+std::vector<float> values_of(const model::Parameter& parameter) {
+  std::vector<float> out(parameter.size());
+  parameter.copy_values(out);
+  return out;
+}
+
 // What a parameter became against what it was.
+std::vector<float> change_of(const model::Parameter& now, const std::vector<float>& was) {
+  std::vector<float> out = values_of(now);
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] -= was[i];
+  return out;
+}
+
 adapter::TensorDelta dense_change(const model::Parameter& now, const model::Parameter& was) {
-  std::vector<float> change(now.size()), before(now.size());
-  now.copy_values(change);
-  was.copy_values(before);
-  for (std::size_t i = 0; i < change.size(); ++i) change[i] -= before[i];
-  return dense_delta(now, change);
+  return dense_delta(now, change_of(now, values_of(was)));
 }
 
 // Weight decay acts on matrices only, not on norms and biases.
@@ -60,17 +68,18 @@ adapter::ParamRef reference(model::Parameter& parameter, std::span<float> grad) 
 class AdapterTrainable final : public Trainable {
  public:
   AdapterTrainable(adapter::AdapterSet set, std::size_t linears, std::vector<std::size_t> saved,
-                   Merging merging)
+                   Merging merging, bool late)
       : set_(std::move(set)),
         linears_(linears),
         saved_(std::move(saved)),
-        copies_(!saved_.empty() || merging == Merging::kOwnCopy) {}
+        copies_(!saved_.empty() || merging == Merging::kOwnCopy),
+        late_(late) {}
 
   void begin_round(const model::Model& base) override {
     base_ = &base;
     if (!copies_) return;
     copy_ = base;
-    for (const std::size_t i : saved_) (void)copy_->parameters()[i].master();
+    for (const std::size_t i : saved_) begin_saved(copy_->parameters()[i]);
     gradients_ = model::FullGradients::zeros(*copy_, saved_);
   }
   const model::Model& model() const override { return copy_ ? *copy_ : *base_; }
@@ -95,13 +104,22 @@ class AdapterTrainable final : public Trainable {
     auto out = set_.delta();
     for (const std::size_t i : saved_) {
       const auto& now = copy_->parameters()[i];
-      out.emplace(now.name(), dense_change(now, base_->parameters()[i]));
+      out.emplace(now.name(), late_ ? dense_delta(now, change_of(now, began_.at(now.name())))
+                                    : dense_change(now, base_->parameters()[i]));
     }
     return out;
   }
   void end_round() override {
+    for (auto& [name, values] : began_)
+      carried_[name] = change_of(copy_->parameters()[copy_->find(name)], values);
+    began_.clear();
     copy_.reset();
     gradients_ = {};
+  }
+  Carried carried() const override { return carried_; }
+  bool carry(const Carried& values) override {
+    carried_ = values;
+    return values.empty() || (late_ && values.size() == saved_.size());
   }
   std::size_t rank() const override { return set_.max_rank(); }
   Result<void> load(const std::map<std::string, adapter::Factors>& factors) override {
@@ -126,11 +144,21 @@ class AdapterTrainable final : public Trainable {
   Result<void> restart(protocol::Restart policy,
                        const std::map<std::string, LowRank, std::less<>>& mean) override {
     if (policy == protocol::Restart::kMean) return restart_from_mean(mean);
-    set_.anchor();
+    late_ ? set_.anchor_late() : set_.anchor();
     return {};
   }
 
  private:
+  void begin_saved(model::Parameter& parameter) {
+    const auto values = parameter.master();
+    if (!late_) return;
+    if (const auto own = carried_.find(parameter.name()); own != carried_.end()) {
+      check(own->second.size() == values.size(), "what is carried on is of the same tensor");
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] += own->second[i];
+    }
+    began_[parameter.name()].assign(values.begin(), values.end());
+  }
+
   Result<void> restart_from_mean(const std::map<std::string, LowRank, std::less<>>& mean) {
     std::map<std::string, adapter::Factors> factors;
     for (std::size_t i = 0; i < linears_; ++i) {
@@ -151,6 +179,9 @@ class AdapterTrainable final : public Trainable {
   std::size_t linears_;
   std::vector<std::size_t> saved_;  // parameters trained themselves
   bool copies_;
+  bool late_;
+  Carried carried_;  // late: own change of saved_ in the last round
+  Carried began_;    // late: their values when this round began
   const model::Model* base_ = nullptr;
   std::optional<model::Model> copy_;  // of a round that changes more than adapters
   model::FullGradients gradients_;    // of saved_
@@ -291,7 +322,7 @@ Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& 
                                                   const model::Model& base,
                                                   const sys::Stream& stream,
                                                   const sys::Stream& shared, std::uint32_t round,
-                                                  Merging merging) {
+                                                  Merging merging, bool late) {
   if (merging == Merging::kGradients) return std::make_unique<GradientTrainable>();
   if (config.method == "full") return std::make_unique<FullTrainable>();
   const auto linears = linear_shapes(base);
@@ -301,7 +332,7 @@ Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& 
   if (!saved) return fail(std::move(saved).error());
   set->reset(stream);
   return std::make_unique<AdapterTrainable>(std::move(*set), linears.size(), std::move(*saved),
-                                            merging);
+                                            merging, late);
 }
 
 }  // namespace strata::client

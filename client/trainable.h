@@ -1,8 +1,11 @@
 #pragma once
 // What a client trains: adapters beside a shared base, or a copy of the whole model. The training
 // step sees only parameters, a gradient request and a delta, and does not ask which.
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "adapter/adapter_set.h"
 #include "model/decoder.h"
@@ -35,7 +38,7 @@ class Trainable {
   /// delta tells everything as before. Needs Merging::kOwnCopy; nothing for full training.
   virtual void merge(protocol::Restart policy, const sys::Stream& stream, tensor::Team& team) = 0;
   /// Goes on after a round by kKeep or kMean, whose averaged factors are `mean`; a fresh start is
-  /// another object.
+  /// another object. Where merges come late, the next base is the one before that round's merge.
   [[nodiscard]] virtual Result<void> restart(
       protocol::Restart policy,
       const std::map<std::string, adapter::LowRank, std::less<>>& mean) = 0;
@@ -44,6 +47,13 @@ class Trainable {
       const std::map<std::string, adapter::Factors>& factors) = 0;
   /// Largest rank, 0 for full training.
   [[nodiscard]] virtual std::size_t rank() const = 0;
+
+  /// Where merges come late: how the last round changed what is trained beside the adapters, in
+  /// storage order, by name. The next base does not have it yet; the next round begins with it.
+  using Carried = std::map<std::string, std::vector<float>>;
+  [[nodiscard]] virtual Carried carried() const { return {}; }
+  /// False for values of other tensors.
+  [[nodiscard]] virtual bool carry(const Carried& values) { return values.empty(); }
 };
 
 /// Whether heads are merged between rounds, which needs a copy of the model to merge them into; or
@@ -56,10 +66,12 @@ enum class Merging { kAtRounds, kOwnCopy, kGradients };
     const adapter::AdapterConfig& config, const model::Model& base, const adapter::AdapterSet& set);
 
 /// Adapters of `config` on the model's linear layers; "full" for method "full". `stream` draws this
-/// client's factors, `shared` what they have in common with the other clients' in `round`.
+/// client's factors, `shared` what they have in common with the other clients' in `round`. `late`:
+/// every round begins on the model as it was before the last round's merge (kept factors only).
 [[nodiscard]] Result<std::unique_ptr<Trainable>> make_trainable(
     const adapter::AdapterConfig& config, const model::Model& base, const sys::Stream& stream,
-    const sys::Stream& shared, std::uint32_t round = 1, Merging merging = Merging::kAtRounds);
+    const sys::Stream& shared, std::uint32_t round = 1, Merging merging = Merging::kAtRounds,
+    bool late = false);
 
 /// The model's linear layers as adapters name them.
 [[nodiscard]] std::vector<adapter::LinearShape> linear_shapes(const model::Model& model);

@@ -1,6 +1,7 @@
 #include "coordinator/coordinator.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "model/fold.h"
 
@@ -24,6 +25,7 @@ Coordinator::Coordinator(const AggregationConfig& config, const AggregatorEntry&
       team_(threads),
       model_(std::move(base)),
       chain_(model_.state_hash(&team_)),
+      chain_before_(chain_),
       aggregator_(entry.make({})) {
   if (config.diagnostics) first_ = model_;
 }
@@ -95,8 +97,10 @@ Result<void> Coordinator::check(const protocol::ClientId& client, std::uint32_t 
     return refuse("is for round " + std::to_string(round),
                   "round " + std::to_string(round_) + " is open");
   }
-  if (base != chain_)
-    return refuse("was trained on another model", "its base must be " + hex(chain_).substr(0, 12));
+  if (base != trained_on()) {
+    return refuse("was trained on another model",
+                  "its base must be " + hex(trained_on()).substr(0, 12));
+  }
   for (const auto& [name, shape] : outline) {
     const std::size_t at = model_.find(name);
     if (at == model::kNone)
@@ -209,6 +213,11 @@ void Coordinator::change_model(const adapter::Packet& packet) {
   }
 }
 
+void Coordinator::go_on_to(const Sha256& chain) {
+  chain_before_ = std::exchange(chain_, chain);
+  ++round_;
+}
+
 RoundReport Coordinator::fold(Aggregate aggregate) {
   RoundReport report;
   report.round = round_;
@@ -216,9 +225,8 @@ RoundReport Coordinator::fold(Aggregate aggregate) {
   change_model(report.aggregate.packet);
   mean_ = report.aggregate.mean_factors;
   report.packet = report.aggregate.hash();
-  chain_ = adapter::chain_hash(chain_, round_, report.packet);
+  go_on_to(adapter::chain_hash(chain_, round_, report.packet));
   report.chain = chain_;
-  ++round_;
   return report;
 }
 
@@ -239,8 +247,7 @@ Result<void> Coordinator::resume(protocol::RoundChange change, const Sha256& cha
   }
   change_model(change.packet);
   mean_ = std::move(change.mean_factors);
-  chain_ = reached;
-  ++round_;
+  go_on_to(reached);
   return {};
 }
 

@@ -33,6 +33,8 @@ struct AggregationConfig {
   double deadline = 0.0;          // seconds of a round; 0: it waits for every client that was drawn
   std::string encoding = "f32";   // of updates on their way: f32 | bf16 | int8
   std::string topology = "star";  // of an mpirun job: star | mesh (client/peers.h)
+  bool overlap = false;           // merges travel while the next round is trained, on the model
+                                  // before them (client/ahead_worker.h)
   double max_update_norm = 0.0;   // updates with a larger norm are refused; 0: none
   bool measure = true;            // the exactness line
   bool diagnostics = false;       // ranks of what merged, alignment of heads (diagnostics.h)
@@ -83,6 +85,10 @@ class Coordinator {
   [[nodiscard]] const model::Model& model() const { return model_; }
   [[nodiscard]] std::uint32_t round() const { return round_; }  // the open round, from 1
   [[nodiscard]] const Sha256& chain() const { return chain_; }
+  /// Of the model that the open round is trained on.
+  [[nodiscard]] const Sha256& trained_on() const {
+    return config_.overlap ? chain_before_ : chain_;
+  }
   [[nodiscard]] protocol::Restart restart() const { return restart_; }
   /// The averaged factors that stand beside the base (control methods), or empty.
   [[nodiscard]] const MeanFactors& mean_factors() const { return mean_; }
@@ -125,6 +131,7 @@ class Coordinator {
   [[nodiscard]] Result<Aggregate> mean();
   [[nodiscard]] RoundReport fold(Aggregate aggregate);
   void change_model(const adapter::Packet& packet);
+  void go_on_to(const Sha256& chain);
   Coordinator(const AggregationConfig& config, const AggregatorEntry& entry, model::Model base,
               int threads);
 
@@ -138,6 +145,7 @@ class Coordinator {
   model::Model model_;
   std::uint32_t round_ = 1;
   Sha256 chain_{};
+  Sha256 chain_before_{};  // of the round before; at first, of the base as well
   std::unique_ptr<Aggregator> aggregator_;
   UpdateSet updates_;  // for the exactness report, and for a private sum
   MeanFactors mean_;

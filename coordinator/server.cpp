@@ -213,7 +213,12 @@ bool Server::close_round() {
     return false;
   }
   const auto closing = machine_.closing(deadline_passed_);
-  if (!closing || !decide(*closing)) return false;
+  if (!closing) return false;
+  const auto again = [this, alive = alive_] {
+    if (*alive) advance_soon();
+  };
+  if (config_.may_close && !config_.may_close(machine_.round(), again)) return false;
+  if (!decide(*closing)) return false;
   give_up_uploads();
   tools_.executor.cancel(std::exchange(deadline_, 0));
   if (closing->by_deadline) {

@@ -44,6 +44,9 @@ struct ServerConfig {
   double deadline_seconds = 0.0;  // of a round; 0: it waits for every client that was drawn
   sys::Stream shared{0};          // that the plan's seed gives all parties: seeded factors
   bool keep_updates = false;      // of rounds that are over, for who wants to recompute them
+  /// Whether a round with all its updates may be closed; if not, `again` is called later. Empty: it
+  /// may.
+  std::function<bool(std::uint32_t round, std::function<void()> again)> may_close;
   /// Results up to so many bytes go with their message; what is fetched comes in such pieces.
   std::uint64_t inline_bytes = protocol::kInlineBytes;
   std::uint64_t chunk_bytes = wire::kChunkBytes;

@@ -108,6 +108,9 @@ class Adapter {
   /// The present product has been folded into the base: from now on it is subtracted, and factors
   /// stay (LTE without reset).
   virtual void anchor() = 0;
+  /// The same for a base that is a round late: it has the product as it was when the round began
+  /// (nothing, in the first), which is subtracted; what came since is not in it yet.
+  virtual void anchor_late() = 0;
 
   // Merging between rounds: what was trained goes into a model that only this client works on.
   /// What has not been folded in yet: since reset(), anchor(), or the last merge.

@@ -229,6 +229,12 @@ void AdapterSet::anchor() {
   }
 }
 
+void AdapterSet::anchor_late() {
+  for (const auto& site : sites_) {
+    if (site) site->anchor_late();
+  }
+}
+
 void AdapterSet::mark_merged() {
   for (const auto& site : sites_) {
     if (site) site->mark_merged();

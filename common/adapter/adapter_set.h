@@ -63,6 +63,7 @@ class AdapterSet {
   void prepare(tensor::DType compute);
   void reset(const sys::Stream& stream);
   void anchor();
+  void anchor_late();
   // Merging between rounds, as Adapter has it.
   [[nodiscard]] DeltaTerms increment() const;
   void mark_merged();

@@ -152,6 +152,12 @@ class LowRankAdapter final : public Adapter {
     merged_.clear();
   }
 
+  void anchor_late() override {
+    anchor_ = round_;
+    round_ = std::make_shared<const Factors>(Factors{b_, a_});
+    merged_.clear();
+  }
+
   void mark_merged() override { anchor_ = std::make_shared<const Factors>(Factors{b_, a_}); }
 
   void restart_merged(const sys::Stream& stream) override {

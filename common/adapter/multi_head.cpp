@@ -101,6 +101,9 @@ class MultiHead final : public Adapter {
   void anchor() override {
     for (const auto& head : heads_) head->anchor();
   }
+  void anchor_late() override {
+    for (const auto& head : heads_) head->anchor_late();
+  }
   void mark_merged() override {
     for (const auto& head : heads_) head->mark_merged();
   }

@@ -182,6 +182,27 @@ std::vector<Case> job_cases() {
        kConfig,
        {"clients[1].weight", "tokens"},
        gradients_but([](json& job) { job["clients"][1]["weight"] = 2.0; })},
+      {"OverlapInAStar",
+       kConfig,
+       {"aggregation.overlap", "mesh"},
+       [](Federation& f) {
+         f.job["aggregation"] = {{"method", "lte"}, {"rounds", 2}, {"overlap", true}};
+       }},
+      {"OverlapOfFactorsThatAreLeftBehind",
+       kConfig,
+       {"aggregation.overlap", "keeps", "restart"},
+       [](Federation& f) {
+         f.job["aggregation"] = {{"method", "flora"}, {"topology", "mesh"}, {"overlap", true}};
+       }},
+      {"OverlapOfTheWholeModel",
+       kConfig,
+       {"aggregation.overlap", "trains the whole model"},
+       [](Federation& f) {
+         f.job["adapter"] = {{"method", "full"}};
+         for (auto& client : f.job["clients"]) client.erase("adapter");
+         f.job["aggregation"] = {
+             {"method", "flora"}, {"restart", "keep"}, {"topology", "mesh"}, {"overlap", true}};
+       }},
       {"InitialAdapterOfWhichAPartWouldBeLost",
        kConfig,
        {"adapter.init", "min_clients"},

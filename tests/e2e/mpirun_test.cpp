@@ -110,6 +110,21 @@ class MpirunMesh : public Mpirun {
     write_job();
     return out;
   }
+  // However the ranks stand when they are killed.
+  void expect_the_same_after_kills(const std::string& expected, std::uint64_t seed) {
+    sys::Stream draw(seed);
+    for (int kills = 0; kills < 5; ++kills) {
+      Running one(command("3", "--enable-recovery"));
+      const auto next = rounds_done() + 1 + static_cast<std::uint32_t>(draw.below(12));
+      ASSERT_TRUE(await_round(next)) << "after " << kills << " kills";
+      if (draw.below(2) == 0) kill_newest_rank();
+      std::this_thread::sleep_for(std::chrono::milliseconds(draw.below(60)));
+      kill_all_ranks();
+      (void)one.wait();
+      ASSERT_FALSE(is_over()) << "after " << kills << " kills";
+    }
+    EXPECT_EQ(hash_in(support::run_program(command("3"))), expected);
+  }
 };
 
 TEST_F(MpirunMesh, GivesTheModelOfOneProcessHoweverManyRanks) {
@@ -154,22 +169,59 @@ TEST_F(MpirunMesh, GoesOnWithAsManyRanksAsBefore) {
   EXPECT_EQ(hash_in(support::run_program(command("4"))), expected);  // as many with clients
 }
 
-// However the ranks stood when they were killed.
 TEST_F(MpirunMesh, KilledAgainAndAgainItComesToTheSameModel) {
   job_["aggregation"]["rounds"] = 200;
-  const std::string expected = star_hash();
-  sys::Stream draw(7);
-  for (int kills = 0; kills < 5; ++kills) {
-    Running one(command("3", "--enable-recovery"));
-    const auto next = rounds_done() + 1 + static_cast<std::uint32_t>(draw.below(12));
-    ASSERT_TRUE(await_round(next)) << "after " << kills << " kills";
-    if (draw.below(2) == 0) kill_newest_rank();
-    std::this_thread::sleep_for(std::chrono::milliseconds(draw.below(60)));
-    kill_all_ranks();
-    (void)one.wait();
-    ASSERT_FALSE(is_over()) << "after " << kills << " kills";
+  expect_the_same_after_kills(star_hash(), 7);
+}
+
+// Rounds are trained while the updates of the one before travel.
+class MpirunOverlap : public MpirunMesh {
+ protected:
+  void SetUp() override {
+    MpirunMesh::SetUp();
+    if (IsSkipped()) return;
+    overlap(lte_of(job_));
   }
-  EXPECT_EQ(hash_in(support::run_program(command("3"))), expected);
+  void overlap(json job) {
+    job_ = std::move(job);
+    job_["aggregation"]["topology"] = "mesh";
+    job_["aggregation"]["overlap"] = true;
+    write_job();
+  }
+  // In one process, whose clients train ahead as well.
+  std::string alone_hash() {
+    fs::remove_all(at("plain"));
+    return plain_hash();
+  }
+};
+
+TEST_F(MpirunOverlap, GivesTheModelOfOneProcessHoweverManyRanks) {
+  const std::string expected = alone_hash();
+  for (const char* ranks : {"1", "2", "3", "6"}) {
+    fs::remove_all(at("run"));
+    EXPECT_EQ(hash_in(support::run_program(command(ranks))), expected) << ranks << " ranks";
+  }
+  job_["aggregation"].erase("overlap");
+  EXPECT_NE(star_hash(), expected) << "a round is trained on an older model";
+}
+
+TEST_F(MpirunOverlap, StackedFactorsAndEncodedUpdatesGiveTheModelOfOneProcess) {
+  json stacked = job_, encoded = job_;
+  stacked["aggregation"]["method"] = "flora";
+  stacked["aggregation"]["restart"] = "keep";
+  encoded["aggregation"]["encoding"] = "int8";
+  for (const json& job : {stacked, encoded}) {
+    overlap(job);
+    const std::string expected = alone_hash();
+    fs::remove_all(at("run"));
+    EXPECT_EQ(hash_in(support::run_program(command("3"))), expected) << job["aggregation"].dump();
+  }
+}
+
+TEST_F(MpirunOverlap, KilledAgainAndAgainItComesToTheSameModel) {
+  job_["aggregation"]["rounds"] = 100;
+  write_job();
+  expect_the_same_after_kills(alone_hash(), 11);
 }
 
 TEST_F(MpirunMesh, IsForOneJobOfMpirunAlone) {
