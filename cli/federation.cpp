@@ -13,6 +13,7 @@
 #include "cli/central_sum.h"
 #include "cli/coordinator_run.h"
 #include "cli/ledger_memory.h"
+#include "cli/mesh_exchange.h"
 #include "cli/plan.h"
 #include "cli/private_run.h"
 #include "cli/run_folder.h"
@@ -21,6 +22,8 @@
 #include "client/ahead_worker.h"
 #include "client/session.h"
 #include "client/trainer_worker.h"
+#include "model/fold.h"
+#include "protocol/update_part.h"
 #include "sys/executor.h"
 #include "transport/in_process.h"
 
@@ -91,6 +94,7 @@ class Run {
   Result<void> open_server();
   Result<void> open_private_sum();
   Result<void> open_peers();
+  void share_out(coordinator::ServerConfig& config);
   Result<void> check_members();
   Result<void> before_rounds();
   Result<void> open_clients();
@@ -128,6 +132,7 @@ class Run {
   std::unique_ptr<CoordinatorsBase> base_;
   std::unique_ptr<transport::Listener> listener_;
   std::unique_ptr<client::Peers> peers_;  // in a mesh
+  std::optional<Shards> shards_;          // whose members merge a part each
   std::vector<std::unique_ptr<LocalClient>> clients_;
   std::unique_ptr<client::TrainingPool> pool_;  // gone first: it waits for what still trains
   std::function<void()> close_again_;           // of a round that waits for may_close()
@@ -174,6 +179,7 @@ Result<void> Run::open_server() {
   };
   observer_.on_done = [this](Result<void> how) { rounds_done(std::move(how)); };
   auto config = server_config(job_, federation_.planned, federation_.coordinator.model());
+  share_out(config);
   config.folder = directory_ / kStateFolder;
   config.keep_updates = job_.output.keep_updates;
   config.durability = hosting_.durability;
@@ -206,6 +212,35 @@ Result<void> Run::open_server() {
               tools_.disk.exists(directory_ / "manifest.json");
   base_ = std::make_unique<CoordinatorsBase>(*server_);
   return {};
+}
+
+// Of a mesh whose members merge a part of the tensors each, if that is fewer bytes.
+void Run::share_out(coordinator::ServerConfig& config) {
+  const model::Model& model = federation_.coordinator.model();
+  if (!hosting_.peers || !scatters(job_, federation_.planned, model, hosting_.members)) return;
+  shards_.emplace(federation_.planned, model, hosting_.members);
+  for (auto& [client, outline] : config.expected) {
+    if (trainer_of(client) != nullptr) continue;
+    auto part = std::make_shared<coordinator::Outline>(*outline);
+    std::erase_if(
+        *part, [&](const auto& entry) { return shards_->owner(entry.first) != hosting_.member; });
+    outline = std::move(part);
+  }
+  config.complete = [this, shapes = model::tensor_shapes(model)](
+                        std::uint32_t round, adapter::Packet& packet,
+                        std::function<void()> again) -> Result<bool> {
+    keep_own(packet, *shards_, hosting_.member);
+    auto parts = peers_->exchange(round, packet.bytes(), std::move(again));
+    if (!parts) return fail(std::move(parts).error());
+    if (*parts == nullptr) return false;
+    for (std::size_t member = 0; member < hosting_.members; ++member) {
+      if (member == hosting_.member) continue;
+      const Bytes& part = (*parts)->at(hosting_.member_name(member));
+      if (auto added = add_part(packet, part, *shards_, member, shapes); !added)
+        return fail(std::move(added).error());
+    }
+    return true;
+  };
 }
 
 Result<void> Run::client_losses(bool before) {
@@ -377,6 +412,16 @@ Result<void> Run::open_peers() {
   if (!peers) return fail(std::move(peers).error());
   peers_ = std::move(*peers);
   peers_->lost = [this](const Error& why) { stop(fail(why)); };
+  if (!shards_) return {};
+  auto kept = client::Outbox::open(tools_.disk, directory_ / kStateFolder / "parts",
+                                   sys::Durability::kProcess, /*own_lock=*/false);
+  if (!kept) return fail(std::move(kept).error());
+  const auto part_of = [this](const std::string& member, ByteSpan update) {
+    return protocol::part_of(update, [&](std::string_view tensor) {
+      return hosting_.member_name(shards_->owner(tensor)) == member;
+    });
+  };
+  peers_->merge_parts(part_of, std::move(*kept));
   return {};
 }
 

@@ -76,7 +76,9 @@ struct Hosting {
   /// In a mesh: what the other members have of the clients, and get of ours; started.
   std::function<Result<std::unique_ptr<client::Peers>>(sys::Executor&)> peers = {};
   std::size_t members = 1;  // of the mesh
-  bool reports = true;      // false: the run folder is for the state alone; another member reports
+  std::size_t member = 0;   // which of them this is
+  std::function<std::string(std::size_t member)> member_name = {};
+  bool reports = true;  // false: the run folder is for the state alone; another member reports
 };
 
 /// Runs all rounds and writes the run folder `directory` (which exists): resolved config, metrics

@@ -87,6 +87,7 @@ void describe_client(Fields& f, ClientSection& c) {
 void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
   static constexpr std::array<std::string_view, 3> kRestarts{"auto", "fresh", "keep"};
   static constexpr std::array<std::string_view, 2> kTopologies{"star", "mesh"};
+  static constexpr std::array<std::string_view, 3> kExchanges{"auto", "gather", "scatter"};
   std::vector<std::string_view> names;
   for (const auto& entry : coordinator::aggregators()) names.push_back(entry.name);
   f.choice(
@@ -110,6 +111,10 @@ void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
       "topology", a.topology, kTopologies,
       "of a job that mpirun starts: star, rank 0 coordinates; mesh, all ranks train, send each "
       "other their updates and merge them themselves. The model is the same");
+  f.choice(
+      "exchange", a.exchange, kExchanges,
+      "in a mesh: gather, every rank gets all updates; scatter, each rank merges a part of the "
+      "tensors and gets the other parts merged; auto, whichever is fewer bytes");
   f.boolean("overlap", a.overlap,
             "in a mesh, with kept factors: rounds are trained while the updates of the one before "
             "travel, on the model before their merge; each client carries its own on");

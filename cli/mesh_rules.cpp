@@ -30,9 +30,29 @@ Result<void> check_overlap(const Job& job, const Refusal& refuse) {
   return {};
 }
 
+Result<void> check_exchange(const Job& job, const Refusal& refuse) {
+  const auto& a = job.aggregation;
+  if (a.exchange != "scatter") return {};
+  const auto no = [&](std::string rule, std::string remedy) {
+    return refuse("aggregation.exchange", "is \"scatter\"", std::move(rule), std::move(remedy));
+  };
+  if (a.topology != "mesh")
+    return no("only the members of a mesh merge a part each",
+              "set aggregation.topology to \"mesh\"");
+  const auto entry = coordinator::find_aggregator(a.method);
+  if (entry && (*entry)->averages_factors)
+    return no(a.method + " leaves averaged factors beside the model, which are no part of it",
+              "use method \"flora\", \"lte\" or \"data_parallel\"");
+  if (a.overlap)
+    return no("with overlap, updates travel while the next round is trained; merged parts cannot",
+              "leave one of the two out");
+  return {};
+}
+
 }  // namespace
 
 Result<void> check_mesh(const Job& job, const std::string& file) {
+  if (auto able = check_exchange(job, Refusal{file}); !able) return able;
   if (auto able = check_overlap(job, Refusal{file}); !able) return able;
   if (job.aggregation.topology != "mesh") return {};
   const Refusal refuse{file};

@@ -61,6 +61,8 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
   Hosting hosting;
   hosting.loop = sys::make_loop(context.clock);
   hosting.members = deal.members;
+  hosting.member = static_cast<std::size_t>(place.rank);
+  hosting.member_name = [](std::size_t member) { return name_of(static_cast<int>(member)); };
   const std::string plan = Plan(job).whole();
   MpiMembership membership(place, context);
   const auto join = [&] { return membership.join(*hosting.loop, true); };

@@ -35,6 +35,16 @@ class Peers::Shelf final : public transport::Handler {
       if (const auto at = guests_.find(connection); at != guests_.end()) answer(at->second);
     }
   }
+  // What this member has merged lies here now.
+  void answer_parts() {
+    std::vector<transport::Connection*> waiting;
+    for (const auto& [connection, guest] : guests_) {
+      if (guest.part_asked) waiting.push_back(connection);
+    }
+    for (auto* connection : waiting) {
+      if (const auto at = guests_.find(connection); at != guests_.end()) answer_part(at->second);
+    }
+  }
   void on_open(const std::shared_ptr<transport::Connection>& connection) override {
     const auto& peer = connection->peer();
     if (!clients.contains(peer.id)) {
@@ -64,6 +74,9 @@ class Peers::Shelf final : public transport::Handler {
     } else if (const auto* open = std::get_if<protocol::RoundOpen>(&*message)) {
       at->second.asked = *open;
       answer(at->second);
+    } else if (const auto* part = std::get_if<protocol::CatchUp>(&*message)) {
+      at->second.part_asked = part->head.round;
+      answer_part(at->second);
     } else if (const auto* fetch = std::get_if<protocol::Fetch>(&*message)) {
       serve(at->second, *fetch);
     } else if (const auto* finished = std::get_if<protocol::Finished>(&*message)) {
@@ -85,7 +98,16 @@ class Peers::Shelf final : public transport::Handler {
     protocol::ClientId client;
     std::string member = {};                                  // once it has said so
     std::optional<protocol::RoundOpen> asked = std::nullopt;  // and not answered yet
-    std::optional<OutboxEntry> offered = std::nullopt;
+    std::optional<std::uint32_t> part_asked = std::nullopt;   // a round, not answered yet
+    // What it may fetch: of an outbox, or, where it gets a part of an update, these bytes.
+    struct Shown {
+      Sha256 hash{};
+      std::uint64_t size = 0;
+      std::uint32_t round = 0;
+      const Outbox* outbox = nullptr;
+      Bytes bytes = {};
+    };
+    std::optional<Shown> shown = std::nullopt;
   };
 
   void welcome(Guest& guest, const protocol::Hello& hello) {
@@ -137,24 +159,67 @@ class Peers::Shelf final : public transport::Handler {
     }
     if (auto released = client.worker->release(entry.run, round, entry.update); !released)
       return refuse(guest, released.error());
+    auto shown = shown_to(guest.member, entry, *client.outbox);
+    if (!shown) return refuse(guest, shown.error());
     send(protocol::Offer{.round = round,
                          .base = entry.base,
-                         .update = {.hash = entry.update, .size = entry.update_bytes, .data = {}},
+                         .update = {.hash = shown->hash, .size = shown->size, .data = {}},
                          .training = entry.training,
                          .ledger = {}});
-    guest.offered = entry;
+    guest.shown = std::move(*shown);
+  }
+
+  [[nodiscard]] Result<Guest::Shown> shown_to(const std::string& member, const OutboxEntry& entry,
+                                              const Outbox& outbox) const {
+    Guest::Shown out{
+        .hash = entry.update, .size = entry.update_bytes, .round = entry.round, .outbox = &outbox};
+    if (!peers_.part_of_) return out;
+    auto whole = outbox.read_kept(entry.round, 0, entry.update_bytes);
+    if (!whole) return fail(std::move(whole).error());
+    auto part = peers_.part_of_(member, *whole);
+    if (!part) return fail(std::move(part).error());
+    out.hash = sha256(*part);
+    out.size = part->size();
+    out.bytes = std::move(*part);
+    return out;
+  }
+
+  // With what this member has merged of a round, if it has.
+  void answer_part(Guest& guest) {
+    const std::uint32_t round = *guest.part_asked;
+    const auto& parts = peers_.parts_;
+    const auto* kept = parts ? parts->kept(round) : nullptr;
+    const bool gone = parts && parts->last() && parts->last()->round > round;
+    if (kept == nullptr && (gone || !parts)) {
+      return refuse(guest, {.code = ErrorCode::kDamaged,
+                            .what = fmt::format("asks for what was merged in round {}", round),
+                            .where = printable(guest.member, 80),
+                            .rule = "members go in step, by the same exchange",
+                            .remedy = "begin anew with --force"});
+    }
+    if (kept == nullptr) return;  // later
+    guest.part_asked.reset();
+    guest.shown = Guest::Shown{
+        .hash = kept->update, .size = kept->update_bytes, .round = round, .outbox = &*parts};
+    guest.connection->send(protocol::to_frame(
+        protocol::RoundDone{
+            .head = {.round = round, .chain = {}},
+            .result = {.hash = kept->update, .size = kept->update_bytes, .data = {}}},
+        {}));
   }
 
   void serve(const Guest& guest, const protocol::Fetch& m) {
-    const auto& offered = guest.offered;
-    if (!offered || offered->update != m.object || m.offset >= offered->update_bytes ||
+    const auto& shown = guest.shown;
+    if (!shown || shown->hash != m.object || m.offset >= shown->size ||
         m.length > wire::kChunkBytes) {
       return refuse(guest, protocol::breach("an object that is not there was asked for",
-                                            "it is the offered update"));
+                                            "it is what was offered last"));
     }
-    auto bytes = clients.at(guest.client)
-                     .outbox->read_kept(offered->round, m.offset,
-                                        std::min(m.length, offered->update_bytes - m.offset));
+    const std::uint64_t length = std::min(m.length, shown->size - m.offset);
+    auto bytes = shown->bytes.empty()
+                     ? shown->outbox->read_kept(shown->round, m.offset, length)
+                     : Bytes(shown->bytes.begin() + static_cast<std::ptrdiff_t>(m.offset),
+                             shown->bytes.begin() + static_cast<std::ptrdiff_t>(m.offset + length));
     if (!bytes) return refuse(guest, bytes.error());
     guest.connection->send(
         protocol::to_frame(protocol::Chunk{m.object, m.offset, std::move(*bytes)}, {}));
@@ -233,6 +298,13 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
   }
   Result<void> restore(ByteSpan) override { return {}; }
 
+  [[nodiscard]] const std::string& member() const { return member_; }
+  /// Gets what the member has merged of a round.
+  void ask_for_part(std::uint32_t round) {
+    part_wanted_ = round;
+    ask();
+  }
+
   /// Says that this member needs nothing more.
   void finish() {
     if (connection_) {
@@ -259,6 +331,7 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
     if (auto* problem = std::get_if<protocol::Problem>(&*message))
       return peers_.lose(protocol::error_of(*problem, connection.peer().address));
     if (auto* offer = std::get_if<protocol::Offer>(&*message)) return take(*offer);
+    if (auto* part = std::get_if<protocol::RoundDone>(&*message)) return take(*part);
     if (auto* chunk = std::get_if<protocol::Chunk>(&*message)) return take(*chunk);
     peers_.lose(protocol::breach(fmt::format("{} came", protocol::name(*message)),
                                  "a member sends no such message"));
@@ -276,14 +349,21 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
     std::function<void(Result<RoundDone>)> done;
   };
   struct Download {
-    protocol::Offer offer;
-    Bytes bytes;
+    Sha256 hash{};
+    std::uint64_t size = 0;
+    std::function<void(Bytes)> then;
+    Bytes bytes = {};
     std::uint64_t asked = 0;
   };
 
   void ask() {
-    if (!wanted_) return;
+    if (!wanted_ && !part_wanted_) return;
     if (!connection_) return dial();
+    if (part_wanted_) {
+      connection_->send(
+          protocol::to_frame(protocol::CatchUp{.head = {.round = *part_wanted_, .chain = {}}}, {}));
+    }
+    if (!wanted_) return;
     connection_->send(protocol::to_frame(protocol::RoundOpen{.round = wanted_->start.round,
                                                              .rounds = wanted_->start.rounds,
                                                              .base = wanted_->start.base},
@@ -307,31 +387,42 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
 
   void take(const protocol::Offer& m) {
     if (!wanted_ || wanted_->start.round != m.round || download_) return;
-    download_ = Download{.offer = m, .bytes = {}};
-    ask_for_more();
+    begin(m.update, [this, training = m.training](Bytes bytes) {
+      if (!wanted_) return;
+      const auto done = std::exchange(wanted_, std::nullopt)->done;
+      done(RoundDone{.update = std::move(bytes), .state = {}, .training = training});
+    });
+  }
+  void take(const protocol::RoundDone& m) {
+    if (part_wanted_ != m.head.round || download_) return;
+    begin(m.result, [this, round = m.head.round](Bytes bytes) {
+      part_wanted_.reset();
+      peers_.take_part(member_, round, std::move(bytes));
+    });
   }
   void take(const protocol::Chunk& m) {
-    if (!download_ || m.object != download_->offer.update.hash) return;
+    if (!download_ || m.object != download_->hash) return;
     auto& bytes = download_->bytes;
-    if (m.offset != bytes.size() || m.data.size() > download_->offer.update.size - bytes.size())
+    if (m.offset != bytes.size() || m.data.size() > download_->size - bytes.size())
       return peers_.lose(protocol::breach("a piece of an update came out of its place",
                                           "pieces come in the order they were asked for"));
     bytes.insert(bytes.end(), m.data.begin(), m.data.end());
-    if (bytes.size() < download_->offer.update.size) return ask_for_more();
-    if (sha256(bytes) != download_->offer.update.hash)
+    if (bytes.size() < download_->size) return ask_for_more();
+    if (sha256(bytes) != download_->hash)
       return peers_.lose(protocol::breach("an update came with another hash than announced",
                                           "the member's folder is whole"));
-    RoundDone out{.update = std::move(bytes), .state = {}, .training = download_->offer.training};
-    download_.reset();
-    const auto done = std::exchange(wanted_, std::nullopt)->done;
-    done(std::move(out));
+    const auto whole = std::exchange(download_, std::nullopt);
+    whole->then(std::move(whole->bytes));
+  }
+  void begin(const protocol::Object& object, std::function<void(Bytes)> then) {
+    download_ = Download{.hash = object.hash, .size = object.size, .then = std::move(then)};
+    ask_for_more();
   }
   void ask_for_more() {
     auto& d = *download_;
-    while (d.asked < d.offer.update.size && d.asked - d.bytes.size() < protocol::kAheadBytes) {
-      const std::uint64_t length = std::min(wire::kChunkBytes, d.offer.update.size - d.asked);
-      connection_->send(
-          protocol::to_frame(protocol::Fetch{d.offer.update.hash, d.asked, length}, {}));
+    while (d.asked < d.size && d.asked - d.bytes.size() < protocol::kAheadBytes) {
+      const std::uint64_t length = std::min(wire::kChunkBytes, d.size - d.asked);
+      connection_->send(protocol::to_frame(protocol::Fetch{d.hash, d.asked, length}, {}));
       d.asked += length;
     }
   }
@@ -347,6 +438,7 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
   std::unique_ptr<transport::Dialer> dialer_;
   std::shared_ptr<transport::Connection> connection_;
   std::optional<Wanted> wanted_;
+  std::optional<std::uint32_t> part_wanted_;  // a round
   std::optional<Download> download_;
   bool dialing_ = false;
   double failing_ = 0.0;  // seconds without a connection
@@ -372,6 +464,40 @@ std::unique_ptr<RoundWorker> Peers::share(const protocol::ClientId& client,
 
 std::unique_ptr<RoundWorker> Peers::remote(const protocol::ClientId& client) {
   return std::make_unique<Remote>(*this, client);
+}
+
+Result<const std::map<std::string, Bytes>*> Peers::exchange(std::uint32_t round, ByteSpan own,
+                                                            std::function<void()> again) {
+  if (exchanged_ != round) {
+    // A process before this one may have kept the same bytes.
+    if (!parts_->last() || parts_->last()->round != round) {
+      OutboxEntry entry;
+      entry.round = round;
+      if (auto kept = parts_->put(std::move(entry), own); !kept)
+        return fail(std::move(kept).error());
+    }
+    exchanged_ = round;
+    merged_.clear();
+    shelf_->answer_parts();
+    std::set<std::string> asked;
+    for (auto* remote : remotes_) {
+      if (asked.insert(remote->member()).second) remote->ask_for_part(round);
+    }
+  }
+  again_ = std::move(again);
+  const bool all = merged_.size() == config_.others.size();
+  return all ? &merged_ : nullptr;
+}
+
+void Peers::take_part(const std::string& member, std::uint32_t round, Bytes bytes) {
+  if (round != exchanged_) return;
+  merged_[member] = std::move(bytes);
+  if (merged_.size() == config_.others.size() && again_) std::exchange(again_, nullptr)();
+}
+
+void Peers::merge_parts(PartOf part_of, Outbox kept) {
+  part_of_ = std::move(part_of);
+  parts_ = std::move(kept);
 }
 
 Result<void> Peers::start() { return listener_->listen(*shelf_); }

@@ -9,6 +9,10 @@
 // ROUND_OPEN asks for the client's update of a round when there is one, OFFER answers; FETCH and
 // CHUNK bring it; FINISHED says that this member needs nothing more.
 //
+// Members may also merge a part of the tensors each (a reduce-scatter and an all-gather): they ask
+// for no more of an update than their part, and then for what the others have merged: CATCH_UP
+// names the round, ROUND_DONE answers.
+//
 // Members go in step: every client takes part in every round, and a member begins a round when it
 // has all updates of the one before. So nobody is more than one round behind another, also when
 // all are killed and started again, and the two rounds that an outbox holds are enough. For the
@@ -58,6 +62,16 @@ class Peers {
   /// What "trains" for a client of another member: it brings the update. Outlived by this.
   [[nodiscard]] std::unique_ptr<RoundWorker> remote(const protocol::ClientId& client);
 
+  /// Each member merges a part of the tensors: what one of them needs of an update, and where this
+  /// one's merged parts are kept for the others. Before anything is asked.
+  using PartOf = std::function<Result<Bytes>(const std::string& member, ByteSpan update)>;
+  void merge_parts(PartOf part_of, Outbox kept);
+  /// Shows the others what this member has merged of a round, and gets what they have: nothing
+  /// until all is here; `again` is called when more is.
+  [[nodiscard]] Result<const std::map<std::string, Bytes>*> exchange(std::uint32_t round,
+                                                                     ByteSpan own,
+                                                                     std::function<void()> again);
+
   /// The others may ask from now on; they are answered when the executor runs.
   [[nodiscard]] Result<void> start();
   /// All rounds are over here, with model `last`. Calls `done` when every other member has said so
@@ -72,6 +86,7 @@ class Peers {
   class Shelf;
   class Shared;
   class Remote;
+  void take_part(const std::string& member, std::uint32_t round, Bytes bytes);
   void lose(Error why);
   void gone(const std::string& member);
   void look_whether_done();
@@ -81,6 +96,11 @@ class Peers {
   std::unique_ptr<Shelf> shelf_;  // outlives the listener
   std::unique_ptr<transport::Listener> listener_;
   std::set<Remote*> remotes_;
+  PartOf part_of_;                       // empty: members get whole updates
+  std::optional<Outbox> parts_;          // that this member has merged
+  std::uint32_t exchanged_ = 0;          // round of `merged_`
+  std::map<std::string, Bytes> merged_;  // what others have, by member
+  std::function<void()> again_;
   bool lost_ = false;
   std::optional<protocol::Finished> last_;
   std::map<std::string, protocol::Finished> finished_;  // by member

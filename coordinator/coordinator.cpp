@@ -184,16 +184,25 @@ Result<Aggregate> Coordinator::mean() {
 }
 
 Result<RoundReport> Coordinator::close() {
+  auto combined = combine();
+  return combined ? fold_combined(std::move(*combined)) : fail(std::move(combined).error());
+}
+
+Result<Coordinator::Combined> Coordinator::combine() {
   auto aggregate = private_ ? noisy_mean() : mean();
   if (!aggregate) return fail(std::move(aggregate).error());
-  Exactness exactness;
+  Combined out{.aggregate = std::move(*aggregate), .exactness = {}};
   if (config_.measure) {
-    auto measured = measure_exactness(updates_, *aggregate, &team_);
+    auto measured = measure_exactness(updates_, out.aggregate, &team_);
     if (!measured) return fail(std::move(measured).error());
-    exactness = std::move(*measured);
+    out.exactness = std::move(*measured);
   }
-  RoundReport report = fold(std::move(*aggregate));
-  report.exactness = std::move(exactness);
+  return out;
+}
+
+Result<RoundReport> Coordinator::fold_combined(Combined combined) {
+  RoundReport report = fold(std::move(combined.aggregate));
+  report.exactness = std::move(combined.exactness);
   if (first_) {
     auto diagnostics = diagnose(updates_, heads_, *first_, model_, &team_);
     if (!diagnostics) return fail(std::move(diagnostics).error());

@@ -33,6 +33,7 @@ struct AggregationConfig {
   double deadline = 0.0;          // seconds of a round; 0: it waits for every client that was drawn
   std::string encoding = "f32";   // of updates on their way: f32 | bf16 | int8
   std::string topology = "star";  // of an mpirun job: star | mesh (client/peers.h)
+  std::string exchange = "auto";  // of a mesh: gather | scatter (cli/mesh_exchange.h)
   bool overlap = false;           // merges travel while the next round is trained, on the model
                                   // before them (client/ahead_worker.h)
   double max_update_norm = 0.0;   // updates with a larger norm are refused; 0: none
@@ -109,6 +110,14 @@ class Coordinator {
   [[nodiscard]] Result<void> accept(SharedUpdate update);
   /// Aggregates what was accepted, folds it, opens the next round. kQuorum when there are too few.
   [[nodiscard]] Result<RoundReport> close();
+  /// The same in two steps: what was accepted, which others' tensors may complete before it is
+  /// folded. Once a round.
+  struct Combined {
+    Aggregate aggregate;
+    Exactness exactness;  // of the tensors that were here
+  };
+  [[nodiscard]] Result<Combined> combine();
+  [[nodiscard]] Result<RoundReport> fold_combined(Combined combined);
   /// Folds what another process has left of the open round, which was not committed, instead of
   /// closing it, and opens the next one.
   [[nodiscard]] RoundReport take_up(protocol::RoundChange change,

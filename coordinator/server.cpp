@@ -214,10 +214,7 @@ bool Server::close_round() {
   }
   const auto closing = machine_.closing(deadline_passed_);
   if (!closing) return false;
-  const auto again = [this, alive = alive_] {
-    if (*alive) advance_soon();
-  };
-  if (config_.may_close && !config_.may_close(machine_.round(), again)) return false;
+  if (config_.may_close && !config_.may_close(machine_.round(), advance_later())) return false;
   if (!decide(*closing)) return false;
   give_up_uploads();
   tools_.executor.cancel(std::exchange(deadline_, 0));
@@ -228,16 +225,34 @@ bool Server::close_round() {
   return true;
 }
 
-Result<RoundReport> Server::fold_updates() {
+std::function<void()> Server::advance_later() {
+  return [this, alive = alive_] {
+    if (*alive) advance_soon();
+  };
+}
+
+Result<std::optional<RoundReport>> Server::fold_updates() {
   if (PrivateSum* sum = core_.private_sum()) {
     if (tools_.disk.exists(result_path(machine_.round()))) return take_up_result();
     if (auto charged = sum->charge(machine_.run(), machine_.round()); !charged)
       return fail(std::move(charged).error());
   }
-  for (const auto& client : machine_.contributors()) {
-    if (auto taken = core_.accept(kept_.at(client)); !taken) return fail(std::move(taken).error());
+  if (!combined_) {
+    for (const auto& client : machine_.contributors()) {
+      if (auto taken = core_.accept(kept_.at(client)); !taken)
+        return fail(std::move(taken).error());
+    }
+    auto combined = core_.combine();
+    if (!combined) return fail(std::move(combined).error());
+    combined_ = std::move(*combined);
   }
-  return core_.close();
+  if (config_.complete) {
+    auto complete =
+        config_.complete(machine_.round(), combined_->aggregate.packet, advance_later());
+    if (!complete) return fail(std::move(complete).error());
+    if (!*complete) return std::optional<RoundReport>();
+  }
+  return core_.fold_combined(*std::exchange(combined_, std::nullopt));
 }
 
 // What a process before this one has made of the round, noise included.
@@ -274,7 +289,8 @@ bool Server::fold_round() {
       end(fail(std::move(report).error()));
       return false;
     }
-    folded_ = std::make_unique<RoundReport>(std::move(*report));
+    if (!*report) return false;
+    folded_ = std::make_unique<RoundReport>(std::move(**report));
     fold_seconds_ = tools_.clock.seconds() - start;
     told_ = false;
   }

@@ -47,6 +47,12 @@ struct ServerConfig {
   /// Whether a round with all its updates may be closed; if not, `again` is called later. Empty: it
   /// may.
   std::function<bool(std::uint32_t round, std::function<void()> again)> may_close;
+  /// Completes what the round came to by the tensors that others have merged, and leaves out those
+  /// that are theirs. False: they have not come yet, and `again` is called when some have. Empty:
+  /// everything is here.
+  std::function<Result<bool>(std::uint32_t round, adapter::Packet& packet,
+                             std::function<void()> again)>
+      complete;
   /// Results up to so many bytes go with their message; what is fetched comes in such pieces.
   std::uint64_t inline_bytes = protocol::kInlineBytes;
   std::uint64_t chunk_bytes = wire::kChunkBytes;
@@ -209,7 +215,9 @@ class Server final : public transport::Handler {
   bool open_round();
   bool close_round();
   bool fold_round();
-  [[nodiscard]] Result<RoundReport> fold_updates();
+  /// Nothing when it waits for others' tensors.
+  [[nodiscard]] Result<std::optional<RoundReport>> fold_updates();
+  [[nodiscard]] std::function<void()> advance_later();
   [[nodiscard]] Result<RoundReport> take_up_result();
   [[nodiscard]] Result<void> keep_result(const RoundCommitted& round, ByteSpan bytes);
   bool finish_run();
@@ -252,9 +260,10 @@ class Server final : public transport::Handler {
   bool advance_posted_ = false;
   bool met_quorum_ = false;  // since this process began
   bool deadline_passed_ = false;
-  std::unique_ptr<RoundReport> folded_;  // closed and folded, not committed
-  double fold_seconds_ = 0.0;            // that it took
-  bool told_ = false;                    // observer_.closed() has heard of it
+  std::optional<Coordinator::Combined> combined_;  // closed, to be folded
+  std::unique_ptr<RoundReport> folded_;            // closed and folded, not committed
+  double fold_seconds_ = 0.0;                      // that it took
+  bool told_ = false;                              // observer_.closed() has heard of it
   double deadline_at_ = 0.0;
   sys::TimerId deadline_ = 0;
   sys::TimerId retry_ = 0;

@@ -78,6 +78,7 @@ class Federation : public testing::Test {
     args.insert(args.begin(), STRATA_BINARY);
     if (kill_at > 0) {
       args.insert(args.begin(), {"/usr/bin/env", "LD_PRELOAD=" STRATA_KILL_AT_STEP,
+                                 "ASAN_OPTIONS=verify_asan_link_order=0",
                                  "STRATA_TEST_KILL_AT=" + std::to_string(kill_at)});
     }
     if (const auto words = inside_.find(party); words != inside_.end())
