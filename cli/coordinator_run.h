@@ -20,6 +20,7 @@ class CoordinatorRun final : public coordinator::ServerObserver {
   void set_clients(std::vector<ClientSummary> clients) { summary_.clients = std::move(clients); }
   /// Called when the run is over or cannot go on.
   std::function<void(Result<void>)> on_done;
+  std::function<Result<void>()> on_over;  // may be empty
   /// Bytes that idle clients of this process keep, for the events.
   std::function<std::size_t()> idle_bytes;
   bool tell_peers = true;  // events of clients that come and go
@@ -46,6 +47,7 @@ class CoordinatorRun final : public coordinator::ServerObserver {
   void joined(const protocol::ClientId& client, const transport::Peer& peer) override;
   void left(const protocol::ClientId& client, const Error& why) override;
   void noticed(const std::string& what) override;
+  Result<void> over() override { return on_over ? on_over() : Result<void>{}; }
   void done(const Result<void>& how) override;
 
  private:

@@ -105,6 +105,7 @@ class Run {
   Result<void> rounds();
   void rounds_done(Result<void> how);
   Result<void> client_losses(bool before);
+  Result<void> write_up();
   void tell_end();
   void watch_signals();
   void stop(Result<void> how);
@@ -138,8 +139,10 @@ class Run {
   std::function<void()> close_again_;           // of a round that waits for may_close()
   std::optional<Result<void>> ended_;
   std::optional<Error> over_budget_;  // of the first client whose owner did not go on
-  bool was_done_ = false;             // when this process began
-  bool waits_for_others_ = false;     // whose rounds are not over yet
+  const double start_ = tools_.clock.seconds();
+  bool written_up_ = false;
+  bool was_done_ = false;          // when this process began
+  bool waits_for_others_ = false;  // whose rounds are not over yet
 };
 
 Result<void> Run::open_private_sum() {
@@ -177,6 +180,8 @@ Result<void> Run::open_server() {
     for (const auto& trainer : federation_.trainers) idle += trainer.idle_bytes();
     return idle;
   };
+  // Whoever only wants the result does not wait for clients that may come to hear of the end.
+  if (remote()) observer_.on_over = [this] { return write_up(); };
   observer_.on_done = [this](Result<void> how) { rounds_done(std::move(how)); };
   auto config = server_config(job_, federation_.planned, federation_.coordinator.model());
   share_out(config);
@@ -472,13 +477,12 @@ Result<void> Run::rounds() {
 }
 
 Result<RunSummary> Run::all() {
-  const double start = tools_.clock.seconds();
   Result<void> ok = open_server();
   if (ok) ok = open_peers();
   if (ok) ok = before_rounds();
   if (ok) ok = open_clients();
   if (ok) ok = rounds();
-  if (ok) ok = client_losses(false);
+  if (ok) ok = write_up();
   RunSummary& summary = observer_.summary();
   summary.promise = federation_.promise;
   if (!ok) {
@@ -491,14 +495,7 @@ Result<RunSummary> Run::all() {
       return fail(*private_sum_->refusal());
     return fail(std::move(ok).error());
   }
-  summary.final_model = server_->machine().state();
-  summary.seconds = tools_.clock.seconds() - start;
-  summary.peak_memory_bytes = sys::peak_memory_bytes();
-  // Complete before, and started again for clients that were cut off: what it says stays.
-  if (was_done_) return std::move(summary);
-  if (!hosting_.reports) return std::move(summary);  // whoever reports clears up for all
-  if (auto done = folder_.finish(server_->core().model(), summary); !done)
-    return fail(std::move(done).error());
+  if (was_done_ || !hosting_.reports) return std::move(summary);  // whoever reports clears up
   if (!hosting_.keeps_state) {  // the run is complete: there is nothing to go on from
     const auto state = directory_ / kStateFolder;
     if (auto gone = tools_.disk.remove_all(job_.output.keep_updates ? state / kRanksFolder : state);
@@ -507,6 +504,20 @@ Result<RunSummary> Run::all() {
   }
   tell_end();
   return std::move(summary);
+}
+
+// The run folder, once.
+Result<void> Run::write_up() {
+  if (std::exchange(written_up_, true)) return {};
+  if (auto measured = client_losses(false); !measured) return measured;
+  RunSummary& summary = observer_.summary();
+  summary.promise = federation_.promise;
+  summary.final_model = server_->machine().state();
+  summary.seconds = tools_.clock.seconds() - start_;
+  summary.peak_memory_bytes = sys::peak_memory_bytes();
+  // Complete before, and started again for clients that were cut off: what it says stays.
+  if (was_done_ || !hosting_.reports) return {};
+  return folder_.finish(server_->core().model(), summary);
 }
 
 void Run::tell_end() {

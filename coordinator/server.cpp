@@ -56,6 +56,10 @@ void Server::start() {
 void Server::interrupt(const std::string& why) {
   if (ended_) return;
   flush();
+  if (told_over_) {  // it only waits for clients that may come to hear of the end
+    end({});
+    return;
+  }
   end(fail({.code = ErrorCode::kInterrupted,
             .what = why,
             .remedy = "the same command goes on where it stopped"}));
@@ -348,6 +352,9 @@ bool Server::finish_run() {
 
 // Clients that are connected hear of the end and leave; the process goes when they have.
 void Server::linger() {
+  if (!std::exchange(told_over_, true)) {
+    if (auto heard = tools_.observer.over(); !heard) return end(fail(std::move(heard).error()));
+  }
   // Started again after the end: clients that were cut off may still come back for it.
   if ((sessions_.empty() && met_anybody_) || lingered_) {
     end({});

@@ -83,6 +83,9 @@ class ServerObserver {
                                const Coordinator&) {
     return {};
   }
+  /// All rounds are over and it is in the journal; clients may still come to hear of it. Called
+  /// once by each process that gets there. An error ends the run.
+  virtual Result<void> over() { return {}; }
   /// The run is over, or cannot go on in this process. Called once.
   virtual void done(const Result<void>&) {}
 };
@@ -123,7 +126,8 @@ class Server final : public transport::Handler {
 
   /// Goes to work; connections may come from now on.
   void start();
-  /// Stops in good order: what was promised is on the disk; `done` hears kInterrupted.
+  /// Stops in good order: what was promised is on the disk; `done` hears kInterrupted, unless all
+  /// rounds were over.
   void interrupt(const std::string& why);
 
   [[nodiscard]] const RoundMachine& machine() const { return machine_; }
@@ -269,6 +273,7 @@ class Server final : public transport::Handler {
   sys::TimerId retry_ = 0;
   sys::TimerId linger_ = 0;
   bool lingered_ = false;
+  bool told_over_ = false;
   bool met_anybody_ = false;  // a client was ready since this process began
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks ask it
 };

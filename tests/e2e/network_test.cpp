@@ -133,6 +133,27 @@ TEST_F(Network, ASignalEndsBothSidesAndTheSameCommandsGoOn) {
 }
 
 // A folder that lost what the coordinator has is not taken for a new one.
+// Its clients have all it made; one that was cut off may come again.
+TEST_F(Network, ACoordinatorThatWaitsAtTheEndHasWrittenItsResultAndMayBeStopped) {
+  write_job();
+  const std::string expected = plain_hash();
+  auto server = coordinator();
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients.push_back(client(name));
+  for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
+  EXPECT_EQ(hash_in(server->wait()), expected);
+  const std::string manifest = support::read_file(at("run/manifest.json"));
+  fs::remove(at("run/manifest.json"));  // as after a kill just before it
+  server = coordinator();
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!fs::exists(at("run/manifest.json")) && std::chrono::steady_clock::now() < patience)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(json::parse(support::read_file(at("run/manifest.json"))).at("final_model_hash"),
+            json::parse(manifest).at("final_model_hash"));
+  server->signal(SIGTERM);
+  EXPECT_EQ(hash_in(server->wait()), expected);
+}
+
 TEST_F(Network, AClientWhoseStateWasDamagedSaysSo) {
   job_["aggregation"]["rounds"] = 60;  // more than can be done before the kill
   write_job();
