@@ -182,6 +182,26 @@ std::vector<Case> job_cases() {
        kConfig,
        {"clients[1].weight", "tokens"},
        gradients_but([](json& job) { job["clients"][1]["weight"] = 2.0; })},
+      {"ScatterInAStar",
+       kConfig,
+       {"aggregation.exchange", "mesh"},
+       [](Federation& f) {
+         f.job["aggregation"] = {{"method", "flora"}, {"rounds", 2}, {"exchange", "scatter"}};
+       }},
+      {"ScatterOfAveragedFactors",
+       kConfig,
+       {"aggregation.exchange", "zero_pad", "averaged factors"},
+       [](Federation& f) {
+         f.job["aggregation"] = {
+             {"method", "zero_pad"}, {"topology", "mesh"}, {"exchange", "scatter"}};
+       }},
+      {"ScatterWithOverlap",
+       kConfig,
+       {"aggregation.exchange", "overlap"},
+       [](Federation& f) {
+         f.job["aggregation"] = {
+             {"method", "lte"}, {"topology", "mesh"}, {"exchange", "scatter"}, {"overlap", true}};
+       }},
       {"OverlapInAStar",
        kConfig,
        {"aggregation.overlap", "mesh"},

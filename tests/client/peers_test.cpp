@@ -152,6 +152,92 @@ TEST_F(PeersTest, GiveEachOtherWhatTheirClientsTrained) {
   expect_update(*late, 'a', 1);
 }
 
+// Of an update a member gets its part, and then what the others have merged.
+class PartsTest : public PeersTest {
+ protected:
+  std::unique_ptr<Member> merging(char letter, const std::string& all) {
+    auto m = member(letter, all);
+    auto kept = Outbox::open(*disk_, scratch_.path() / (std::string("parts-") + letter),
+                             sys::Durability::kProcess, false);
+    if (!kept) throw std::runtime_error(kept.error().line());
+    m->peers->merge_parts(
+        [](const std::string& who, ByteSpan update) -> Result<Bytes> {
+          Bytes out(update.begin(), update.begin() + 10);
+          out.push_back(std::byte(who.back()));
+          return out;
+        },
+        std::move(*kept));
+    return m;
+  }
+  static Bytes merged(char letter, std::uint32_t round, std::size_t size = 2000) {
+    return Bytes(size, std::byte(static_cast<unsigned>(letter) * 3 + round));
+  }
+  // Until all parts are here.
+  bool exchange(Member& m, std::uint32_t round, std::size_t size = 2000) {
+    bool again = true;
+    const std::map<std::string, Bytes>* got = nullptr;
+    const bool came = pump_.run_until(
+        [&] {
+          if (!std::exchange(again, false)) return false;
+          auto now = m.peers->exchange(round, merged(m.letter, round, size), [&] { again = true; });
+          EXPECT_TRUE(now) << now.error().line();
+          got = now ? *now : nullptr;
+          return got != nullptr;
+        },
+        2);
+    for (const auto& [who, bytes] : came ? *got : std::map<std::string, Bytes>{})
+      EXPECT_EQ(bytes, merged(who.back(), round, size)) << who;
+    return came;
+  }
+  // All at once, as they are in one thread.
+  void begin_exchange(Member& m, std::uint32_t round, std::size_t size = 2000) {
+    ASSERT_TRUE(m.peers->exchange(round, merged(m.letter, round, size), [] {}));
+  }
+};
+
+TEST_F(PartsTest, EachGetsItsPartOfUpdatesAndWhatTheOthersMerged) {
+  auto a = merging('a', "abc"), b = merging('b', "abc"), c = merging('c', "abc");
+  for (auto* m : {a.get(), b.get(), c.get()}) train(*m, 1);
+  const auto of_a = ask(*b, 'a', 1), too = ask(*c, 'a', 1);
+  ASSERT_TRUE(pump_.run_until([&] { return of_a->has_value() && too->has_value(); }));
+  Bytes expected(10, std::byte('a' + 1));
+  expected.push_back(std::byte('b'));
+  EXPECT_EQ((**of_a)->update, expected);
+  expected.back() = std::byte('c');
+  EXPECT_EQ((**too)->update, expected);
+  EXPECT_EQ((**too)->training.steps, 1U);
+
+  begin_exchange(*a, 1, kLarge);
+  begin_exchange(*b, 1, kLarge);
+  EXPECT_FALSE(exchange(*a, 1, kLarge)) << "c has not merged yet";
+  begin_exchange(*c, 1, kLarge);
+  for (auto* m : {a.get(), b.get(), c.get()}) EXPECT_TRUE(exchange(*m, 1, kLarge)) << m->letter;
+}
+
+// Whoever was killed before it had them gets those of the round before.
+TEST_F(PartsTest, AMemberThatWasAwayGetsThePartsOfTheRoundBefore) {
+  auto a = merging('a', "ab");
+  begin_exchange(*a, 4);
+  begin_exchange(*a, 5);
+  auto b = merging('b', "ab");
+  EXPECT_TRUE(exchange(*b, 4));
+  a->own.reset();
+  a = nullptr;  // started again, with what lies in its folder
+  hubs_.erase('a');
+  a = merging('a', "ab");
+  b = nullptr;
+  b = merging('b', "ab");
+  EXPECT_TRUE(exchange(*b, 4));
+  begin_exchange(*a, 5);
+  EXPECT_TRUE(exchange(*b, 5));
+  begin_exchange(*a, 6);
+  b = nullptr;
+  b = merging('b', "ab");
+  EXPECT_FALSE(exchange(*b, 4));
+  ASSERT_FALSE(b->lost.empty());
+  EXPECT_THAT(b->lost[0].line(), HasSubstr("asks for what was merged in round 4"));
+}
+
 TEST_F(PeersTest, LargeUpdatesComeInPieces) {
   auto a = member('a', "ab"), b = member('b', "ab");
   train(*a, 1, kLarge);
