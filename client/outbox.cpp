@@ -147,7 +147,7 @@ Result<void> Outbox::write(OutboxEntry entry, ByteSpan update) {
   slot_ = slot;
   place_ = {front.size(), state.size(), before};
   last_ = std::move(head.entry);
-  last_->state = {};
+  Bytes().swap(last_->state);  // `= {}` would keep its memory
   return {};
 }
 

@@ -77,6 +77,7 @@ class AdapterTrainable final : public Trainable {
 
   void begin_round(const model::Model& base) override {
     base_ = &base;
+    set_.begin();
     if (!copies_) return;
     copy_ = base;
     for (const std::size_t i : saved_) begin_saved(copy_->parameters()[i]);
@@ -113,6 +114,7 @@ class AdapterTrainable final : public Trainable {
     for (auto& [name, values] : began_)
       carried_[name] = change_of(copy_->parameters()[copy_->find(name)], values);
     began_.clear();
+    set_.rest(late_);
     copy_.reset();
     gradients_ = {};
   }

@@ -121,6 +121,12 @@ class Adapter {
   /// The increment has been folded in; fresh factors, product zero. delta() goes on telling it.
   /// Not after anchor().
   virtual void restart_merged(const sys::Stream& stream) = 0;
+  /// Gives back what only training needs, gradients and compute copies, and what was folded into
+  /// the base: before the next pass comes begin(), and one of reset(), load() and anchor(); or, if
+  /// `late`, anchor_late().
+  virtual void rest(bool late) = 0;
+  /// After rest(): parameters have gradients again.
+  virtual void begin() = 0;
   /// Adapters that share the batch (adapter/multi_head.h).
   [[nodiscard]] virtual std::size_t heads() const { return 1; }
 

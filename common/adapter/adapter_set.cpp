@@ -235,6 +235,18 @@ void AdapterSet::anchor_late() {
   }
 }
 
+void AdapterSet::rest(bool late) {
+  for (const auto& site : sites_) {
+    if (site) site->rest(late);
+  }
+}
+
+void AdapterSet::begin() {
+  for (const auto& site : sites_) {
+    if (site) site->begin();
+  }
+}
+
 void AdapterSet::mark_merged() {
   for (const auto& site : sites_) {
     if (site) site->mark_merged();

@@ -64,6 +64,8 @@ class AdapterSet {
   void reset(const sys::Stream& stream);
   void anchor();
   void anchor_late();
+  void rest(bool late);
+  void begin();
   // Merging between rounds, as Adapter has it.
   [[nodiscard]] DeltaTerms increment() const;
   void mark_merged();

@@ -158,6 +158,19 @@ class LowRankAdapter final : public Adapter {
     merged_.clear();
   }
 
+  void rest(bool late) override {
+    anchor_.reset();
+    if (!late) round_.reset();
+    for (Matrix* m : {&grad_a_, &grad_b_, &wide_a_, &wide_b_}) *m = Matrix();
+    for (auto* halves : {&half_a_, &half_b_}) std::vector<BFloat16>().swap(*halves);
+  }
+
+  void begin() override {
+    if (grad_b_.size() == b_.size()) return;
+    grad_a_ = Matrix(options_.train_a ? rank() : 0, shape_.d_in);
+    grad_b_ = Matrix(shape_.d_out, rank());
+  }
+
   void mark_merged() override { anchor_ = std::make_shared<const Factors>(Factors{b_, a_}); }
 
   void restart_merged(const sys::Stream& stream) override {

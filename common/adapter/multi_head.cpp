@@ -104,6 +104,12 @@ class MultiHead final : public Adapter {
   void anchor_late() override {
     for (const auto& head : heads_) head->anchor_late();
   }
+  void rest(bool late) override {
+    for (const auto& head : heads_) head->rest(late);
+  }
+  void begin() override {
+    for (const auto& head : heads_) head->begin();
+  }
   void mark_merged() override {
     for (const auto& head : heads_) head->mark_merged();
   }

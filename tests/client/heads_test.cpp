@@ -355,6 +355,29 @@ TEST_F(HeadsTest, TakeTheSameStepHoweverTheBatchIsCutIntoPasses) {
   for (std::size_t i = 0; i < after[0].size(); ++i) ASSERT_NEAR(after[0][i], after[1][i], 1e-5);
 }
 
+// A thousand clients of one process wait for their turn with what the next round needs and no more.
+TEST_F(HeadsTest, AClientBetweenRoundsKeepsFactorsAndMomentsOnly) {
+  auto trainer =
+      LocalTrainer::make({.name = "anna", .adapter = lte(2), .examples = examples(), .weight = 1.0},
+                         training(2, 3), run_.model, 3)
+          .value();
+  const std::size_t before = trainer.idle_bytes();
+  std::size_t values = 0;
+  for (const auto& [name, rank] : trainer.ranks()) {
+    const auto& p = run_.model.parameters()[run_.model.find(name)];
+    values += rank * (p.d_out() + p.d_in());
+  }
+  auto t = tools();
+  for (std::uint32_t round = 1; round <= 3; ++round) {
+    ASSERT_TRUE(trainer.begin(Restart::kKeep, round, true, {}, run_.model));
+    ASSERT_TRUE(
+        trainer.run_round(run_.model, {.round = round, .rounds = 3, .restart = Restart::kKeep}, t));
+    const std::size_t kept = trainer.idle_bytes() - before;
+    EXPECT_GE(kept, 3 * values * sizeof(float));
+    EXPECT_LE(kept, 3 * values * sizeof(float) + 1000) << "an order of records, and bookkeeping";
+  }
+}
+
 // Norms and embeddings beside the adapters: trained, told as they changed, averaged like the rest.
 TEST_F(HeadsTest, ModulesToSaveAreTrainedThemselves) {
   auto config = lte(2);

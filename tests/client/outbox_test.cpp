@@ -45,6 +45,16 @@ class OutboxTest : public testing::Test {
   std::unique_ptr<sys::Disk> disk_ = sys::make_posix_disk();
 };
 
+TEST_F(OutboxTest, HoldsNoStateInMemory) {
+  Outbox outbox = open();
+  for (const std::uint32_t round : {1u, 2u}) {
+    ASSERT_TRUE(outbox.put(entry(round), update(round)));
+    EXPECT_EQ(outbox.last()->state.capacity(), 0U);
+    ASSERT_TRUE(outbox.put_state(entry(round + 10), update(round)));
+    EXPECT_EQ(outbox.last()->state.capacity(), 0U);
+  }
+}
+
 TEST_F(OutboxTest, HoldsTheLastRoundAcrossProcesses) {
   EXPECT_FALSE(open().last());
   EXPECT_FALSE(open().was_used());
