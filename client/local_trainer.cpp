@@ -204,6 +204,7 @@ model::FullGradients LocalTrainer::Impl::full_gradients(const model::Model& base
   return out;
 }
 
+// NOLINTNEXTLINE(readability-make-member-function-const): it changes what the optimizer holds
 void LocalTrainer::Impl::restart_moments() {
   if (spec.adapter.method == "full") return optimizer->reset();
   optimizer->restart_factors(training.moments == "keep"    ? MomentsAfter::kKeep
@@ -337,7 +338,7 @@ Result<void> LocalTrainer::Impl::run_private_steps(const RoundTask& task, RoundT
   return {};
 }
 
-std::vector<float> LocalTrainer::Impl::trained_now() {
+std::vector<float> LocalTrainer::Impl::trained_now() const {
   std::vector<float> out;
   for (const auto& param : trainable->params())
     out.insert(out.end(), param.value.begin(), param.value.end());

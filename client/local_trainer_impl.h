@@ -95,7 +95,7 @@ struct LocalTrainer::Impl {
   Result<void> run_hidden_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
   Result<void> run_central_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
   Result<bool> run_untold_steps(const RoundTask& task, RoundTools& tools);
-  [[nodiscard]] std::vector<float> trained_now();
+  [[nodiscard]] std::vector<float> trained_now() const;
   [[nodiscard]] Result<std::unique_ptr<noise::NoiseSupply>> noise_supply(std::uint32_t round) const;
 };
 

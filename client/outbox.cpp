@@ -108,7 +108,8 @@ Result<void> Outbox::write(OutboxEntry entry, ByteSpan update) {
     if (auto dropped = drop_last(); !dropped) return dropped;
   }
   const std::uint32_t before = last_ ? last_->round : 0;
-  Head head{.before = before, .state_bytes = entry.state.size(), .entry = std::move(entry)};
+  const std::uint64_t state_bytes = entry.state.size();
+  Head head{.before = before, .state_bytes = state_bytes, .entry = std::move(entry)};
   ByteWriter out;
   out.reserve(512);
   out.raw(bytes_of(kMagic));

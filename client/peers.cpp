@@ -411,7 +411,7 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
     if (sha256(bytes) != download_->hash)
       return peers_.lose(protocol::breach("an update came with another hash than announced",
                                           "the member's folder is whole"));
-    const auto whole = std::exchange(download_, std::nullopt);
+    auto whole = std::exchange(download_, std::nullopt);
     whole->then(std::move(whole->bytes));
   }
   void begin(const protocol::Object& object, std::function<void(Bytes)> then) {

@@ -100,7 +100,7 @@ class AheadWorkerTest : public testing::Test {
     return p;
   }
   // A round is asked for; its update comes to the outbox.
-  void ask(Process& p, std::uint32_t round) {
+  static void ask(Process& p, std::uint32_t round) {
     p.worker->train({.round = round, .rounds = kRounds, .base = model_after(round - 1)},
                     [&p, round](Result<RoundDone> done) {
                       ASSERT_TRUE(done) << done.error().line();

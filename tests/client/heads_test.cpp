@@ -12,7 +12,6 @@
 namespace strata::client {
 namespace {
 
-using adapter::AdapterConfig;
 using adapter::AdapterSet;
 using protocol::Restart;
 

@@ -42,6 +42,7 @@ class LateMergesTest : public HeadsFixture {
             {.method = "lte", .rounds = kRounds, .overlap = overlap, .measure = false}, run_.model)
             .value();
     std::vector<coordinator::PlannedUpdate> planned;
+    planned.reserve(clients.size());
     for (const auto& name : clients)
       planned.push_back({.client = name, .ranks = {}, .heads = 1, .weight = 1.0});
     out.expect(planned);

@@ -52,7 +52,7 @@ class PeersTest : public testing::Test {
  protected:
   // A member with one client, named by a letter.
   struct Member {
-    char letter;
+    char letter = 0;
     std::optional<Outbox> outbox;
     HandWorker* worker = nullptr;
     std::unique_ptr<Peers> peers;
@@ -115,8 +115,8 @@ class PeersTest : public testing::Test {
   }
 
   // What a member hears of another's client.
-  std::shared_ptr<std::optional<Result<RoundDone>>> ask(Member& m, char other,
-                                                        std::uint32_t round) {
+  static std::shared_ptr<std::optional<Result<RoundDone>>> ask(Member& m, char other,
+                                                               std::uint32_t round) {
     auto out = std::make_shared<std::optional<Result<RoundDone>>>();
     m.others.at(other)->train({.round = round, .base = model_after(round - 1)},
                               [out](Result<RoundDone> done) { *out = std::move(done); });
@@ -190,7 +190,7 @@ class PartsTest : public PeersTest {
     return came;
   }
   // All at once, as they are in one thread.
-  void begin_exchange(Member& m, std::uint32_t round, std::size_t size = 2000) {
+  static void begin_exchange(Member& m, std::uint32_t round, std::size_t size = 2000) {
     ASSERT_TRUE(m.peers->exchange(round, merged(m.letter, round, size), [] {}));
   }
 };
@@ -275,7 +275,8 @@ TEST_F(PeersTest, AFailureEndsTheRunAndIsNotTold) {
   auto a = member('a', "ab"), b = member('b', "ab");
   const auto got = ask(*b, 'a', 1);
   bool told = false;
-  a->own->train({.round = 1, .base = model_after(0)}, [&](Result<RoundDone>) { told = true; });
+  a->own->train({.round = 1, .base = model_after(0)},
+                [&](const Result<RoundDone>&) { told = true; });
   a->worker->end(fail({.code = ErrorCode::kNumeric, .what = "the loss is NaN"}));
   ASSERT_TRUE(pump_.run_until([&] { return !a->lost.empty(); }));
   EXPECT_EQ(a->lost[0].code, ErrorCode::kNumeric);
@@ -323,7 +324,7 @@ TEST_F(PeersTest, AnotherJobIsRefused) {
 TEST_F(PeersTest, AnotherModelEndsIt) {
   auto a = member('a', "ab"), b = member('b', "ab");
   train(*a, 1);
-  b->others.at('a')->train({.round = 1, .base = model_after(7)}, [](Result<RoundDone>) {});
+  b->others.at('a')->train({.round = 1, .base = model_after(7)}, [](const Result<RoundDone>&) {});
   ASSERT_TRUE(pump_.run_until([&] { return !b->lost.empty(); }));
   EXPECT_THAT(b->lost[0].line(), HasSubstr("round 1 began here with another model"));
 }
@@ -347,7 +348,7 @@ TEST_F(PeersTest, NobodyLeavesBeforeAllHaveWhatTheyNeed) {
   const auto of_b = ask(*a, 'b', 1);
   ASSERT_TRUE(pump_.run_until([&] { return of_b->has_value(); }));
   const protocol::Finished last{.head = {.round = 1}, .state = model_after(1)};
-  const auto note = [](Member& m) { return [&m](Result<void> how) { m.finished = how; }; };
+  const auto note = [](Member& m) { return [&m](const Result<void>& how) { m.finished = how; }; };
   a->peers->finish(last, note(*a));
   ASSERT_FALSE(pump_.run_until([&] { return a->finished.has_value(); }, 0.6)) << "b still needs it";
   const auto of_a = ask(*b, 'a', 1);
@@ -360,7 +361,7 @@ TEST_F(PeersTest, NobodyLeavesBeforeAllHaveWhatTheyNeed) {
 TEST_F(PeersTest, NobodyWaitsForWhoIsGoneAtTheEnd) {
   auto a = member('a', "ab");
   a->peers->finish({.head = {.round = 1}, .state = model_after(1)},
-                   [&](Result<void> how) { a->finished = how; });
+                   [&](const Result<void>& how) { a->finished = how; });
   ASSERT_TRUE(pump_.run_until([&] { return a->finished.has_value(); }, 2));
   EXPECT_TRUE(*a->finished);
   EXPECT_TRUE(a->lost.empty());
@@ -369,9 +370,9 @@ TEST_F(PeersTest, NobodyWaitsForWhoIsGoneAtTheEnd) {
 TEST_F(PeersTest, OtherBitsAtTheEndAreAnError) {
   auto a = member('a', "ab"), b = member('b', "ab");
   a->peers->finish({.head = {.round = 1}, .state = model_after(1)},
-                   [&](Result<void> how) { a->finished = how; });
+                   [&](const Result<void>& how) { a->finished = how; });
   b->peers->finish({.head = {.round = 1}, .state = model_after(2)},
-                   [&](Result<void> how) { b->finished = how; });
+                   [&](const Result<void>& how) { b->finished = how; });
   ASSERT_TRUE(pump_.run_until([&] { return a->finished && b->finished; }));
   EXPECT_FALSE(*a->finished);
   EXPECT_FALSE(*b->finished);

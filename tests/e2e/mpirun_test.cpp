@@ -10,7 +10,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-using support::Running;
 using testing::HasSubstr;
 
 class Mpirun : public Network {

@@ -85,6 +85,7 @@ TEST_F(Network, WhoeverIsKilledTheModelIsTheSame) {
   job_["aggregation"]["rounds"] = 20;
   write_job();
   const std::string expected = plain_hash();
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing sets it
   const char* more = std::getenv("STRATA_KILLS");
   const int wanted = more == nullptr ? 30 : std::atoi(more);
   sys::Stream draw(2026);
@@ -308,6 +309,7 @@ TEST_F(Network, ALedgerThatWasPutBackIsNoticedInTheNextRun) {
     std::vector<std::unique_ptr<Running>> clients;
     for (const auto& name : names_) clients.push_back(client(name));
     std::vector<Finished> out;
+    out.reserve(clients.size() + 1);
     for (auto& one : clients) out.push_back(one->wait());
     server->signal(SIGTERM);
     out.push_back(server->wait());

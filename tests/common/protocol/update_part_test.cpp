@@ -11,7 +11,7 @@ namespace {
 tensor::Matrix matrix(std::size_t rows, std::size_t cols, unsigned seed) {
   tensor::Matrix out(rows, cols);
   for (std::size_t i = 0; i < out.size(); ++i)
-    out.data()[i] = static_cast<float>((seed * 31 + i * 17) % 23) / 7.0F - 1.5F;
+    out.data()[i] = static_cast<float>((std::size_t{seed} * 31 + i * 17) % 23) / 7.0F - 1.5F;
   return out;
 }
 
