@@ -23,10 +23,13 @@ class Mpirun : public Network {
     write_job();
   }
   std::vector<std::string> command(const std::string& ranks, const std::string& more = "") const {
-    // Open MPI leaves memory behind, some of it in plugins that are gone when leaks are looked for.
+    // For the sanitizers: Open MPI leaves memory behind, some of it in plugins that are gone when
+    // leaks are looked for, and takes its own locks in other orders.
     return {"sh", "-c",
             "exec env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
-            "ASAN_OPTIONS=detect_leaks=0 mpirun --oversubscribe --bind-to none " +
+            "ASAN_OPTIONS=detect_leaks=0 "
+            "TSAN_OPTIONS=ignore_noninstrumented_modules=1:detect_deadlocks=0 mpirun "
+            "--oversubscribe --bind-to none " +
                 more + " -n " + ranks + " " STRATA_BINARY " run " + at("job.json").string() +
                 " -o " + at("run").string() + " --threads 1 --format json"};
   }
