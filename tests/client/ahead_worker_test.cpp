@@ -237,6 +237,11 @@ TEST_F(AheadWorkerTest, AnOldUpdateThatIsShownBeginsNothing) {
   ASSERT_TRUE(has(*p, 2));
   ASSERT_TRUE(p->worker->release({}, 1, first));
   EXPECT_FALSE(p->inner->pending);
+  show(*p);
+  p->inner->end();  // round 3 is ahead now
+  ASSERT_TRUE(p->worker->is_ahead_of(2));
+  ASSERT_TRUE(p->worker->release({}, 1, first));
+  EXPECT_FALSE(p->inner->pending);
 }
 
 TEST_F(AheadWorkerTest, AFailureEndsTheRunAndClosesNothing) {

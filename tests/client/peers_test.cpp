@@ -210,6 +210,7 @@ TEST_F(PartsTest, EachGetsItsPartOfUpdatesAndWhatTheOthersMerged) {
   begin_exchange(*a, 1, kLarge);
   begin_exchange(*b, 1, kLarge);
   EXPECT_FALSE(exchange(*a, 1, kLarge)) << "c has not merged yet";
+  EXPECT_FALSE(exchange(*a, 1, kLarge)) << "b has, by now";
   begin_exchange(*c, 1, kLarge);
   for (auto* m : {a.get(), b.get(), c.get()}) EXPECT_TRUE(exchange(*m, 1, kLarge)) << m->letter;
 }
