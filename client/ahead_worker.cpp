@@ -19,6 +19,15 @@ bool AheadWorker::holds(std::uint32_t round) const {
 
 bool AheadWorker::is_ahead_of(std::uint32_t round) {
   if (round >= tools_.rounds || holds(round + 1)) return true;
+  const auto& last = tools_.outbox.last();
+  if (!last || last->round != round) {  // it was taken, so it was there
+    lose({.code = ErrorCode::kDamaged,
+          .what = fmt::format("does not hold round {} any more", round),
+          .where = tools_.outbox.download().parent_path().string(),
+          .rule = "a client goes on from the state it had then",
+          .remedy = "restore the folder from a copy, or begin anew with --force"});
+    return false;
+  }
   go_ahead(round + 1);
   return false;
 }

@@ -223,6 +223,14 @@ TEST_F(AheadWorkerTest, ARoundWhoseModelIsGoneIsNotMadeUp) {
   EXPECT_FALSE(p->inner->pending);
 }
 
+TEST_F(AheadWorkerTest, AStateThatIsGoneIsSaidInsteadOfWaitedFor) {
+  auto p = start();
+  EXPECT_FALSE(p->worker->is_ahead_of(1));
+  ASSERT_TRUE(pump_.run_until([&] { return !p->lost.empty(); }));
+  EXPECT_EQ(p->lost[0].code, ErrorCode::kDamaged);
+  EXPECT_THAT(p->lost[0].line(), HasSubstr("does not hold round 1 any more"));
+}
+
 // A member that is behind may be given an older round.
 TEST_F(AheadWorkerTest, AnOldUpdateThatIsShownBeginsNothing) {
   auto p = start();
