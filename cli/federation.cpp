@@ -95,6 +95,7 @@ class Run {
   Result<void> open_private_sum();
   Result<void> open_peers();
   void share_out(coordinator::ServerConfig& config);
+  [[nodiscard]] Result<void> all_took_part(std::uint32_t round, const std::string& key) const;
   Result<void> check_members();
   Result<void> before_rounds();
   Result<void> open_clients();
@@ -219,6 +220,19 @@ Result<void> Run::open_server() {
   return {};
 }
 
+// One that is left out here may be merged by others, whose part of it is good; or has gone on as if
+// it were merged.
+Result<void> Run::all_took_part(std::uint32_t round, const std::string& key) const {
+  const auto& out = server_->machine().out();
+  if (out.empty()) return {};
+  const auto& [client, why] = *out.begin();
+  return fail({.code = ErrorCode::kQuorum,
+               .what = fmt::format("round {} is without client {}: {}", round, client, why),
+               .where = key,
+               .rule = "here every client takes part in every round",
+               .remedy = "mend what was refused, or start anew without it"});
+}
+
 // Of a mesh whose members merge a part of the tensors each, if that is fewer bytes.
 void Run::share_out(coordinator::ServerConfig& config) {
   const model::Model& model = federation_.coordinator.model();
@@ -234,8 +248,11 @@ void Run::share_out(coordinator::ServerConfig& config) {
   config.complete = [this, shapes = model::tensor_shapes(model)](
                         std::uint32_t round, adapter::Packet& packet,
                         std::function<void()> again) -> Result<bool> {
+    if (auto all = all_took_part(round, "aggregation.exchange"); !all)
+      return fail(std::move(all).error());
     keep_own(packet, *shards_, hosting_.member);
-    auto parts = peers_->exchange(round, packet.bytes(), std::move(again));
+    auto parts = peers_->exchange(
+        round, [&] { return packet.bytes(); }, std::move(again));
     if (!parts) return fail(std::move(parts).error());
     if (*parts == nullptr) return false;
     for (std::size_t member = 0; member < hosting_.members; ++member) {
@@ -380,6 +397,10 @@ Result<void> Run::train_ahead(LocalClient& client, const protocol::ClientId& id)
 
 // A round closes when all clients of this process are ahead of it.
 bool Run::may_close(std::uint32_t round, std::function<void()> again) {
+  if (auto took_part = all_took_part(round, "aggregation.overlap"); !took_part) {
+    stop(std::move(took_part));
+    return false;
+  }
   bool all = true;
   for (const auto& client : clients_) {
     if (client->ahead != nullptr) all = client->ahead->is_ahead_of(round) && all;
@@ -483,8 +504,6 @@ Result<RunSummary> Run::all() {
   if (ok) ok = open_clients();
   if (ok) ok = rounds();
   if (ok) ok = write_up();
-  RunSummary& summary = observer_.summary();
-  summary.promise = federation_.promise;
   if (!ok) {
     for (auto& client : clients_) client->session->interrupt("the run has ended");
     pool_.reset();
@@ -495,6 +514,7 @@ Result<RunSummary> Run::all() {
       return fail(*private_sum_->refusal());
     return fail(std::move(ok).error());
   }
+  RunSummary& summary = observer_.summary();
   if (was_done_ || !hosting_.reports) return std::move(summary);  // whoever reports clears up
   if (!hosting_.keeps_state) {  // the run is complete: there is nothing to go on from
     const auto state = directory_ / kStateFolder;

@@ -87,6 +87,8 @@ bool scatters(const Job& job, std::span<const coordinator::PlannedUpdate> planne
   if (a.exchange == "scatter") return true;
   const auto entry = coordinator::find_aggregator(a.method);
   if (a.overlap || !entry || (*entry)->averages_factors) return false;
+  // These look at whole updates, or judge them.
+  if (a.diagnostics || job.output.keep_updates || a.max_update_norm > 0.0) return false;
   const auto bytes = exchange_bytes(job, planned, base, members);
   return bytes.scatter < bytes.gather;
 }

@@ -43,6 +43,12 @@ Result<void> check_exchange(const Job& job, const Refusal& refuse) {
   if (entry && (*entry)->averages_factors)
     return no(a.method + " leaves averaged factors beside the model, which are no part of it",
               "use method \"flora\", \"lte\" or \"data_parallel\"");
+  if (a.diagnostics)
+    return no("aggregation.diagnostics compares whole updates, of which a rank has a part only",
+              "leave one of the two out");
+  if (job.output.keep_updates)
+    return no("output.keep_updates keeps whole updates, of which a rank has a part only",
+              "leave one of the two out");
   if (a.overlap)
     return no("with overlap, updates travel while the next round is trained; merged parts cannot",
               "leave one of the two out");

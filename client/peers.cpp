@@ -466,14 +466,15 @@ std::unique_ptr<RoundWorker> Peers::remote(const protocol::ClientId& client) {
   return std::make_unique<Remote>(*this, client);
 }
 
-Result<const std::map<std::string, Bytes>*> Peers::exchange(std::uint32_t round, ByteSpan own,
+Result<const std::map<std::string, Bytes>*> Peers::exchange(std::uint32_t round,
+                                                            const std::function<Bytes()>& own,
                                                             std::function<void()> again) {
   if (exchanged_ != round) {
     // A process before this one may have kept the same bytes.
     if (!parts_->last() || parts_->last()->round != round) {
       OutboxEntry entry;
       entry.round = round;
-      if (auto kept = parts_->put(std::move(entry), own); !kept)
+      if (auto kept = parts_->put(std::move(entry), own()); !kept)
         return fail(std::move(kept).error());
     }
     exchanged_ = round;

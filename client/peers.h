@@ -66,11 +66,10 @@ class Peers {
   /// one's merged parts are kept for the others. Before anything is asked.
   using PartOf = std::function<Result<Bytes>(const std::string& member, ByteSpan update)>;
   void merge_parts(PartOf part_of, Outbox kept);
-  /// Shows the others what this member has merged of a round, and gets what they have: nothing
-  /// until all is here; `again` is called when more is.
-  [[nodiscard]] Result<const std::map<std::string, Bytes>*> exchange(std::uint32_t round,
-                                                                     ByteSpan own,
-                                                                     std::function<void()> again);
+  /// Shows the others what this member has merged of a round (`own` is asked for it once), and gets
+  /// what they have: null until all is here, when `again` is called.
+  [[nodiscard]] Result<const std::map<std::string, Bytes>*> exchange(
+      std::uint32_t round, const std::function<Bytes()>& own, std::function<void()> again);
 
   /// The others may ask from now on; they are answered when the executor runs.
   [[nodiscard]] Result<void> start();

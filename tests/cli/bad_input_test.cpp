@@ -195,6 +195,23 @@ std::vector<Case> job_cases() {
          f.job["aggregation"] = {
              {"method", "zero_pad"}, {"topology", "mesh"}, {"exchange", "scatter"}};
        }},
+      {"ScatterOfWhatIsLookedAtWhole",
+       kConfig,
+       {"aggregation.exchange", "aggregation.diagnostics"},
+       [](Federation& f) {
+         f.job["aggregation"] = {{"method", "flora"},
+                                 {"topology", "mesh"},
+                                 {"exchange", "scatter"},
+                                 {"diagnostics", true}};
+       }},
+      {"ScatterOfUpdatesThatAreKept",
+       kConfig,
+       {"aggregation.exchange", "output.keep_updates"},
+       [](Federation& f) {
+         f.job["aggregation"] = {
+             {"method", "flora"}, {"topology", "mesh"}, {"exchange", "scatter"}};
+         f.job["output"]["keep_updates"] = true;
+       }},
       {"ScatterWithOverlap",
        kConfig,
        {"aggregation.exchange", "overlap"},

@@ -85,6 +85,13 @@ TEST_F(MeshExchange, TakesTheFewerBytes) {
   other = job();
   other.aggregation.method = "fedavg";
   EXPECT_FALSE(scatters(other, dense(3), model_, 3));
+  for (const int what : {0, 1, 2}) {
+    other = job();
+    other.aggregation.diagnostics = what == 0;
+    other.output.keep_updates = what == 1;
+    other.aggregation.max_update_norm = what == 2 ? 5.0 : 0.0;
+    EXPECT_FALSE(scatters(other, dense(3), model_, 3)) << "it needs whole updates: " << what;
+  }
   other = job();
   other.aggregation.overlap = true;
   EXPECT_FALSE(scatters(other, dense(3), model_, 3));

@@ -119,6 +119,15 @@ class AheadWorkerTest : public testing::Test {
     const auto& last = *p.outbox->last();
     ASSERT_TRUE(p.worker->release(last.run, last.round, last.update));
   }
+  // Begun anew, and round 1 is there and may be seen.
+  std::unique_ptr<Process> start_and_show_one() {
+    auto p = start();
+    ask(*p, 1);
+    p->inner->end();
+    EXPECT_TRUE(has(*p, 1));
+    show(*p);
+    return p;
+  }
   static Bytes update_in(const Process& p) {
     return p.outbox->read(0, p.outbox->last()->update_bytes).value();
   }
@@ -158,11 +167,7 @@ TEST_F(AheadWorkerTest, TrainsOnTheModelBeforeTheMerge) {
 }
 
 TEST_F(AheadWorkerTest, HoldsTheModelWhileItTrains) {
-  auto p = start();
-  ask(*p, 1);
-  p->inner->end();
-  ASSERT_TRUE(has(*p, 1));
-  show(*p);
+  auto p = start_and_show_one();
   bool is_free = false;
   base_.when_free([&] { is_free = true; });
   EXPECT_FALSE(is_free);
@@ -176,11 +181,7 @@ TEST_F(AheadWorkerTest, GoesOnAfterAKillWithTheSameUpdates) {
     ASSERT_TRUE(disk_->remove_all(scratch_.path() / "outbox"));
     ASSERT_TRUE(disk_->remove_all(scratch_.path() / "ahead"));
     base_.round = 0;
-    auto p = start();
-    ask(*p, 1);
-    p->inner->end();
-    ASSERT_TRUE(has(*p, 1));
-    show(*p);
+    auto p = start_and_show_one();
     if (when > 0) p->inner->end();
     if (when > 1) base_.round = 1;
     p = nullptr;
@@ -206,11 +207,7 @@ TEST_F(AheadWorkerTest, GoesOnAfterAKillWithTheSameUpdates) {
 }
 
 TEST_F(AheadWorkerTest, ARoundWhoseModelIsGoneIsNotMadeUp) {
-  auto p = start();
-  ask(*p, 1);
-  p->inner->end();
-  ASSERT_TRUE(has(*p, 1));
-  show(*p);
+  auto p = start_and_show_one();
   p->inner->end();
   p = nullptr;
   ASSERT_TRUE(disk_->remove_all(scratch_.path() / "ahead"));
@@ -233,12 +230,8 @@ TEST_F(AheadWorkerTest, AStateThatIsGoneIsSaidInsteadOfWaitedFor) {
 
 // A member that is behind may be given an older round.
 TEST_F(AheadWorkerTest, AnOldUpdateThatIsShownBeginsNothing) {
-  auto p = start();
-  ask(*p, 1);
-  p->inner->end();
-  ASSERT_TRUE(has(*p, 1));
+  auto p = start_and_show_one();
   const Sha256 first = p->outbox->last()->update;
-  show(*p);
   p->inner->end();
   base_.round = 1;
   ask(*p, 2);
@@ -253,11 +246,7 @@ TEST_F(AheadWorkerTest, AnOldUpdateThatIsShownBeginsNothing) {
 }
 
 TEST_F(AheadWorkerTest, AFailureEndsTheRunAndClosesNothing) {
-  auto p = start();
-  ask(*p, 1);
-  p->inner->end();
-  ASSERT_TRUE(has(*p, 1));
-  show(*p);
+  auto p = start_and_show_one();
   p->inner->fail_with(ErrorCode::kNumeric);
   ASSERT_TRUE(pump_.run_until([&] { return !p->lost.empty(); }));
   EXPECT_THAT(p->lost[0].line(), HasSubstr("the loss is NaN"));
@@ -266,11 +255,7 @@ TEST_F(AheadWorkerTest, AFailureEndsTheRunAndClosesNothing) {
 }
 
 TEST_F(AheadWorkerTest, StopsWhenItIsTold) {
-  auto p = start();
-  ask(*p, 1);
-  p->inner->end();
-  ASSERT_TRUE(has(*p, 1));
-  show(*p);
+  auto p = start_and_show_one();
   p->worker->abort();
   EXPECT_TRUE(p->inner->aborted);
   p->inner->fail_with(ErrorCode::kInterrupted);

@@ -179,7 +179,8 @@ class PartsTest : public PeersTest {
     const bool came = pump_.run_until(
         [&] {
           if (!std::exchange(again, false)) return false;
-          auto now = m.peers->exchange(round, merged(m.letter, round, size), [&] { again = true; });
+          auto now = m.peers->exchange(
+              round, [&] { return merged(m.letter, round, size); }, [&] { again = true; });
           EXPECT_TRUE(now) << now.error().line();
           got = now ? *now : nullptr;
           return got != nullptr;
@@ -191,7 +192,8 @@ class PartsTest : public PeersTest {
   }
   // All at once, as they are in one thread.
   static void begin_exchange(Member& m, std::uint32_t round, std::size_t size = 2000) {
-    ASSERT_TRUE(m.peers->exchange(round, merged(m.letter, round, size), [] {}));
+    ASSERT_TRUE(m.peers->exchange(
+        round, [&] { return merged(m.letter, round, size); }, [] {}));
   }
 };
 

@@ -176,6 +176,24 @@ TEST_F(MpirunMesh, ScatteredUpdatesComeToTheSameModelAfterKills) {
   expect_the_same_after_kills(expected, 5);
 }
 
+// Left out by the rank that has all of it, taken by those whose part is good: no two models.
+TEST_F(MpirunMesh, ARefusedUpdateEndsWhatNeedsAllOfThem) {
+  job_ = lte_of(job_);
+  job_["aggregation"]["topology"] = "mesh";
+  job_["clients"][1]["adapter"]["alpha"] = 4000;  // its update alone is large
+  job_["aggregation"]["max_update_norm"] = 5.0;
+  for (const char* key : {"exchange", "overlap"}) {
+    json job = job_;
+    job["aggregation"][key] = std::string(key) == "exchange" ? json("scatter") : json(true);
+    support::write_file(at("job.json"), job.dump());
+    fs::remove_all(at("run"));
+    const Finished done = support::run_program(command("3"));
+    EXPECT_NE(done.status, 0) << key;
+    EXPECT_THAT(done.out + done.err, HasSubstr("round 1 is without client " + names_[1])) << key;
+    EXPECT_FALSE(fs::exists(at("run/manifest.json"))) << key;
+  }
+}
+
 TEST_F(MpirunMesh, AKilledRankEndsTheJobAndTheSameCommandGoesOn) {
   job_["aggregation"]["rounds"] = 100;
   expect_to_go_on_after_a_kill(star_hash());
