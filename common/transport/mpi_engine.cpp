@@ -12,6 +12,10 @@ namespace {
 using Microseconds = std::chrono::microseconds;
 constexpr Microseconds kPauseMin{50};
 constexpr Microseconds kPauseMax{1000};
+// A round's messages follow each other, with a flush or two between them: so long after the last
+// one the next is looked for as often as this.
+constexpr double kAlertSeconds = 0.02;
+constexpr Microseconds kPauseAlert{100};
 // Turns without news, while something is under way, before the first pause.
 constexpr int kEagerTurns = 64;
 // Messages taken in before what we have to say has its turn.
@@ -123,6 +127,7 @@ bool MpiEngine::send() {
 void MpiEngine::rest(bool moved) {
   if (moved || ended_) {
     calm_turns_ = 0;
+    moved_at_ = now_;
     return;
   }
   ++calm_turns_;
@@ -132,7 +137,8 @@ void MpiEngine::rest(bool moved) {
       });
   if (busy && calm_turns_ < kEagerTurns) return std::this_thread::yield();
   const int doublings = std::min(busy ? calm_turns_ - kEagerTurns : calm_turns_ - 1, 5);
-  const auto pause = std::min(kPauseMax, kPauseMin * (1 << doublings));
+  const auto longest = now_ - moved_at_ < kAlertSeconds ? kPauseAlert : kPauseMax;
+  const auto pause = std::min(longest, kPauseMin * (1 << doublings));
   std::unique_lock lock(mutex_);
   news_.wait_for(lock, pause, [this] { return !tasks_.empty(); });
 }

@@ -2,7 +2,8 @@
 // The thread that talks to MPI: it joins the job, sends what is queued, takes in what comes, says
 // now and then that it is there and notices who is not, and leaves. It asks MPI again and again, as
 // nothing can wait for MPI and for our own threads at once; the pauses between grow from 50 us to
-// 1 ms. For the files mpi*.cpp only. Threads: as each part says.
+// 1 ms, to a tenth of that while news is recent. For the files mpi*.cpp only. Threads: as each part
+// says.
 #include <atomic>
 #include <condition_variable>
 #include <future>
@@ -133,6 +134,7 @@ class MpiEngine {
   double tick_s_;
   double deaf_until_ = 0;  // silence before this is ours: we did not listen
   int calm_turns_ = 0;
+  double moved_at_ = 0;
   bool ended_ = false;
   bool deaf_ = false;  // MPI does not receive any more
   bool finishing_ = false;
