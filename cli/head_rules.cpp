@@ -88,6 +88,9 @@ Result<void> check_heads(const Job& job, const std::string& file) {
                     "leave it out, or use aggregation.method \"flora\"");
     if (a.method == "full" && !a.modules_to_save.empty())
       return refuse(key + ".modules_to_save", "is given", "\"full\" trains every parameter");
+    if (a.freeze_a && a.method == "full")
+      return refuse(key + ".freeze_a", "is true", "\"full\" has no factors, of which A is one",
+                    "leave it out, or use method \"lora\" or \"lte\"");
   }
   return {};
 }

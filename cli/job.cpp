@@ -62,6 +62,7 @@ void describe_adapter(Fields& f, adapter::AdapterConfig& a) {
   f.number("dropout", a.dropout, {.min = 0.0, .below = 1.0}, "on the adapter's input");
   f.number("lr_ratio_b", a.lr_ratio_b, {.max = 1e6, .above = 0.0},
            "LoRA+: learning rate of B over that of A");
+  f.boolean("freeze_a", a.freeze_a, "A stays as it was drawn, only B is trained (LoRA-FA)");
   f.integer("heads", a.heads, {.min = 1, .max = 4096},
             "adapters side by side on each layer, each with its own part of every batch");
   f.texts("targets", a.targets, "layers: all-linear, names such as q_proj, or regular expressions");

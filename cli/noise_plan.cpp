@@ -47,7 +47,10 @@ Result<Trained> trained_by(const Job& job, const privacy::Promise& promise,
     out.layers.push_back(site == nullptr ? Layer{} : Layer{site->scale(), site->rank()});
   }
   adapter::AdapterConfig config = own;
-  if (!method.empty()) config.method = method;
+  if (!method.empty()) {
+    config.method = method;
+    config.freeze_a = false;
+  }
   set = adapter::AdapterSet::make(config, linears, sys::Stream(0));
   if (!set) return fail(std::move(set).error());
   const auto entry = adapter::find_method(config.method);
@@ -70,7 +73,7 @@ Result<std::vector<Trained>> trained_by_all(const Job& job, const privacy::Promi
                      [&](const auto& other) { return other.adapter == own; });
     const auto known = static_cast<std::size_t>(same - job.clients.begin());
     if (known < k) {
-      out.push_back(Trained(out[known]));
+      out.emplace_back(out[known]);
       continue;
     }
     auto trained = trained_by(job, promise, linears, own, method);

@@ -21,6 +21,7 @@ struct Options {
   std::int64_t merge_every = 10;
   std::int64_t clients = 1;
   bool reset = false;
+  bool freeze_a = false;
   std::string model;
   std::string data;
   std::string held_out;
@@ -36,6 +37,8 @@ struct Options {
   std::int64_t seed = 0;
   double learning_rate = 1e-3;
   double weight_decay = 0.1;
+  double beta2 = 0.95;
+  double max_grad_norm = 1.0;
   std::string memory_limit;
   bool force = false;
 };
@@ -60,6 +63,7 @@ void set_heads(const Options& o, Job& job) {
   a.rank = o.rank;
   a.alpha = o.alpha > 0.0 ? o.alpha : static_cast<double>(o.rank);
   a.heads = o.heads / o.clients;
+  a.freeze_a = o.freeze_a;
   a.modules_to_save = {"all-other"};
   job.aggregation.method = "lte";
   job.aggregation.restart = o.reset ? "fresh" : "keep";
@@ -89,8 +93,9 @@ Job job_of(const Options& o, int threads) {
   t.local_steps = (o.steps + rounds - 1) / rounds;
   t.max_steps = o.steps;
   t.optimizer.learning_rate = o.learning_rate;
-  t.optimizer.beta2 = 0.95;
+  t.optimizer.beta2 = o.beta2;
   t.optimizer.weight_decay = o.weight_decay;
+  t.max_grad_norm = o.max_grad_norm;
   t.schedule = {.method = "cosine", .warmup_steps = o.warmup};
   t.seed = o.seed;
   t.threads = threads;
@@ -186,6 +191,7 @@ Verb pretrain_verb() {
                         "workers that share the data, and the heads of lte")
             ->check(CLI::Range(1, 4096));
         command.add_flag("--reset", o->reset, "lte: new factors after each merge");
+        command.add_flag("--freeze-a", o->freeze_a, "lte: A stays as it was drawn");
         command.add_option("--dtype", o->dtype, "type of matrix products")
             ->check(CLI::IsMember({"f32", "bf16"}));
         command.add_option("--save-dtype", o->save_dtype, "type of the saved tensors")
@@ -207,6 +213,12 @@ Verb pretrain_verb() {
         command.add_option("--learning-rate", o->learning_rate, "peak learning rate")
             ->check(CLI::PositiveNumber);
         command.add_option("--weight-decay", o->weight_decay, "decoupled weight decay")
+            ->check(CLI::NonNegativeNumber);
+        command.add_option("--beta2", o->beta2, "AdamW's decay of the second moment")
+            ->check(CLI::Range(0.0, 0.999999));
+        command
+            .add_option("--max-grad-norm", o->max_grad_norm,
+                        "clip the gradient's norm, of each head its own; 0: no clipping")
             ->check(CLI::NonNegativeNumber);
         command.add_option("--seed", o->seed, "seed of weights and order")
             ->check(CLI::NonNegativeNumber);

@@ -141,6 +141,7 @@ struct AdapterSpec {
   double alpha = 16.0;
   double dropout = 0.0;
   double lr_ratio_b = 1.0;  // LoRA+: learning rate of B over that of A
+  bool freeze_a = false;    // LoRA-FA: A stays as it was drawn
   sys::Stream shared{0};    // the same for all clients of a run: frozen factors come from here
   std::uint32_t round = 1;  // that the factors are made for
   double share = 1.0;       // of this adapter in what is exported: 1/N of N heads

@@ -151,6 +151,7 @@ Result<AdapterSet> AdapterSet::make(const AdapterConfig& config,
                            .alpha = *alpha,
                            .dropout = config.dropout,
                            .lr_ratio_b = config.lr_ratio_b,
+                           .freeze_a = config.freeze_a,
                            .shared = shared,
                            .round = round,
                            .share = 1.0 / static_cast<double>(config.heads)};

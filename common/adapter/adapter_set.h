@@ -18,6 +18,7 @@ struct AdapterConfig {
   double alpha = 16.0;
   double dropout = 0.0;
   double lr_ratio_b = 1.0;  // LoRA+
+  bool freeze_a = false;    // LoRA-FA: A stays as it was drawn
   std::int64_t heads = 1;   // side by side on each layer, each on its own part of a batch
   std::vector<std::string> targets = {
       "all-linear"};  // names, dotted suffixes, or regular expressions over module names

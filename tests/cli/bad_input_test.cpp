@@ -255,6 +255,12 @@ std::vector<Case> job_cases() {
          f.job["adapter"]["rank"] = 2;
          f.job["aggregation"] = {{"method", "fedavg"}, {"rounds", 2}};
        }},
+      {"FrozenFactorWhereThereIsNone",
+       kConfig,
+       {"clients[0].adapter.freeze_a", "no factors", "lora"},
+       [](Federation& f) {
+         f.job["adapter"] = {{"method", "full"}, {"freeze_a", true}};
+       }},
       {"HeadsThatAreAveragedByFactors",
        kConfig,
        {"adapter.heads", "2 heads", "lte"},

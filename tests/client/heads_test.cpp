@@ -146,15 +146,21 @@ TEST_F(HeadsTest, TogetherAreTheirMean) {
 
 // One client with two heads that merge every two steps is two clients that merge every two steps.
 TEST_F(HeadsTest, MergeInAClientAsClientsMerge) {
-  for (const Restart policy : {Restart::kKeep, Restart::kFresh}) {
+  for (const auto& [policy, frozen] : {std::pair{Restart::kKeep, false},
+                                       {Restart::kFresh, false},
+                                       {Restart::kKeep, true},
+                                       {Restart::kFresh, true}}) {
     const bool fresh = policy == Restart::kFresh;
+    auto two = lte(2);
+    auto single = lte(1);
+    two.freeze_a = single.freeze_a = frozen;
     const auto all = examples();
     auto training_inside = training(2, 6);
     training_inside.merge_every = 2.0;
     const auto start = fresh ? std::map<std::string, adapter::Factors>{} : factors(3, 9);
     auto inside =
         LocalTrainer::make(
-            {.name = "both", .adapter = lte(2), .initial = start, .examples = all, .weight = 1.0},
+            {.name = "both", .adapter = two, .initial = start, .examples = all, .weight = 1.0},
             training_inside, run_.model, 1)
             .value();
     auto t = tools();
@@ -171,7 +177,7 @@ TEST_F(HeadsTest, MergeInAClientAsClientsMerge) {
       std::vector<text::Example> own;
       for (std::size_t i = which; i < all.size(); i += 2) own.push_back(all[i]);
       apart.push_back(LocalTrainer::make({.name = which == 0 ? "one" : "two",
-                                          .adapter = lte(1),
+                                          .adapter = single,
                                           .initial = start,
                                           .examples = own,
                                           .weight = 1.0},
@@ -213,6 +219,40 @@ TEST_F(HeadsTest, MergeInAClientAsClientsMerge) {
       EXPECT_LT(distance(dense(delta), change), 1e-4) << name;
     }
   }
+}
+
+// A frozen: only B has gradients, and what a head tells has the A that it started with.
+TEST_F(HeadsTest, WithAFrozenTrainBAlone) {
+  auto config = lte(2);
+  config.freeze_a = true;
+  const auto start = factors(3, 9);
+  auto trainer = LocalTrainer::make({.name = "frozen",
+                                     .adapter = config,
+                                     .initial = start,
+                                     .examples = examples(),
+                                     .weight = 1.0},
+                                    training(2, 4), run_.model, 1)
+                     .value();
+  auto t = tools();
+  const auto done =
+      trainer.run_round(run_.model, {.round = 1, .rounds = 1, .restart = Restart::kKeep}, t);
+  ASSERT_TRUE(done) << done.error().line();
+  for (const auto& [name, delta] : done->update.delta) {
+    const auto& a = start.at(name.substr(0, name.rfind('.'))).a;
+    ASSERT_FALSE(delta.terms.empty());
+    for (const auto& term : delta.terms) {
+      const auto& told = std::get<adapter::LowRank>(term).a;
+      ASSERT_EQ(told.rows() % a.rows(), 0U);
+      for (std::size_t i = 0; i < told.rows(); ++i) {
+        for (std::size_t j = 0; j < told.cols(); ++j)
+          ASSERT_EQ(told(i, j), a(i % a.rows(), j)) << name;
+      }
+    }
+    EXPECT_GT(norm(dense(delta)), 0.0) << name;
+  }
+  auto trainable = make_trainable(config, run_.model, sys::Stream(2), sys::Stream(3)).value();
+  for (const auto& param : trainable->params())
+    EXPECT_EQ(param.role, adapter::ParamRole::kFactorB) << param.name;
 }
 
 // One head, a merge after every step, new factors: the step of ReLoRA (Lialin et al. 2023) with T =

@@ -105,6 +105,13 @@ TEST(TrajectoryLlama, FrozenAStepsEqualPeftWithoutGradientForA) {
   expect_losses(losses(run, config, adamw(), 3), run.golden.numbers("lora.ffa.losses"));
 }
 
+TEST(TrajectoryLlama, LoraWhoseAIsFrozenTakesTheSameSteps) {
+  GoldenRun run("llama");
+  adapter::AdapterConfig config = kLora;
+  config.freeze_a = true;
+  expect_losses(losses(run, config, adamw(), 3), run.golden.numbers("lora.ffa.losses"));
+}
+
 TEST(TrajectoryLlama, SgdWithMomentumEqualsTorch) {
   GoldenRun run("llama");
   TrainingConfig training = adamw();

@@ -9,6 +9,7 @@ std::unique_ptr<Adapter> make_lora(const LinearShape& shape, const AdapterSpec& 
                        {.scale = spec.alpha / static_cast<double>(spec.rank),
                         .dropout = spec.dropout,
                         .lr_ratio_b = spec.lr_ratio_b,
+                        .train_a = !spec.freeze_a,
                         .share = spec.share});
 }
 

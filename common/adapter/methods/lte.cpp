@@ -10,6 +10,7 @@ std::unique_ptr<Adapter> make_lte(const LinearShape& shape, const AdapterSpec& s
                        {.scale = spec.alpha / static_cast<double>(spec.rank),
                         .dropout = spec.dropout,
                         .lr_ratio_b = spec.lr_ratio_b,
+                        .train_a = !spec.freeze_a,
                         .orthogonal = true,
                         .share = spec.share});
 }
