@@ -180,6 +180,7 @@ class Clients {
 
 std::vector<std::string> bench_clients(int count) {
   std::vector<std::string> out;
+  out.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) out.push_back(fmt::format("client-{:04}", i));
   return out;
 }

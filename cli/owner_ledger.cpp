@@ -198,6 +198,7 @@ Result<void> check_policy(const OwnerPolicy& policy, const std::optional<privacy
 ledger::EpsilonOf epsilon_of(privacy::Adjacency adjacency, double eps_tolerance) {
   return [=](const std::vector<ledger::Charge>& charges, double delta) -> Result<double> {
     std::vector<privacy::Phase> phases;
+    phases.reserve(charges.size());
     for (const auto& c : charges)
       phases.push_back(privacy::Phase::gaussian(c.z, c.q, static_cast<double>(c.steps)));
     auto price =

@@ -62,7 +62,7 @@ struct Bill {
   double pld = 0.0, rdp = 0.0;  // NaN: does not apply
 };
 [[nodiscard]] Result<Bill> bill(std::span<const Phase> phases, Adjacency adjacency, double delta,
-                                const AccountantSection& accountant);
+                                const AccountantSection& section);
 
 /// The part of delta by which the discrete noise on `values` numbers, on a grid of `bits`, differs
 /// from the continuous noise that was billed, in all releases together.

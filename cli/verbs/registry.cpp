@@ -48,6 +48,7 @@ constexpr std::array kVerbs{
 
 std::vector<Verb> all_verbs() {
   std::vector<Verb> out;
+  out.reserve(kVerbs.size());
   for (const auto make : kVerbs) out.push_back(make());
   return out;
 }

@@ -6,7 +6,6 @@ namespace strata::adapter {
 namespace {
 
 using tensor::ConstMatrixView;
-using tensor::Matrix;
 using tensor::MatrixView;
 using tensor::Operand;
 

@@ -73,10 +73,12 @@ template <std::size_t Bytes, std::size_t Rows, std::size_t Vectors>
 struct Tile {
   using Lanes = typename Vector<Bytes>::Type;
   using Half = typename Vector<Bytes>::Half;
+  // NOLINTNEXTLINE(readability-non-const-parameter): the tile stores its sums through it
   [[gnu::always_inline]] static void run(double* acc, const double* b, const double* a,
                                          std::size_t rank) {
     product_tile<Lanes, Rows, Vectors>(Sums<Lanes>{acc, Vectors * Sums<Lanes>::kWide}, b, a, rank);
   }
+  // NOLINTNEXTLINE(readability-non-const-parameter): the tile stores its sums through it
   [[gnu::always_inline]] static void fold(float* w, std::size_t stride, const double* b,
                                           const double* a, std::size_t rank) {
     product_tile<Lanes, Rows, Vectors>(Weights<Lanes, Half>{w, stride}, b, a, rank);

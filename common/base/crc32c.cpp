@@ -14,7 +14,7 @@ __attribute__((target("sse4.2"))) std::uint32_t by_instruction(ByteSpan bytes,
                                                                std::uint32_t before) {
   std::uint64_t state = static_cast<std::uint32_t>(~before);
   while (bytes.size() >= sizeof(std::uint64_t)) {
-    std::uint64_t word;
+    std::uint64_t word = 0;
     std::memcpy(&word, bytes.data(), sizeof word);
     state = _mm_crc32_u64(state, word);
     bytes = bytes.subspan(sizeof word);
@@ -42,8 +42,8 @@ std::uint32_t crc32c_portable(ByteSpan bytes, std::uint32_t before) {
 
 std::uint32_t crc32c(ByteSpan bytes, std::uint32_t before) {
 #if defined(__x86_64__)
-  static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
-  if (has_instruction) return by_instruction(bytes, before);
+  static const bool kHasInstruction = __builtin_cpu_supports("sse4.2") != 0;
+  if (kHasInstruction) return by_instruction(bytes, before);
 #endif
   return crc32c_portable(bytes, before);
 }

@@ -22,7 +22,7 @@ enum class Role {
 
 /// "coordinator", "client", "admin".
 [[nodiscard]] std::string_view name(Role role);
-[[nodiscard]] std::optional<Role> role_of(std::string_view name);
+[[nodiscard]] std::optional<Role> role_of(std::string_view text);
 
 /// Whether `text` may name a party or a federation: [a-z0-9][a-z0-9._-]{0,62}.
 [[nodiscard]] bool valid_id(std::string_view text);

@@ -21,7 +21,7 @@ enum class Reason {
 };
 /// "unspecified", "key_compromise", "superseded", "cessation_of_operation".
 [[nodiscard]] std::string_view name(Reason reason);
-[[nodiscard]] std::optional<Reason> reason_of(std::string_view name);
+[[nodiscard]] std::optional<Reason> reason_of(std::string_view text);
 
 struct IssuedCertificate {
   std::string id;

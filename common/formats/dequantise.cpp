@@ -124,7 +124,7 @@ void q6_k(Bytes p, float* out) {
         const int value = (nibble | (((high[i] >> (2 * quarter)) & 3) << 4)) - 32;
         const float ds =
             d * static_cast<float>(static_cast<std::int8_t>(scales[2 * quarter + i / 16]));
-        out[128 * half + 32 * quarter + i] = ds * static_cast<float>(value);
+        out[128 * half + (32 * quarter + i)] = ds * static_cast<float>(value);
       }
     }
   }

@@ -13,7 +13,6 @@ namespace strata::formats {
 namespace {
 
 using nlohmann::json;
-using tensor::DType;
 
 constexpr int kHeaderDepthMax = 8;
 

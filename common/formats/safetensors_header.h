@@ -35,7 +35,7 @@ struct SafetensorsHeader {
                                                     std::uint64_t max = kHeaderBytesMax);
   /// From the first length() bytes of the file. kFormat naming tensor and rule; kUnsupported for an
   /// unknown type.
-  [[nodiscard]] static Result<SafetensorsHeader> parse(ByteSpan header, std::uint64_t file_bytes,
+  [[nodiscard]] static Result<SafetensorsHeader> parse(ByteSpan bytes, std::uint64_t file_bytes,
                                                        const std::string& where);
 };
 

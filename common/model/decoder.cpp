@@ -215,7 +215,7 @@ NormWeights Decoder::Impl::norm_weights(std::size_t gain, std::size_t bias) cons
           .centred = model.config().norm == NormKind::kLayer};
 }
 
-NormStats Decoder::Impl::norm_stats(Buffer& rstd, Buffer& mean, Block rows) const {
+NormStats Decoder::Impl::norm_stats(Buffer& rstd, Buffer& mean, Block rows) {
   const std::size_t end = rows.first + rows.count;
   return {rstd.floats(end).subspan(rows.first), mean.floats(end).subspan(rows.first)};
 }

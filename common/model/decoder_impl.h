@@ -222,7 +222,7 @@ struct Decoder::Impl {
   AttentionShape attention_shape(std::size_t layer) const;
   AttentionTools attention_tools(Member& m) const;
   NormWeights norm_weights(std::size_t gain, std::size_t bias) const;
-  NormStats norm_stats(Buffer& rstd, Buffer& mean, Block rows) const;
+  static NormStats norm_stats(Buffer& rstd, Buffer& mean, Block rows);
   tensor::DType compute() const { return model.compute(); }
   /// work(block, member) for all blocks.
   template <class Work>

@@ -75,6 +75,7 @@ class PosixMapping final : public MappedFile {
     const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
     const auto first = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;
     const auto last = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) / page * page;
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): an address, rounded to whole pages
     if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
   }
 

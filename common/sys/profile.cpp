@@ -24,6 +24,7 @@ std::vector<Profile::Row> Profile::rows() const {
     }
   }
   std::vector<Row> out;
+  out.reserve(by_name.size());
   for (auto& [name, row] : by_name) out.push_back(std::move(row));
   std::stable_sort(out.begin(), out.end(),
                    [](const Row& a, const Row& b) { return a.seconds > b.seconds; });

@@ -24,7 +24,7 @@ struct KindKeys {
 };
 
 const std::vector<KindKeys>& kinds() {
-  static const std::vector<KindKeys> all{
+  static const std::vector<KindKeys> kAll{
       {RecordKind::kTokens, {"input_ids"}, {"labels"}},
       {RecordKind::kMessages, {"messages"}, {}},
       {RecordKind::kConversations, {"conversations"}, {"system"}},
@@ -32,7 +32,7 @@ const std::vector<KindKeys>& kinds() {
       {RecordKind::kInstruction, {"instruction", "output"}, {"input", "system"}},
       {RecordKind::kText, {"text"}, {}},
   };
-  return all;
+  return kAll;
 }
 
 std::string join(const std::vector<std::string>& words, std::string_view between) {
@@ -359,10 +359,10 @@ std::optional<std::string_view> Record::field(std::string_view key) const {
 }
 
 const std::vector<std::string>& layout_names() {
-  static const std::vector<std::string> names{
+  static const std::vector<std::string> kNames{
       "messages", "conversations", "prompt",    "completion", "instruction", "input",
       "output",   "system",        "input_ids", "labels",     "text"};
-  return names;
+  return kNames;
 }
 
 Result<RecordLayout> layout_from_map(const std::map<std::string, std::string>& map) {

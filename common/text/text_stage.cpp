@@ -50,7 +50,7 @@ make_pattern(const StageSource& source) {
 }
 
 const std::array<std::string, 256>& byte_characters() {
-  static const std::array<std::string, 256> table = [] {
+  static const std::array<std::string, 256> kTable = [] {
     std::array<std::string, 256> out;
     char32_t next = 256;
     for (unsigned byte = 0; byte < 256; ++byte) {
@@ -59,7 +59,7 @@ const std::array<std::string, 256>& byte_characters() {
     }
     return out;
   }();
-  return table;
+  return kTable;
 }
 
 }  // namespace strata::text

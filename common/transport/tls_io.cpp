@@ -1,6 +1,6 @@
 #include "transport/tls_io.h"
 
-#include <signal.h>
+#include <csignal>
 
 namespace strata::transport {
 namespace {

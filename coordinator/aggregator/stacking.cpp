@@ -13,7 +13,6 @@ namespace {
 
 using adapter::Dense;
 using adapter::LowRank;
-using adapter::PacketTensor;
 using adapter::Stack;
 using tensor::Matrix;
 

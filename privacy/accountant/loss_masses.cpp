@@ -58,12 +58,13 @@ struct RemoveCurve {
   double low, high, below, above, scale;
 
   RemoveCurve(double rate, double noise)
-      : q(rate), z(noise), low(-kDeviations * noise), scale(std::min(noise, noise * noise)) {
-    low = std::max(low, at(-kMostLoss));
-    high = std::min(1.0 + kDeviations * z, at(kMostLoss));
-    below = (1.0 - q) * normal_tail(-low / z) + q * normal_tail((1.0 - low) / z);
-    above = (1.0 - q) * normal_tail(high / z) + q * normal_tail((high - 1.0) / z);
-  }
+      : q(rate),
+        z(noise),
+        low(std::max(-kDeviations * z, at(-kMostLoss))),
+        high(std::min(1.0 + kDeviations * z, at(kMostLoss))),
+        below((1.0 - q) * normal_tail(-low / z) + q * normal_tail((1.0 - low) / z)),
+        above((1.0 - q) * normal_tail(high / z) + q * normal_tail((high - 1.0) / z)),
+        scale(std::min(noise, noise * noise)) {}
   [[nodiscard]] double ratio(double u) const { return 1.0 - q + q * std::exp((u - 0.5) / (z * z)); }
   [[nodiscard]] double density(double u) const { return normal_density(u, z) * ratio(u); }
   [[nodiscard]] double at(double loss) const { return z * z * exponent_at(loss, q) + 0.5; }
@@ -78,9 +79,9 @@ struct AddCurve {
         z(noise),
         low(-kDeviations * noise),
         high(-low),
-        scale(std::min(noise, noise * noise)) {
-    above = below = normal_tail(kDeviations);
-  }
+        below(normal_tail(kDeviations)),
+        above(below),
+        scale(std::min(noise, noise * noise)) {}
   [[nodiscard]] double ratio(double u) const {
     return 1.0 / (1.0 - q + q * std::exp((-u - 0.5) / (z * z)));
   }
@@ -93,12 +94,13 @@ struct SwapCurve {
   double low, high, below, above, scale;
 
   SwapCurve(double rate, double noise)
-      : q(rate), z(noise), low(-kDeviations * noise), scale(std::min(noise, noise * noise)) {
-    low = std::max(low, at(-kMostLoss));
-    high = std::min(1.0 + kDeviations * z, at(kMostLoss));
-    below = (1.0 - q) * normal_tail(-low / z) + q * normal_tail((1.0 - low) / z);
-    above = (1.0 - q) * normal_tail(high / z) + q * normal_tail((high - 1.0) / z);
-  }
+      : q(rate),
+        z(noise),
+        low(std::max(-kDeviations * z, at(-kMostLoss))),
+        high(std::min(1.0 + kDeviations * z, at(kMostLoss))),
+        below((1.0 - q) * normal_tail(-low / z) + q * normal_tail((1.0 - low) / z)),
+        above((1.0 - q) * normal_tail(high / z) + q * normal_tail((high - 1.0) / z)),
+        scale(std::min(noise, noise * noise)) {}
   [[nodiscard]] double side(double u) const { return 1.0 - q + q * std::exp((u - 0.5) / (z * z)); }
   [[nodiscard]] double ratio(double u) const { return side(u) / side(-u); }
   [[nodiscard]] double density(double u) const { return normal_density(u, z) * side(u); }
@@ -113,12 +115,13 @@ struct SwapCurve {
 };
 
 struct LaplaceCurve {
-  double low, high, scale;
+  double low, high;
+  double scale = 1.0;
 
-  explicit LaplaceCurve(double b) : low(-1.0 / b), high(1.0 / b), scale(1.0) {}
-  [[nodiscard]] double ratio(double u) const { return std::exp(u); }
+  explicit LaplaceCurve(double b) : low(-1.0 / b), high(1.0 / b) {}
+  [[nodiscard]] static double ratio(double u) { return std::exp(u); }
   [[nodiscard]] double density(double u) const { return 0.25 * std::exp(0.5 * (u - high)); }
-  [[nodiscard]] double at(double loss) const { return loss; }
+  [[nodiscard]] static double at(double loss) { return loss; }
 };
 
 class Grid {

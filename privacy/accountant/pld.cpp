@@ -153,7 +153,7 @@ Result<PldBound> pld_epsilon(const Composition& c, Delta delta, const PldOptions
     out.epsilon = {kInfinity};
     return out;
   }
-  return worst_direction(c, std::move(out), [&](Direction direction) {
+  return worst_direction(c, out, [&](Direction direction) {
     PldBound own{.epsilon = {0.0}, .delta = delta, .mesh = start_mesh(c, options)};
     const Sum sum = prepare(c, direction, own.mesh, [&](const auto& parts) {
       return tilt_for_delta(parts, std::log(1.0 / delta.value));
@@ -183,7 +183,7 @@ Result<PldBound> pld_delta(const Composition& c, Epsilon epsilon, const PldOptio
     out.delta = {1.0};
     return out;
   }
-  return worst_direction(c, std::move(out), [&](Direction direction) {
+  return worst_direction(c, out, [&](Direction direction) {
     PldBound own{.epsilon = epsilon, .delta = {0.0}, .mesh = start_mesh(c, options)};
     const Sum sum = prepare(c, direction, own.mesh, [&](const auto& parts) {
       return tilt_for_epsilon(parts, epsilon.value);

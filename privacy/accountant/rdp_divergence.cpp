@@ -19,8 +19,14 @@ double log_sum(const std::vector<double>& terms) {
   return top + std::log(sum);
 }
 
+// std::lgamma leaves the sign in a global variable.
+double log_gamma(double x) {
+  int sign = 0;
+  return ::lgamma_r(x, &sign);
+}
+
 double log_choose(double n, double k) {
-  return std::lgamma(n + 1.0) - std::lgamma(k + 1.0) - std::lgamma(n - k + 1.0);
+  return log_gamma(n + 1.0) - log_gamma(k + 1.0) - log_gamma(n - k + 1.0);
 }
 
 // sum_k C(a,k) (1-q)^{a-k} q^k e^{(k^2-k)/2z^2} (Mironov, Talwar, Zhang 2019, section 3.3). The

@@ -36,13 +36,13 @@ class CentralRun : public testing::Test {
     fs::remove_all(federation_.out());
     return strata(federation_.run_args(more));
   }
-  Finished plan(const std::vector<std::string>& more = {}) {
+  Finished plan(const std::vector<std::string>& more = {}) const {
     support::write_file(federation_.folder / "job.json", federation_.job.dump(1));
     std::vector<std::string> args{"privacy", "plan", federation_.folder / "job.json"};
     args.insert(args.end(), more.begin(), more.end());
     return strata(args);
   }
-  double planned_multiplier() {
+  double planned_multiplier() const {
     const auto shown = plan({"--format", "json"});
     EXPECT_EQ(shown.status, 0) << shown.err;
     return json::parse(shown.out).at("data").at("noise_multiplier");

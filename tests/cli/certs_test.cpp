@@ -13,14 +13,14 @@ using testing::HasSubstr;
 class Certs : public testing::Test {
  protected:
   // The data of a command that must succeed.
-  json ok(std::vector<std::string> args) {
+  static json ok(std::vector<std::string> args) {
     args.insert(args.begin(), "certs");
     args.insert(args.end(), {"--format", "json"});
     const Finished done = strata(args);
     EXPECT_EQ(done.status, 0) << done.out << done.err;
     return json::parse(done.out).at("data");
   }
-  Finished run(std::vector<std::string> args) {
+  static Finished run(std::vector<std::string> args) {
     args.insert(args.begin(), "certs");
     return strata(args);
   }

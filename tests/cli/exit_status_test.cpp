@@ -33,7 +33,7 @@ void make_a_weight_huge(const Federation& f) {
 }
 
 const std::map<ErrorCode, std::function<Finished(Federation&)>>& cases() {
-  static const std::map<ErrorCode, std::function<Finished(Federation&)>> table{
+  static const std::map<ErrorCode, std::function<Finished(Federation&)>> kTable{
       {ErrorCode::kUsage, [](Federation&) { return strata({"run"}); }},
       {ErrorCode::kConfig,
        [](Federation& f) {
@@ -140,7 +140,7 @@ const std::map<ErrorCode, std::function<Finished(Federation&)>>& cases() {
          return running.wait();
        }},
   };
-  return table;
+  return kTable;
 }
 
 TEST(ExitStatus, EveryCodeHasACaseHere) {

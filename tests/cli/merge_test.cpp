@@ -18,8 +18,8 @@ namespace fs = std::filesystem;
 using support::ScratchFolder;
 
 const fs::path& adapters() {
-  static const fs::path folder = support::golden_folder() / "adapters";
-  return folder;
+  static const fs::path kFolder = support::golden_folder() / "adapters";
+  return kFolder;
 }
 
 support::Finished merge(const std::vector<std::string>& args) {

@@ -16,7 +16,6 @@ namespace strata::cli {
 namespace {
 
 using support::ScratchFolder;
-using support::write_file;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -36,8 +35,8 @@ struct Command {
 void PrintTo(const Command& command, std::ostream* out) { *out << command.name; }
 
 const fs::path& adapter() {
-  static const fs::path folder = golden_model("llama") / "adapter";
-  return folder;
+  static const fs::path kFolder = golden_model("llama") / "adapter";
+  return kFolder;
 }
 
 std::vector<Command> commands() {

@@ -18,7 +18,7 @@ constexpr privacy::Delta kDelta{1e-5};
 
 struct AuditOfTrainer : testing::Test {
   // `epsilon` over two rounds of two steps, each with half of the units.
-  AuditRequest request(double epsilon) {
+  static AuditRequest request(double epsilon) {
     const auto pld = privacy::make_accountant("pld").value();
     const double z =
         privacy::calibrate(*pld, privacy::Adjacency::kAddRemove,

@@ -35,18 +35,18 @@ class PrivateRun : public testing::Test {
     return json::parse(support::read_file(federation_.out() / file));
   }
   json& privacy() { return federation_.job["privacy"]; }
-  void policy(const json& rules) {
+  void policy(const json& rules) const {
     fs::create_directories(federation_.folder / "ledger");
     support::write_file(federation_.folder / "ledger" / "policy.json", rules.dump());
   }
   // Begins a ledger in a folder that is there already.
-  void begin_ledger() {
+  void begin_ledger() const {
     ASSERT_EQ(strata({"privacy", "ledger", "init", "--new-dataset", "--any-file-system", "--ledger",
                       federation_.folder / "ledger"})
                   .status,
               0);
   }
-  json spent() {
+  json spent() const {
     const auto shown = strata({"privacy", "ledger", "show", "--any-file-system", "--ledger",
                                federation_.folder / "ledger", "--format", "json"});
     EXPECT_EQ(shown.status, 0) << shown.err;

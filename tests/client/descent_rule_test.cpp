@@ -27,7 +27,7 @@ class DescentRuleTest : public testing::Test {
       out.push_back({.tokens = record.tokens, .trained = record.trained, .source = "golden"});
     return out;
   }
-  TrainingConfig training(std::int64_t batch, const std::string& optimizer) const {
+  static TrainingConfig training(std::int64_t batch, const std::string& optimizer) {
     TrainingConfig out;
     out.batch_size = batch;
     out.local_steps = 1;

@@ -25,7 +25,7 @@ class OutboxTest : public testing::Test {
     OutboxEntry out{.round = round, .state = Bytes(100 + round, std::byte(round))};
     out.run[0] = std::byte{9};
     out.base[3] = std::byte(round);
-    out.training.steps = 10 * round;
+    out.training.steps = std::uint64_t{10} * round;
     return out;
   }
   static Bytes update(std::uint32_t round) { return Bytes(1000 + 10 * round, std::byte(round)); }

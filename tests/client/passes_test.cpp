@@ -9,6 +9,7 @@ namespace {
 
 std::vector<text::Example> of_lengths(const std::vector<std::size_t>& lengths) {
   std::vector<text::Example> out;
+  out.reserve(lengths.size());
   for (const std::size_t n : lengths) {
     out.push_back({.tokens = std::vector<text::TokenId>(n, 1),
                    .trained = std::vector<std::uint8_t>(n, 1),

@@ -21,11 +21,11 @@ constexpr double kRate = 1.0;  // of SGD: B after a step is the release
 
 class PrivateTrainer : public testing::Test {
  protected:
-  LocalTrainer trainer(std::int64_t threads, std::int64_t pass_tokens) {
+  LocalTrainer trainer(std::int64_t threads, std::int64_t pass_tokens) const {
     return LocalTrainer::make(spec(), training(threads, pass_tokens), run_.model, 1000000).value();
   }
   // All that it has is one unit.
-  LocalTrainer whole(double multiplier, double rate) {
+  LocalTrainer whole(double multiplier, double rate) const {
     ClientSpec own = spec();
     own.privacy->whole_update = true;
     own.privacy->noise_multiplier = multiplier;
@@ -35,7 +35,7 @@ class PrivateTrainer : public testing::Test {
     plain.local_steps = 3;
     return LocalTrainer::make(std::move(own), plain, run_.model, 1000000).value();
   }
-  ClientSpec spec() {
+  ClientSpec spec() const {
     ClientSpec spec{.name = "anna", .examples = {}};
     spec.adapter.rank = 8;
     spec.adapter.alpha = 8.0;
@@ -280,7 +280,7 @@ TEST_F(PrivateTrainer, CountsPeopleWhereTheUnitIsAPerson) {
   for (int i = 0; i < 6; ++i) {
     const auto& record = run_.golden.records()[0];
     spec.examples.push_back({record.tokens, record.trained, "golden"});
-    spec.people.push_back(i < 4 ? "x" : "y");
+    spec.people.emplace_back(i < 4 ? "x" : "y");
   }
   spec.adapter.rank = 2;
   spec.privacy = DpSgdConfig{};

@@ -37,7 +37,8 @@ TrainingConfig training() {
 
 class SeededA : public testing::Test {
  protected:
-  LocalTrainer trainer(const std::string& name, std::size_t rank, const char* method = "seeded-a") {
+  LocalTrainer trainer(const std::string& name, std::size_t rank,
+                       const char* method = "seeded-a") const {
     return LocalTrainer::make({.name = name,
                                .adapter = config_of(rank, method),
                                .examples = examples_of(run_.golden)},

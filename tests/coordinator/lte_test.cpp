@@ -53,7 +53,7 @@ TEST(Lte, MergedWeightsAreTheFirstOnesAndTheMeanOfAllHeadsLastTold) {
     for (std::size_t n = 0; n < heads.size(); ++n) {
       if ((round + n) % 4 == 3) continue;  // misses this merge, and keeps what it told last
       auto now = support::random_pair(parameter.d_out(), parameter.d_in(), 3,
-                                      static_cast<unsigned>(100 * round + n));
+                                      static_cast<unsigned>(std::size_t{100} * round + n));
       protocol::Update update{.client = heads[n].name,
                               .round = coordinator.round(),
                               .base = coordinator.chain(),

@@ -10,14 +10,16 @@
 
 namespace {
 
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): all calls count together
 std::atomic<long> steps{0};
 
 long chosen() {
-  static const long at = [] {
+  static const long kAt = [] {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing sets it
     const char* text = std::getenv("STRATA_TEST_KILL_AT");
     return text == nullptr ? 0L : std::atol(text);
   }();
-  return at;
+  return kAt;
 }
 
 void step() {
@@ -37,16 +39,19 @@ int around(const char* name, Function* /*type*/, Arguments... arguments) {
 
 extern "C" {
 
-int fsync(int file) { return around("fsync", &::fsync, file); }
-int fdatasync(int file) { return around("fdatasync", &::fdatasync, file); }
-int ftruncate(int file, off_t size) noexcept {
-  return around("ftruncate", static_cast<int (*)(int, off_t)>(nullptr), file, size);
+int fsync(int fd) { return around("fsync", &::fsync, fd); }
+int fdatasync(int fildes) { return around("fdatasync", &::fdatasync, fildes); }
+int ftruncate(int fd, off_t length) noexcept {
+  return around("ftruncate", static_cast<int (*)(int, off_t)>(nullptr), fd, length);
 }
-int rename(const char* from, const char* to) noexcept {
+// The header's parameter is __new, and a keyword cannot be one here: the name is the linker's
+// alone.
+int rename_file(const char* from, const char* to) noexcept __asm__("rename");
+int rename_file(const char* from, const char* to) noexcept {
   return around("rename", static_cast<int (*)(const char*, const char*)>(nullptr), from, to);
 }
-int unlink(const char* path) noexcept {
-  return around("unlink", static_cast<int (*)(const char*)>(nullptr), path);
+int unlink(const char* name) noexcept {
+  return around("unlink", static_cast<int (*)(const char*)>(nullptr), name);
 }
 
 }  // extern "C"

@@ -59,14 +59,14 @@ std::string feed_safetensors(ByteSpan bytes) {
 
 // Planned of the client: one tensor of two terms of rank 2, one that is changed as a whole.
 const coordinator::Outline& planned() {
-  static const coordinator::Outline all{{"a", {4, 3, {2, 2}}}, {"b", {2, 2, {0}}}};
-  return all;
+  static const coordinator::Outline kAll{{"a", {4, 3, {2, 2}}}, {"b", {2, 2, {0}}}};
+  return kAll;
 }
 
 // Planned of a client whose A is drawn from the seed: rank 2, in round 1.
 const coordinator::Outline& seeded_plan() {
-  static const coordinator::Outline all{{"a", {4, 3, {2}, true}}};
-  return all;
+  static const coordinator::Outline kAll{{"a", {4, 3, {2}, true}}};
+  return kAll;
 }
 
 std::string feed_planned(ByteSpan bytes, const coordinator::Outline& planned) {

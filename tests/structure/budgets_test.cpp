@@ -28,10 +28,10 @@ constexpr std::size_t kNinthTenthLines = 400;
 
 // Variables of namespace scope or static duration that may change, each with its reason.
 const std::map<std::string, std::string>& allowed_globals() {
-  static const std::map<std::string, std::string> names{
+  static const std::map<std::string, std::string> kNames{
       {"g_signals", "a signal handler has nothing else to write to (cli/program.cpp)"},
   };
-  return names;
+  return kNames;
 }
 
 Problems too_long(const std::vector<TextFile>& files, std::size_t most) {
@@ -47,11 +47,11 @@ Problems too_long(const std::vector<TextFile>& files, std::size_t most) {
 // what stands at the first column like a declaration of a variable. clang-format puts the contents
 // of namespaces, and nothing else that ends in a semicolon, there.
 Problems mutable_globals(const TextFile& file) {
-  static const std::regex is_static(
+  static const std::regex kIsStatic(
       R"(^\s*(static|extern|inline)\s+(?!.*\bconst(expr|init|eval)?\b)[^()]*[\w>\]&*]\s+\**\w+\s*(=|\{|;|\[).*$)");
-  static const std::regex at_scope(
+  static const std::regex kAtScope(
       R"(^(?!using|__extension__ using|typedef|namespace|class|struct|enum|union|template|return|friend|else|case|public|private|protected|\}|#)(?!.*\bconst(expr|init|eval)?\b)[A-Za-z_][\w:<>,*& ]*[\w>*&]\s+\**\w+(\[\w*\])?(\s*=[^=].*|\{.*\})?;\s*$)");
-  static const std::regex pointer_to_const(
+  static const std::regex kPointerToConst(
       R"(^(static |extern |inline )?const [\w:<>]+\s*\*\s*\w+\s*(=|\{|;))");
   Problems out;
   std::size_t number = 0;
@@ -62,8 +62,8 @@ Problems mutable_globals(const TextFile& file) {
         line.find("thread_local") == std::string::npos)
       continue;
     const bool found = line.find("thread_local") != std::string::npos ||
-                       std::regex_search(line, is_static) || std::regex_search(line, at_scope) ||
-                       std::regex_search(line, pointer_to_const);
+                       std::regex_search(line, kIsStatic) || std::regex_search(line, kAtScope) ||
+                       std::regex_search(line, kPointerToConst);
     const auto allowed = [&](const auto& entry) {
       return std::regex_search(line, std::regex("\\b" + entry.first + "\\b"));
     };

@@ -65,7 +65,7 @@ bool is_a_file_name(const std::string& span) {
 }
 
 const std::set<std::string>& file_names() {
-  static const std::set<std::string> all = [] {
+  static const std::set<std::string> kAll = [] {
     constexpr std::array<std::string_view, 7> kFolders{"common", "privacy", "client", "coordinator",
                                                        "cli",    "tests",   "bench"};
     constexpr std::array<std::string_view, 3> kCode{".h", ".cpp", ".py"};
@@ -74,7 +74,7 @@ const std::set<std::string>& file_names() {
       out.insert(fs::path(file.path).filename().string());
     return out;
   }();
-  return all;
+  return kAll;
 }
 
 Problems dead_names(const fs::path& root, const std::string& document, const std::string& text) {

@@ -56,20 +56,20 @@ Matrix merged_plainly(const Matrix& w, const Stack& stack) {
 
 class Merge : public testing::TestWithParam<std::tuple<std::size_t, std::size_t, std::size_t>> {
  protected:
-  std::size_t d_out = std::get<0>(GetParam());
-  std::size_t d_in = std::get<1>(GetParam());
-  PacketTensor change = random_stack(d_out, d_in, std::get<2>(GetParam()));
-  Matrix w = random_matrix(d_out, d_in, 3);
+  std::size_t d_out_ = std::get<0>(GetParam());
+  std::size_t d_in_ = std::get<1>(GetParam());
+  PacketTensor change_ = random_stack(d_out_, d_in_, std::get<2>(GetParam()));
+  Matrix w_ = random_matrix(d_out_, d_in_, 3);
 };
 
 TEST_P(Merge, StaysWithinTheBound) {
-  const auto& stack = std::get<Stack>(change.change);
-  const Matrix out = merged(w, change);
+  const auto& stack = std::get<Stack>(change_.change);
+  const Matrix out = merged(w_, change_);
   const auto rank = static_cast<double>(stack.a.rows()) + 1.0;  // W is one more term of the sum
   const double gamma = rank * kU64 / (1.0 - rank * kU64);
-  for (std::size_t i = 0; i < d_out; ++i) {
-    for (std::size_t c = 0; c < d_in; ++c) {
-      long double exact = w(i, c), size = std::abs(w(i, c));
+  for (std::size_t i = 0; i < d_out_; ++i) {
+    for (std::size_t c = 0; c < d_in_; ++c) {
+      long double exact = w_(i, c), size = std::abs(w_(i, c));
       for (std::size_t j = 0; j < stack.a.rows(); ++j) {
         const long double term = static_cast<long double>(stack.b(i, j)) * stack.a(j, c);
         exact += term;
@@ -84,45 +84,45 @@ TEST_P(Merge, StaysWithinTheBound) {
 }
 
 TEST_P(Merge, HasTheBitsOfThePlainLoopOnEachInstructionSet) {
-  const Matrix expected = merged_plainly(w, std::get<Stack>(change.change));
+  const Matrix expected = merged_plainly(w_, std::get<Stack>(change_.change));
   tensor::Team team;
   MergeRoom room;
   for (const auto& kernel : product_kernels()) {
-    Matrix plain = w, turned = transpose(w);
-    merge(plain.values(), false, change, kernel, team, room);
-    merge(turned.values(), true, change, kernel, team, room);
+    Matrix plain = w_, turned = transpose(w_);
+    merge(plain.values(), false, change_, kernel, team, room);
+    merge(turned.values(), true, change_, kernel, team, room);
     EXPECT_TRUE(plain == expected) << kernel.name;
     EXPECT_TRUE(transpose(turned) == expected) << kernel.name << ", stored transposed";
   }
 }
 
 TEST_P(Merge, HasTheSameBitsForAnyThreadCount) {
-  const Matrix one = merged(w, change);
+  const Matrix one = merged(w_, change_);
   for (const int threads : {2, 3, 8}) {
     tensor::Team team(threads);
-    Matrix plain = w, turned = transpose(w);
-    merge(plain.values(), false, change, &team);
+    Matrix plain = w_, turned = transpose(w_);
+    merge(plain.values(), false, change_, &team);
     EXPECT_TRUE(plain == one) << threads;
-    merge(turned.values(), true, change, &team);
+    merge(turned.values(), true, change_, &team);
     EXPECT_TRUE(transpose(turned) == one) << threads;
   }
 }
 
 TEST_P(Merge, PacketRowsAreTheChangeItselfHoweverTheyAreCut) {
-  const auto& stack = std::get<Stack>(change.change);
-  std::vector<double> whole(d_out * d_in);
-  packet_rows(change, 0, d_out, whole);
+  const auto& stack = std::get<Stack>(change_.change);
+  std::vector<double> whole(d_out_ * d_in_);
+  packet_rows(change_, 0, d_out_, whole);
   double sum = 0.0;
   for (std::size_t j = 0; j < stack.a.rows(); ++j) {
-    sum += static_cast<double>(stack.b(d_out - 1, j)) * static_cast<double>(stack.a(j, 0));
+    sum += static_cast<double>(stack.b(d_out_ - 1, j)) * static_cast<double>(stack.a(j, 0));
   }
-  EXPECT_EQ(whole[(d_out - 1) * d_in], sum);
-  for (std::size_t first = 0; first < d_out; first += 7) {
-    const std::size_t count = std::min<std::size_t>(7, d_out - first);
-    std::vector<double> piece(count * d_in);
-    packet_rows(change, first, count, piece);
+  EXPECT_EQ(whole[(d_out_ - 1) * d_in_], sum);
+  for (std::size_t first = 0; first < d_out_; first += 7) {
+    const std::size_t count = std::min<std::size_t>(7, d_out_ - first);
+    std::vector<double> piece(count * d_in_);
+    packet_rows(change_, first, count, piece);
     EXPECT_TRUE(std::equal(piece.begin(), piece.end(),
-                           whole.begin() + static_cast<std::ptrdiff_t>(first * d_in)));
+                           whole.begin() + static_cast<std::ptrdiff_t>(first * d_in_)));
   }
 }
 

@@ -9,7 +9,6 @@ namespace strata::config {
 namespace {
 
 using nlohmann::json;
-using testing::ElementsAre;
 using testing::UnorderedElementsAre;
 
 std::string resolved(Kitchen kitchen) {

@@ -30,6 +30,7 @@ class JournalTest : public testing::Test {
     auto journal = open(records);
     if (!journal) throw std::runtime_error(journal.error().line());
     std::vector<std::string> out;
+    out.reserve(records.size());
     for (const auto& r : records) out.emplace_back(text_of(r.payload));
     return out;
   }

@@ -16,7 +16,6 @@
 namespace strata::model {
 namespace {
 
-using tensor::BFloat16;
 using tensor::ConstMatrixView;
 using tensor::DType;
 using tensor::Matrix;
@@ -82,9 +81,9 @@ struct Typed {
 
 class Ops : public testing::TestWithParam<DType> {
  protected:
-  DType type = GetParam();
+  DType type_ = GetParam();
   // What rounding to the type may cost, relative to the largest value.
-  double rounding = type == DType::kBF16 ? 8e-3 : 2e-6;
+  double rounding_ = type_ == DType::kBF16 ? 8e-3 : 2e-6;
 };
 
 // Norms.
@@ -116,12 +115,12 @@ TEST_P(Ops, NormsAndTheirGradientsEqualThePlainOnes) {
     const Doubles shift = centred ? doubles(bias) : Doubles(kWidth, 0.0);
     std::vector<float> rstd(kRows), mean(kRows), scratch(kWidth);
     const NormStats stats{rstd, mean};
-    Typed y(kRows, kWidth, type), again(kRows, kWidth, type);
+    Typed y(kRows, kWidth, type_), again(kRows, kWidth, type_);
     norm_forward(y.rows, stats, x.view(), weights, scratch.data());
     norm_apply(again.rows, stats, x.view(), weights, scratch.data());
     const double eps = static_cast<double>(1e-3f);
     expect_near(y.floats().values(), norm(doubles(x), doubles(gain), shift, kWidth, centred, eps),
-                rounding);
+                rounding_);
     EXPECT_EQ(y.floats(), again.floats());
 
     Matrix dx = residual;
@@ -159,9 +158,9 @@ TEST_P(Ops, SwiGluAndItsGradientEqualThePlainOnes) {
   const Matrix gate = drawn(kRows, kWidth, 6), up = drawn(kRows, kWidth, 7);
   const Matrix dact = drawn(kRows, kWidth, 8);
   std::vector<float> scratch(kActivationScratch * kWidth);
-  Typed act(kRows, kWidth, type), again(kRows, kWidth, type), dgate(kRows, kWidth, type),
-      dup(kRows, kWidth, type), same(kRows, kWidth, type);
-  const Typed kept_gate(gate, type), kept_up(up, type);
+  Typed act(kRows, kWidth, type_), again(kRows, kWidth, type_), dgate(kRows, kWidth, type_),
+      dup(kRows, kWidth, type_), same(kRows, kWidth, type_);
+  const Typed kept_gate(gate, type_), kept_up(up, type_);
   const Doubles g = doubles(kept_gate.floats()), u = doubles(kept_up.floats()), d = doubles(dact);
   const auto value = [&](const Doubles& gates, const Doubles& ups) {
     Doubles out(gates.size());
@@ -169,18 +168,18 @@ TEST_P(Ops, SwiGluAndItsGradientEqualThePlainOnes) {
     return out;
   };
   swiglu_forward(act.rows, gate.view(), up.view(), scratch.data());
-  expect_near(act.floats().values(), value(doubles(gate), doubles(up)), rounding);
+  expect_near(act.floats().values(), value(doubles(gate), doubles(up)), rounding_);
   swiglu_backward(again.rows, dgate.rows, dup.rows, dact.view(), kept_gate.rows, kept_up.rows,
                   scratch.data());
   swiglu_again(same.rows, kept_gate.rows, kept_up.rows, scratch.data());
   EXPECT_EQ(again.floats(), same.floats());
-  expect_near(again.floats().values(), value(g, u), rounding);
+  expect_near(again.floats().values(), value(g, u), rounding_);
   expect_near(dgate.floats().values(),
               differences([&](const Doubles& at) { return dot(value(at, u), d); }, g),
-              rounding + 1e-5);
+              rounding_ + 1e-5);
   expect_near(dup.floats().values(),
               differences([&](const Doubles& at) { return dot(value(g, at), d); }, u),
-              rounding + 1e-5);
+              rounding_ + 1e-5);
 }
 
 TEST_P(Ops, GeluAndItsGradientEqualThePlainOnes) {
@@ -188,8 +187,8 @@ TEST_P(Ops, GeluAndItsGradientEqualThePlainOnes) {
     constexpr std::size_t kRows = 2, kWidth = 41;
     const Matrix up = drawn(kRows, kWidth, 9), dact = drawn(kRows, kWidth, 10);
     std::vector<float> scratch(kActivationScratch * kWidth);
-    Typed act(kRows, kWidth, type), again(kRows, kWidth, type), dup(kRows, kWidth, type);
-    const Typed kept(up, type);
+    Typed act(kRows, kWidth, type_), again(kRows, kWidth, type_), dup(kRows, kWidth, type_);
+    const Typed kept(up, type_);
     const auto value = [&](const Doubles& ups) {
       Doubles out(ups.size());
       for (std::size_t i = 0; i < out.size(); ++i)
@@ -198,12 +197,12 @@ TEST_P(Ops, GeluAndItsGradientEqualThePlainOnes) {
       return out;
     };
     gelu_forward(form, act.rows, up.view(), scratch.data());
-    expect_near(act.floats().values(), value(doubles(up)), rounding);
+    expect_near(act.floats().values(), value(doubles(up)), rounding_);
     gelu_backward(form, again.rows, dup.rows, dact.view(), kept.rows, scratch.data());
     expect_near(dup.floats().values(),
                 differences([&](const Doubles& at) { return dot(value(at), doubles(dact)); },
                             doubles(kept.floats())),
-                rounding + 1e-5);
+                rounding_ + 1e-5);
   }
 }
 
@@ -413,7 +412,7 @@ TEST(AttentionOfRoundedProducts, SeesTheKeysOfACache) {
   run(whole.view(), q.view(), {0, 130, 0, 130});
   run(part.view(), q.view().rows_from(90, 40), {0, 40, 0, 130});
   Matrix tail(40, 64);
-  std::copy_n(whole.data() + 90 * 64, tail.size(), tail.data());
+  std::copy_n(whole.data() + std::ptrdiff_t{90} * 64, tail.size(), tail.data());
   EXPECT_LT(apart(part, tail), 6e-3);
 }
 

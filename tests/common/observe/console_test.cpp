@@ -213,6 +213,7 @@ TEST_F(Console, LinesOfSeveralThreadsDoNotMix) {
   open(ConsoleStyle::kLines);
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 4; ++t) {
       threads.emplace_back([this, t] {
         const std::string text(60, static_cast<char>('a' + t));

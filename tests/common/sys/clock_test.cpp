@@ -39,6 +39,7 @@ TEST(PosixClock, UtcIsTheWallTimeWithoutAnOffset) {
 }
 
 TEST(PosixClock, UtcDoesNotDependOnTheLocalTimeZone) {
+  // NOLINTBEGIN(concurrency-mt-unsafe): no other thread runs
   const char* set = std::getenv("TZ");
   const std::string zone = set == nullptr ? "" : set;
   setenv("TZ", "XXX-11:30", 1);
@@ -50,6 +51,7 @@ TEST(PosixClock, UtcDoesNotDependOnTheLocalTimeZone) {
   } else {
     setenv("TZ", zone.c_str(), 1);
   }
+  // NOLINTEND(concurrency-mt-unsafe)
   tzset();
   std::tm parts{};
   ASSERT_NE(strptime(text.c_str(), "%Y-%m-%dT%H:%M:%SZ", &parts), nullptr) << text;

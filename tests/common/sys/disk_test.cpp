@@ -194,6 +194,7 @@ TEST_F(PosixDisk, CreateDirectoriesMakesParentsAndAcceptsWhatIsThere) {
 TEST_F(PosixDisk, ThreadsMayWriteDifferentFilesOfOneFolder) {
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 4; ++t) {
       threads.emplace_back([&, t] {
         const std::string name = "file" + std::to_string(t);

@@ -57,6 +57,7 @@ TEST_F(LoopTest, ATimerDoesNotStarveTasksNorTasksATimer) {
 
 TEST_F(LoopTest, TakesTasksFromOtherThreads) {
   std::vector<std::jthread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([this, t] {
       for (int i = 0; i < 100; ++i) loop_->post(call(t));

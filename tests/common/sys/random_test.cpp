@@ -131,7 +131,8 @@ TEST(Stream, UniformStaysInItsIntervalAndFillsItEvenly) {
     sum += x;
   }
   EXPECT_NEAR(sum / kDraws, 0.5, 5.0 * std::sqrt(1.0 / 12.0 / kDraws));
-  for (const int n : count) EXPECT_NEAR(n, kDraws / kCells, 5.0 * std::sqrt(kDraws * 0.1 * 0.9));
+  for (const int n : count)
+    EXPECT_NEAR(n, static_cast<double>(kDraws) / kCells, 5.0 * std::sqrt(kDraws * 0.1 * 0.9));
 }
 
 TEST(Stream, UniformBetweenBoundsStaysBetweenThem) {

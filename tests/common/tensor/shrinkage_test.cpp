@@ -73,7 +73,8 @@ TEST(SeenBy, IsZeroUpToTheEdgeAndTheIdentityFarAbove) {
     EXPECT_NEAR(seen_by(1e6, beta).eta / 1e6, 1.0, 1e-9);
     EXPECT_NEAR(seen_by(1e6, beta).cosine_long, 1.0, 1e-9);
     double before = 0.0;
-    for (double y = edge; y < 8.0; y += 0.01) {
+    for (int i = 0; edge + 0.01 * i < 8.0; ++i) {
+      const double y = edge + 0.01 * i;
       const double now = seen_by(y, beta).eta;
       EXPECT_GE(now, before) << y;
       EXPECT_LT(now, y) << y;

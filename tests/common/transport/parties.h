@@ -81,7 +81,7 @@ class Federation {
                              std::vector<std::string> hosts = {}, int shifted_days = 0,
                              int days = 30) {
     const std::int64_t now = ShiftedClock(shifted_days).now();
-    const auto folder = root_.path() / id;
+    auto folder = root_.path() / id;
     const auto asked = value(certs::request(
         *disk_, folder, {.federation = name_, .role = role, .id = id, .hosts = std::move(hosts)},
         certs::KeyType::kEd25519, false));

@@ -4,10 +4,10 @@
 #include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -38,12 +38,12 @@ class RawSocket {
     ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &two_seconds, sizeof two_seconds);
   }
   [[nodiscard]] int number() const { return number_; }
-  bool send(const std::string& text) {
+  bool send(const std::string& text) const {
     return connected_ && ::send(number_, text.data(), text.size(), MSG_NOSIGNAL) ==
                              static_cast<ssize_t>(text.size());
   }
   /// Whether the other side has closed; waits for it at most two seconds.
-  bool closed() {
+  bool closed() const {
     char byte = 0;
     while (true) {
       const ssize_t n = ::recv(number_, &byte, 1, 0);

@@ -10,7 +10,6 @@
 namespace strata::transport {
 namespace {
 
-using certs::Role;
 using testing::HasSubstr;
 
 class TlsLimit : public testing::Test {
@@ -247,6 +246,7 @@ TEST_F(TlsLimit, TooManyFromOneAddress) {
   limits.handshake_s = 30;
   listen(limits);
   std::vector<std::unique_ptr<RawSocket>> flood;
+  flood.reserve(12);
   for (int i = 0; i < 12; ++i) flood.push_back(std::make_unique<RawSocket>(listener_->address()));
   ASSERT_TRUE(pump_.run_until([&] { return !refused_.empty(); }));
   EXPECT_EQ(refused_[0],
@@ -268,6 +268,7 @@ TEST_F(TlsLimit, AnHonestClientGetsInBesideSlowOnes) {
   limits.unknown_per_address_max = 200;
   listen(limits);
   std::vector<std::unique_ptr<RawSocket>> slow;
+  slow.reserve(100);
   for (int i = 0; i < 100; ++i) slow.push_back(std::make_unique<RawSocket>(listener_->address()));
   connect(wide_limits());
   site_.connections[0]->send(frame_of(wire::kChunkBytes));

@@ -18,12 +18,14 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 class Images : public testing::Test {
+ public:
+  ~Images() override { std::filesystem::remove_all(folder_); }
+
  protected:
   Images() {
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
   }
-  ~Images() override { std::filesystem::remove_all(folder_); }
   std::filesystem::path write(const std::string& name, const std::string& bytes) {
     std::ofstream(folder_ / name, std::ios::binary) << bytes;
     return folder_ / name;

@@ -59,7 +59,7 @@ struct Vit {
     std::memcpy(&out, expected.get(name)->bytes.data(), sizeof(out));
     return out;
   }
-  std::vector<float> mean_weights() const {
+  static std::vector<float> mean_weights() {
     return std::vector<float>(kImages, 1.0f / static_cast<float>(kImages));
   }
   /// The rows of the classes: the first of each image.

@@ -163,6 +163,7 @@ TEST(Stacking, ArrivalOrderChangesNoBit) {
   std::array<std::size_t, 5> order{0, 1, 2, 3, 4};
   do {
     std::vector<Update> arrived;
+    arrived.reserve(order.size());
     for (const std::size_t k : order) arrived.push_back(updates[k]);
     ASSERT_EQ(hex(stacked(arrived).packet.hash()), hex(expected));
   } while (std::next_permutation(order.begin(), order.end()));

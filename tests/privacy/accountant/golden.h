@@ -21,8 +21,8 @@ namespace strata::privacy {
 
 /// One list of epsilon.json.
 [[nodiscard]] inline nlohmann::json golden(const std::string& section) {
-  static const nlohmann::json all = golden_file("epsilon.json");
-  return all.at(section);
+  static const nlohmann::json kAll = golden_file("epsilon.json");
+  return kAll.at(section);
 }
 
 [[nodiscard]] inline Adjacency adjacency_of(const nlohmann::json& one) {

@@ -37,12 +37,12 @@ inline double chi_square(std::span<const double> counts, std::span<const double>
 
 /// Cells -edge..edge, what lies beyond in the outermost, against the closed form of the mass.
 inline double chi_square_of_mass(std::span<const std::int64_t> x, double sigma, int edge) {
-  const auto cells = static_cast<std::size_t>(2 * edge + 1);
+  const auto cells = 2 * static_cast<std::size_t>(edge) + 1;
   std::vector<double> counts(cells), expected(cells);
   for (const auto v : x)
     ++counts[static_cast<std::size_t>(std::clamp<std::int64_t>(v, -edge, edge) + edge)];
   for (int v = -30 * static_cast<int>(sigma); v <= 30 * static_cast<int>(sigma); ++v)
-    expected[static_cast<std::size_t>(std::clamp(v, -edge, edge) + edge)] +=
+    expected[static_cast<std::size_t>(std::clamp<std::int64_t>(v, -edge, edge) + edge)] +=
         std::exp(-v * v / (2.0 * sigma * sigma));
   const double all = std::accumulate(expected.begin(), expected.end(), 0.0);
   for (auto& e : expected) e *= static_cast<double>(x.size()) / all;
