@@ -122,8 +122,14 @@ TEST_F(TlsLimit, AFrameThatTrickles) {
   auto limits = wide_limits();
   limits.rate_window_s = 0.2;
   listen(limits);
-  hub_.opened = [](Connection& connection) { connection.trust(); };
-  raw([](SSL& ssl) {
+  // Before that no frame may be so large.
+  std::atomic<bool> trusted = false;
+  hub_.opened = [&](Connection& connection) {
+    connection.trust();
+    trusted = true;
+  };
+  raw([&](SSL& ssl) {
+    while (!trusted) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     Bytes frame = wire::encode(frame_of(1000000));
     frame.resize(5000);
     write(ssl, frame);
