@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "cli/memory_plan.h"
 #include "cli/start_run.h"
@@ -127,6 +128,11 @@ Result<void> check(const Options& o) {
                  .what = fmt::format("{} {}", flag, value),
                  .rule = std::move(rule)});
   };
+  // Ranges let it pass.
+  if (std::isnan(o.max_grad_norm))
+    return fail({.code = ErrorCode::kUsage,
+                 .what = "--max-grad-norm nan",
+                 .rule = "a norm is at least 0; 0 does not clip"});
   if (o.method != "lte") {
     if (o.method == "full" && o.clients > 1)
       return refuse("--clients", o.clients, "--method full trains one copy of the model");

@@ -64,6 +64,12 @@ TEST(PretrainOnText, CutsDocumentsIntoRecordsOfFullLength) {
   parallel.back() = "3";
   EXPECT_THAT(strata(parallel).err, HasSubstr("equal parts of a batch"));
 
+  auto no_norm = args(corpus);
+  no_norm.insert(no_norm.end(), {"--max-grad-norm", "nan"});
+  const Finished unclear = strata(no_norm);
+  EXPECT_EQ(unclear.status, 2);
+  EXPECT_THAT(unclear.err, HasSubstr("--max-grad-norm nan"));
+
   lte[lte.size() - 3] = "0";  // the rank
   EXPECT_EQ(strata(lte).status, 2);
 
