@@ -207,7 +207,7 @@ class PlanAsker final : public transport::Handler {
         protocol::Hello{.program = program(), .head = {0, base_.state_hash()}}, {}));
   }
   void on_frame(transport::Connection&, wire::Frame frame) override {
-    auto message = protocol::from_frame(frame);
+    auto message = protocol::from_frame(std::move(frame));
     if (!message) return failed(message.error());
     if (const auto* welcome = std::get_if<protocol::Welcome>(&*message)) {
       answer = welcome->plan;

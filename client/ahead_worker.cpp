@@ -87,8 +87,9 @@ Result<RoundDone> AheadWorker::kept_round() {
       return fail(std::move(restored).error());
     state_of_ = entry.round;
   }
-  return RoundDone{
-      .update = std::move(*update), .state = std::move(*state), .training = entry.training};
+  return RoundDone{.update = Bytes(update->bytes.begin(), update->bytes.end()),
+                   .state = std::move(*state),
+                   .training = entry.training};
 }
 
 void AheadWorker::train(const RoundStart& start, std::function<void(Result<RoundDone>)> done) {

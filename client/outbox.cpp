@@ -181,12 +181,12 @@ Result<Bytes> Outbox::state() const {
   return Bytes(part.begin(), part.end());
 }
 
-Result<Bytes> Outbox::read(std::uint64_t offset, std::uint64_t length) const {
+Result<OutboxPart> Outbox::read(std::uint64_t offset, std::uint64_t length) const {
   check(last_ && offset + length <= last_->update_bytes, "a part of the update is read");
   auto file = disk_->map(path_of(slot_));
   if (!file) return fail(std::move(file).error());
   const auto part = (*file)->bytes().subspan(place_.update_at + offset, length);
-  return Bytes(part.begin(), part.end());
+  return OutboxPart{std::move(*file), part};
 }
 
 const OutboxEntry* Outbox::kept(std::uint32_t round) const {
@@ -196,8 +196,8 @@ const OutboxEntry* Outbox::kept(std::uint32_t round) const {
   return out != nullptr && out->update_bytes > 0 ? out : nullptr;
 }
 
-Result<Bytes> Outbox::read_kept(std::uint32_t round, std::uint64_t offset,
-                                std::uint64_t length) const {
+Result<OutboxPart> Outbox::read_kept(std::uint32_t round, std::uint64_t offset,
+                                     std::uint64_t length) const {
   const OutboxEntry* entry = kept(round);
   if (entry == nullptr || offset > entry->update_bytes || length > entry->update_bytes - offset) {
     return fail({.code = ErrorCode::kInternal,
@@ -209,7 +209,7 @@ Result<Bytes> Outbox::read_kept(std::uint32_t round, std::uint64_t offset,
   if (!file) return fail(std::move(file).error());
   const std::uint64_t from = (is_last ? place_.update_at : before_->update_at) + offset;
   const auto part = (*file)->bytes().subspan(from, length);
-  return Bytes(part.begin(), part.end());
+  return OutboxPart{std::move(*file), part};
 }
 
 }  // namespace strata::client

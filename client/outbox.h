@@ -29,6 +29,12 @@ struct OutboxEntry {
   Bytes state;
 };
 
+/// Bytes of an outbox where they lie; they must not be read after the outbox takes another entry.
+struct OutboxPart {
+  std::shared_ptr<const sys::MappedFile> file;
+  ByteSpan bytes;
+};
+
 class Outbox {
  public:
   /// Makes the folder, for its owner only, and reads what is there. kLocked when another process
@@ -53,13 +59,13 @@ class Outbox {
   /// Forgets the last entry: the one before it counts again. kDamaged when that one is not there.
   [[nodiscard]] Result<void> drop_last();
   /// A part of the last entry's update.
-  [[nodiscard]] Result<Bytes> read(std::uint64_t offset, std::uint64_t length) const;
+  [[nodiscard]] Result<OutboxPart> read(std::uint64_t offset, std::uint64_t length) const;
   /// The entry of a round with its update, as long as it lies here: the last or the one before it;
   /// null when it does not. Until the next call that changes something.
   [[nodiscard]] const OutboxEntry* kept(std::uint32_t round) const;
   /// A part of its update. kInternal when it does not lie here any more.
-  [[nodiscard]] Result<Bytes> read_kept(std::uint32_t round, std::uint64_t offset,
-                                        std::uint64_t length) const;
+  [[nodiscard]] Result<OutboxPart> read_kept(std::uint32_t round, std::uint64_t offset,
+                                             std::uint64_t length) const;
 
   /// A file for something large on its way.
   [[nodiscard]] std::filesystem::path download() const { return folder_ / "download"; }

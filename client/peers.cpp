@@ -63,7 +63,7 @@ class Peers::Shelf final : public transport::Handler {
   void on_frame(transport::Connection& connection, wire::Frame frame) override {
     const auto at = guests_.find(&connection);
     if (at == guests_.end()) return;
-    auto message = protocol::from_frame(frame);
+    auto message = protocol::from_frame(std::move(frame));
     if (!message) return refuse(at->second, message.error());
     const auto* hello = std::get_if<protocol::Hello>(&*message);
     if (at->second.member.empty() != (hello != nullptr)) {
@@ -176,7 +176,7 @@ class Peers::Shelf final : public transport::Handler {
     if (!peers_.part_of_) return out;
     auto whole = outbox.read_kept(entry.round, 0, entry.update_bytes);
     if (!whole) return fail(std::move(whole).error());
-    auto part = peers_.part_of_(member, *whole);
+    auto part = peers_.part_of_(member, whole->bytes);
     if (!part) return fail(std::move(part).error());
     out.hash = sha256(*part);
     out.size = part->size();
@@ -216,13 +216,12 @@ class Peers::Shelf final : public transport::Handler {
                                             "it is what was offered last"));
     }
     const std::uint64_t length = std::min(m.length, shown->size - m.offset);
-    auto bytes = shown->bytes.empty()
-                     ? shown->outbox->read_kept(shown->round, m.offset, length)
-                     : Bytes(shown->bytes.begin() + static_cast<std::ptrdiff_t>(m.offset),
-                             shown->bytes.begin() + static_cast<std::ptrdiff_t>(m.offset + length));
-    if (!bytes) return refuse(guest, bytes.error());
-    guest.connection->send(
-        protocol::to_frame(protocol::Chunk{m.object, m.offset, std::move(*bytes)}, {}));
+    auto part =
+        shown->bytes.empty()
+            ? shown->outbox->read_kept(shown->round, m.offset, length)
+            : OutboxPart{.file = {}, .bytes = ByteSpan(shown->bytes).subspan(m.offset, length)};
+    if (!part) return refuse(guest, part.error());
+    guest.connection->send(protocol::chunk_frame(m.object, m.offset, part->bytes, {}));
   }
 
   Peers& peers_;
@@ -326,7 +325,7 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
   }
   void on_frame(transport::Connection& connection, wire::Frame frame) override {
     if (connection_.get() != &connection) return;
-    auto message = protocol::from_frame(frame);
+    auto message = protocol::from_frame(std::move(frame));
     if (!message) return peers_.lose(message.error());
     if (auto* problem = std::get_if<protocol::Problem>(&*message))
       return peers_.lose(protocol::error_of(*problem, connection.peer().address));

@@ -139,7 +139,7 @@ void Session::complain(const Error& why) {
 
 void Session::on_frame(transport::Connection& connection, wire::Frame frame) {
   if (connection_.get() != &connection || ended_) return;
-  auto message = protocol::from_frame(frame);
+  auto message = protocol::from_frame(std::move(frame));
   if (!message) {
     complain(std::move(message).error());
     return;
@@ -375,7 +375,7 @@ void Session::offer() {
       end(fail(std::move(bytes).error()));
       return;
     }
-    message.update.data = std::move(*bytes);
+    message.update.data.assign(bytes->bytes.begin(), bytes->bytes.end());
   }
   offered_ = entry.round;
   send(message);
@@ -393,7 +393,7 @@ void Session::handle(const protocol::Fetch& m) {
     end(fail(std::move(bytes).error()));
     return;
   }
-  send(protocol::Chunk{m.object, m.offset, std::move(*bytes)});
+  connection_->send(protocol::chunk_frame(m.object, m.offset, bytes->bytes, run_));
 }
 
 void Session::handle(const protocol::Ack& m) {

@@ -10,8 +10,10 @@ namespace strata::client {
 // Gets what a round came to and folds it; go_on() when that is done.
 void Session::follow(const protocol::Head& head, protocol::Object object) {
   busy_following_ = true;
-  if (!object.data.empty() || tools_.base.head().round >= head.round) {
-    if (!object.data.empty() && sha256(object.data) != object.hash) {
+  // Another client of this process has folded it already: then its bytes are of no use here.
+  const bool folded = tools_.base.head().round >= head.round;
+  if (!object.data.empty() || folded) {
+    if (!folded && sha256(object.data) != object.hash) {
       complain(
           protocol::breach("a round's result came", "its bytes are those that its hash names"));
       return;

@@ -69,7 +69,8 @@ void Server::on_frame(transport::Connection& connection, wire::Frame frame) {
   const auto found = sessions_.find(&connection);
   if (found == sessions_.end() || ended_) return;
   Session& session = found->second;
-  auto message = protocol::from_frame(frame);
+  const protocol::RunId run = frame.header.run;
+  auto message = protocol::from_frame(std::move(frame));
   if (!message) {
     refuse(session, std::move(message).error());
     return;
@@ -80,7 +81,7 @@ void Server::on_frame(transport::Connection& connection, wire::Frame frame) {
                                      greeting ? "HELLO comes once" : "HELLO comes first"));
     return;
   }
-  if (!greeting && frame.header.run != machine_.run()) {
+  if (!greeting && run != machine_.run()) {
     refuse(session, protocol::breach(fmt::format("{} is of another run", protocol::name(*message)),
                                      "frames name the run that WELCOME named"));
     return;
@@ -552,7 +553,7 @@ void Server::handle(Session& session, const protocol::Fetch& m) {
     return;
   }
   const auto part = bytes.subspan(m.offset, std::min(m.length, size - m.offset));
-  send(session, protocol::Chunk{m.object, m.offset, Bytes(part.begin(), part.end())});
+  session.connection->send(protocol::chunk_frame(m.object, m.offset, part, machine_.run()));
 }
 
 }  // namespace strata::coordinator

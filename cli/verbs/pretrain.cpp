@@ -23,6 +23,7 @@ struct Options {
   std::int64_t clients = 1;
   bool reset = false;
   bool freeze_a = false;
+  double lr_ratio_b = 1.0;
   std::string model;
   std::string data;
   std::string held_out;
@@ -65,6 +66,7 @@ void set_heads(const Options& o, Job& job) {
   a.alpha = o.alpha > 0.0 ? o.alpha : static_cast<double>(o.rank);
   a.heads = o.heads / o.clients;
   a.freeze_a = o.freeze_a;
+  a.lr_ratio_b = o.lr_ratio_b;
   a.modules_to_save = {"all-other"};
   job.aggregation.method = "lte";
   job.aggregation.restart = o.reset ? "fresh" : "keep";
@@ -128,11 +130,18 @@ Result<void> check(const Options& o) {
                  .what = fmt::format("{} {}", flag, value),
                  .rule = std::move(rule)});
   };
-  // Ranges let it pass.
-  if (std::isnan(o.max_grad_norm))
-    return fail({.code = ErrorCode::kUsage,
-                 .what = "--max-grad-norm nan",
-                 .rule = "a norm is at least 0; 0 does not clip"});
+  // The ranges of flags let nan pass.
+  for (const auto& [flag, value] : {std::pair{"--alpha", o.alpha},
+                                    {"--lr-ratio-b", o.lr_ratio_b},
+                                    {"--learning-rate", o.learning_rate},
+                                    {"--weight-decay", o.weight_decay},
+                                    {"--beta2", o.beta2},
+                                    {"--max-grad-norm", o.max_grad_norm}}) {
+    if (!std::isfinite(value))
+      return fail({.code = ErrorCode::kUsage,
+                   .what = fmt::format("{} {}", flag, value),
+                   .rule = "a finite number"});
+  }
   if (o.method != "lte") {
     if (o.method == "full" && o.clients > 1)
       return refuse("--clients", o.clients, "--method full trains one copy of the model");
@@ -198,6 +207,10 @@ Verb pretrain_verb() {
             ->check(CLI::Range(1, 4096));
         command.add_flag("--reset", o->reset, "lte: new factors after each merge");
         command.add_flag("--freeze-a", o->freeze_a, "lte: A stays as it was drawn");
+        command
+            .add_option("--lr-ratio-b", o->lr_ratio_b,
+                        "lte: learning rate of B over that of everything else")
+            ->check(CLI::Range(1e-6, 1e6));
         command.add_option("--dtype", o->dtype, "type of matrix products")
             ->check(CLI::IsMember({"f32", "bf16"}));
         command.add_option("--save-dtype", o->save_dtype, "type of the saved tensors")

@@ -30,6 +30,7 @@ class FieldWriter {
   }
   void operator()(const std::string& value) { out_.text(value); }
   void operator()(const Bytes& value) { out_.block(value); }
+  void operator()(const ByteSpan& value) { out_.block(value); }
   template <std::size_t n>
   void operator()(const std::array<std::byte, n>& value) {
     out_.raw(value);
@@ -70,6 +71,12 @@ class FieldReader {
     const auto bytes = in_.block();
     limit(bytes.has_value(), "data that ends early");
     if (problem_ == nullptr) value.assign(bytes->begin(), bytes->end());
+  }
+  /// Borrowed from what is read.
+  void operator()(ByteSpan& value) {
+    const auto bytes = in_.block();
+    limit(bytes.has_value(), "data that ends early");
+    if (problem_ == nullptr) value = *bytes;
   }
   template <std::size_t n>
   void operator()(std::array<std::byte, n>& value) {

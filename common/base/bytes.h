@@ -34,11 +34,7 @@ class ByteWriter {
   template <class Number>
   requires std::is_arithmetic_v<Number>
   void number(Number value) { raw(std::as_bytes(std::span(&value, 1))); }
-  void raw(ByteSpan bytes) {
-    const std::size_t at = out_.size();
-    out_.resize(at + bytes.size());
-    if (!bytes.empty()) std::memcpy(out_.data() + at, bytes.data(), bytes.size());
-  }
+  void raw(ByteSpan bytes) { out_.insert(out_.end(), bytes.begin(), bytes.end()); }
   /// u32 length, then the bytes.
   void block(ByteSpan bytes) {
     number(static_cast<std::uint32_t>(bytes.size()));

@@ -152,6 +152,12 @@ struct Layout<Problem> {
     a(m.code), a(m.message), a(m.retry);
   }
 };
+// A chunk whose bytes lie elsewhere.
+struct ChunkView {
+  Sha256 object{};
+  std::uint64_t offset = 0;
+  ByteSpan data;
+};
 template <>
 struct Layout<Chunk> {
   static constexpr std::uint16_t kType = wire::kFirstBulkType;
@@ -163,24 +169,44 @@ struct Layout<Chunk> {
   }
 };
 
-template <class M>
-std::optional<Result<Message>> read_as(const wire::Frame& frame) {
-  if (frame.header.type != Layout<M>::kType) return std::nullopt;
+// The fields of `M`, borrowed where `Fields` borrows.
+template <class M, class Fields = M>
+Result<Fields> read_fields(const wire::Frame& frame) {
   ByteReader in(frame.payload);
   FieldReader reader(in);
-  M message;
-  Layout<M>::fields(reader, message);
+  Fields out;
+  Layout<M>::fields(reader, out);
   reader.limit(in.left() == 0, "bytes behind its end");
-  if (reader.problem() != nullptr) {
-    return fail({.code = ErrorCode::kProtocol,
-                 .what = fmt::format("has {}", reader.problem()),
-                 .where = std::string(Layout<M>::kName) + " message"});
+  if (reader.problem() == nullptr) return out;
+  return fail({.code = ErrorCode::kProtocol,
+               .what = fmt::format("has {}", reader.problem()),
+               .where = std::string(Layout<M>::kName) + " message"});
+}
+
+// Its data is the payload's end: what lies before it goes, and the memory stays.
+Result<Message> read_chunk(wire::Frame& frame) {
+  const auto view = read_fields<Chunk, ChunkView>(frame);
+  if (!view) return fail(view.error());
+  Chunk out{.object = view->object, .offset = view->offset, .data = std::move(frame.payload)};
+  const auto before = static_cast<std::ptrdiff_t>(out.data.size() - view->data.size());
+  out.data.erase(out.data.begin(), out.data.begin() + before);
+  return Message(std::move(out));
+}
+
+template <class M>
+std::optional<Result<Message>> read_as(wire::Frame& frame) {
+  if (frame.header.type != Layout<M>::kType) return std::nullopt;
+  if constexpr (std::is_same_v<M, Chunk>) {
+    return read_chunk(frame);
+  } else {
+    auto message = read_fields<M>(frame);
+    if (!message) return fail(std::move(message).error());
+    return Message(std::move(*message));
   }
-  return Message(std::move(message));
 }
 
 template <class... Messages>
-Result<Message> read_any(const wire::Frame& frame, const std::variant<Messages...>*) {
+Result<Message> read_any(wire::Frame& frame, const std::variant<Messages...>*) {
   std::optional<Result<Message>> out;
   (void)((out = read_as<Messages>(frame)).has_value() || ...);
   if (out) return std::move(*out);
@@ -192,6 +218,20 @@ Result<Message> read_any(const wire::Frame& frame, const std::variant<Messages..
 
 }  // namespace
 
+wire::Frame chunk_frame(const Sha256& object, std::uint64_t offset, ByteSpan data,
+                        const RunId& run) {
+  wire::Frame out;
+  out.header.run = run;
+  out.header.type = Layout<Chunk>::kType;
+  ByteWriter bytes;
+  bytes.reserve(data.size() + 64);
+  FieldWriter writer(bytes);
+  const ChunkView view{object, offset, data};
+  Layout<Chunk>::fields(writer, view);
+  out.payload = std::move(bytes).take();
+  return out;
+}
+
 wire::Frame to_frame(const Message& message, const RunId& run) {
   wire::Frame out;
   out.header.run = run;
@@ -201,7 +241,6 @@ wire::Frame to_frame(const Message& message, const RunId& run) {
         out.header.type = Layout<M>::kType;
         if constexpr (requires { m.round; }) out.header.round = m.round;
         ByteWriter bytes;
-        if constexpr (std::is_same_v<M, Chunk>) bytes.reserve(m.data.size() + 64);
         FieldWriter writer(bytes);
         Layout<M>::fields(writer, m);
         out.payload = std::move(bytes).take();
@@ -210,7 +249,7 @@ wire::Frame to_frame(const Message& message, const RunId& run) {
   return out;
 }
 
-Result<Message> from_frame(const wire::Frame& frame) {
+Result<Message> from_frame(wire::Frame frame) {
   return read_any(frame, static_cast<const Message*>(nullptr));
 }
 

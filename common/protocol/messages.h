@@ -206,8 +206,12 @@ using Message = std::variant<Hello, Welcome, Ready, RoundOpen, Offer, Failed, Ac
 
 /// The message as a frame of the given run.
 [[nodiscard]] wire::Frame to_frame(const Message& message, const RunId& run);
-/// kProtocol for an unknown type, a field out of its range, bytes missing or left over.
-[[nodiscard]] Result<Message> from_frame(const wire::Frame& frame);
+/// The frame of a Chunk with these bytes, which are copied once.
+[[nodiscard]] wire::Frame chunk_frame(const Sha256& object, std::uint64_t offset, ByteSpan data,
+                                      const RunId& run);
+/// kProtocol for an unknown type, a field out of its range, bytes missing or left over. A chunk's
+/// data takes over the frame's memory.
+[[nodiscard]] Result<Message> from_frame(wire::Frame frame);
 /// For log lines: "OFFER", "ROUND_OPEN", ...
 [[nodiscard]] std::string_view name(const Message& message);
 

@@ -104,7 +104,8 @@ Result<void> FrameReader::begin_payload() {
   }
   ++next_sequence_;
   frame_.header = *header;
-  frame_.payload.resize(header->length);
+  frame_.payload.clear();
+  frame_.payload.reserve(header->length);
   return {};
 }
 
@@ -114,8 +115,13 @@ Result<std::optional<Frame>> FrameReader::take(ByteSpan& bytes) {
     if (filled_ < kHeaderBytes) return std::nullopt;
     if (auto begun = begin_payload(); !begun) return fail(std::move(begun).error());
   }
-  const std::size_t payload_end = kHeaderBytes + frame_.payload.size();
-  if (filled_ < payload_end) filled_ += fill(frame_.payload, filled_ - kHeaderBytes, bytes);
+  const std::size_t payload_end = kHeaderBytes + frame_.header.length;
+  if (filled_ < payload_end) {
+    const ByteSpan part = bytes.first(std::min(payload_end - filled_, bytes.size()));
+    frame_.payload.insert(frame_.payload.end(), part.begin(), part.end());
+    filled_ += part.size();
+    bytes = bytes.subspan(part.size());
+  }
   if (filled_ >= payload_end) filled_ += fill(tail_, filled_ - payload_end, bytes);
   if (filled_ < payload_end + kTrailerBytes) return std::nullopt;
   filled_ = 0;

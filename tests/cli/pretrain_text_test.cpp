@@ -43,14 +43,16 @@ TEST(PretrainOnText, CutsDocumentsIntoRecordsOfFullLength) {
   // The same text, cut and then dealt out to clients with two heads each, that merge every step.
   fs::remove_all(f.out());
   auto lte = args(corpus);
-  lte.insert(lte.end(), {"--freeze-a", "--beta2", "0.99", "--max-grad-norm", "0", "--method", "lte",
-                         "--clients", "2", "--heads", "2", "--rank", "2", "--merge-every", "1"});
+  lte.insert(lte.end(), {"--freeze-a", "--lr-ratio-b", "8", "--beta2", "0.99", "--max-grad-norm",
+                         "0", "--method", "lte", "--clients", "2", "--heads", "2", "--rank", "2",
+                         "--merge-every", "1"});
   const Finished heads = strata(lte);
   ASSERT_EQ(heads.status, 0) << heads.err;
   const json dealt = json::parse(read_file(f.out() / "data.json"));
   EXPECT_EQ(dealt.at("clients").size(), 2U);
   const json job = json::parse(read_file(f.out() / "config.json"));
   EXPECT_EQ(job.at("clients").at(1).at("adapter").at("freeze_a"), true);
+  EXPECT_EQ(job.at("clients").at(1).at("adapter").at("lr_ratio_b"), 8.0);
   EXPECT_EQ(job.at("training").at("beta2"), 0.99);
   EXPECT_EQ(job.at("training").at("max_grad_norm"), 0.0);
   EXPECT_TRUE(fs::exists(f.out() / "model" / "model.safetensors"));

@@ -129,11 +129,12 @@ class AheadWorkerTest : public testing::Test {
     return p;
   }
   static Bytes update_in(const Process& p) {
-    return p.outbox->read(0, p.outbox->last()->update_bytes).value();
+    const auto part = p.outbox->read(0, p.outbox->last()->update_bytes);
+    return Bytes(part.value().bytes.begin(), part.value().bytes.end());
   }
   static std::uint8_t trained_on(const Process& p) {
     const auto& last = *p.outbox->last();
-    return static_cast<std::uint8_t>(p.outbox->read(last.update_bytes - 1, 1).value()[0]) - 1;
+    return static_cast<std::uint8_t>(p.outbox->read(last.update_bytes - 1, 1).value().bytes[0]) - 1;
   }
 
   support::ScratchFolder scratch_;

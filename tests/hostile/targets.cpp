@@ -28,7 +28,7 @@ std::string feed_stream(ByteSpan bytes, bool known) {
     auto taken = reader.take(bytes);
     if (!taken) return taken.error().line();
     if (!*taken) continue;
-    const wire::Frame& frame = **taken;
+    const wire::Frame frame = std::move(**taken);
     auto message = protocol::from_frame(frame);
     if (!message) return message.error().line();
     promise(protocol::to_frame(*message, frame.header.run).payload == frame.payload,
