@@ -229,7 +229,9 @@ adapter::AdapterConfig shaped_by(adapter::AdapterConfig config,
 }
 
 // Exact match generates text, which not every job can: better known before the first round.
-Result<void> check_exact_match(const TextSide& text, std::span<const text::Record> held_out) {
+// `kept_elsewhere`: clients that train in other processes keep their held-out records there.
+Result<void> check_exact_match(const TextSide& text, std::span<const text::Record> held_out,
+                               bool kept_elsewhere) {
   const auto refuse = [](std::string rule, std::string remedy) {
     return fail({.code = ErrorCode::kConfig,
                  .what = "is true",
@@ -240,6 +242,9 @@ Result<void> check_exact_match(const TextSide& text, std::span<const text::Recor
   if (!text.text)
     return refuse("answers are text, but the model folder has no tokenizer.json",
                   "add the model's tokenizer.json");
+  if (held_out.empty() && kept_elsewhere)
+    return refuse("records that clients hold back stay with them; here are none to compare with",
+                  "set evaluation.data, which the coordinator reads");
   if (held_out.empty())
     return refuse("answers are compared on held-out records",
                   "set evaluation.data or data.held_out_fraction");
@@ -458,7 +463,7 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
   const auto limit = static_cast<std::size_t>(job.evaluation.max_records);
   if (limit > 0 && held_out_records.size() > limit) held_out_records.resize(limit);
   if (parts.coordinator && job.evaluation.exact_match) {
-    if (auto able = check_exact_match(*text, held_out_records); !able)
+    if (auto able = check_exact_match(*text, held_out_records, !parts.every_client); !able)
       return fail(std::move(able).error());
   }
   std::vector<text::Example> held_out;

@@ -18,9 +18,26 @@ using support::run_program;
 using support::ScratchFolder;
 using support::write_file;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr int kConfig = 3;
 constexpr int kBadFile = 7;
+
+// The coordinator of clients that train elsewhere never sees what they hold back.
+TEST(BadRun, ExactMatchNeedsRecordsThatTheCoordinatorHas) {
+  const ScratchFolder scratch;
+  Federation federation(scratch.path());
+  federation.job["data"]["held_out_fraction"] = 0.5;
+  federation.job["evaluation"]["exact_match"] = true;
+  write_file(federation.folder / "job.json", federation.job.dump());
+  const auto kits = federation.folder / "kits";
+  ASSERT_EQ(strata({"certs", "demo", "-o", kits, "--host", "localhost", "--clients", "1"}).status,
+            0);
+  const auto refused = strata({"coordinator", federation.folder / "job.json", "--certs",
+                               kits / "coordinator", "-o", federation.out()});
+  expect_one_line(refused, kConfig, {"evaluation.exact_match", "set evaluation.data, which"});
+  EXPECT_THAT(refused.err, Not(HasSubstr("held_out_fraction")));
+}
 
 TEST(BadRun, AnOutputFolderThatExistsIsLeftAloneWithoutForce) {
   const ScratchFolder scratch;
