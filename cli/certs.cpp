@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "sys/secrecy.h"
+
 namespace strata::cli {
 
 std::int64_t wall_seconds(const sys::Clock& clock) {
@@ -46,6 +48,7 @@ std::string identity_text(const certs::Identity& identity) {
 }
 
 Result<certs::Node> load_own(Context& context, const certs::NodeFiles& files, certs::Role role) {
+  sys::shut_memory();  // a key is in it from here on
   const std::int64_t now = wall_seconds(context.clock);
   auto node = certs::load_node(context.disk, files, role, now);
   if (!node) return node;

@@ -25,7 +25,7 @@ struct Context {
   const sys::Clock& clock;
   std::istream& in;
   std::ostream& out;              // results for people; in JSON mode only the envelope goes there
-  std::function<bool()> stopped;  // true after the first SIGINT or SIGTERM
+  std::function<bool()> stopped;  // true after the first SIGINT, SIGTERM or SIGHUP
   observe::Observer& progress;    // to the terminal
   bool json = false;
   int threads = 1;  // --threads, else what the machine gives this process

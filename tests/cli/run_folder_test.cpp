@@ -1,4 +1,5 @@
 // What a run leaves on the disk, however it ends: whole files only, and a manifest only at the end.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -194,18 +195,20 @@ TEST_F(RunFolder, IsKeptWithForceWhenTheJobCannotStart) {
 class Signals : public RunFolder {
  protected:
   /// A run that would take hours, after its second round.
-  void start(const std::vector<std::string>& more = {}) {
+  void start(const std::vector<std::string>& more = {}, std::vector<std::string> launcher = {}) {
     federation_.job["aggregation"]["rounds"] = 1000000;
     federation_.job["training"] = {{"local_steps", 1}, {"batch_size", 2}};
     fs::remove_all(out_);
-    running_ = std::make_unique<support::Running>(strata_args(federation_.run_args(more)));
+    const auto args = strata_args(federation_.run_args(more));
+    launcher.insert(launcher.end(), args.begin(), args.end());
+    running_ = std::make_unique<support::Running>(launcher);
     wait_for(out_ / "rounds" / "0002");
   }
   std::unique_ptr<support::Running> running_;
 };
 
 TEST_F(Signals, OneEndsTheRunWithTheFinishedRoundsWhole) {
-  for (const int signal : {SIGTERM, SIGINT}) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
     start();
     running_->signal(signal);
     const Finished finished = running_->wait();
@@ -220,6 +223,15 @@ TEST_F(Signals, OneEndsTheRunWithTheFinishedRoundsWhole) {
       folders += entry.is_directory();
     EXPECT_EQ(folders, aggregates.size());
   }
+}
+
+TEST_F(Signals, ATerminalThatIsGoneDoesNotEndWhatNohupStarted) {
+  start({}, {"nohup"});
+  running_->signal(SIGHUP);
+  const auto rounds = std::distance(fs::directory_iterator(out_ / "rounds"), {});
+  wait_for(out_ / "rounds" / fmt::format("{:04}", rounds + 2));
+  running_->signal(SIGTERM);
+  EXPECT_EQ(running_->wait().status, 75);
 }
 
 TEST_F(Signals, InJsonTheEnvelopeSaysThatItWasInterrupted) {

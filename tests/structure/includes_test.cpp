@@ -133,7 +133,7 @@ std::string_view first_name(std::string_view code, const std::vector<std::string
 
 // Headers of the operating system; everything else in angles with a dot or slash is third-party.
 constexpr std::string_view kPosix =
-    R"((unistd|fcntl|dirent|dlfcn|sched|spawn|signal|netinet/tcp|sys/(file|mman|resource|socket|stat|vfs|wait|types))\.h)";
+    R"((unistd|fcntl|dirent|dlfcn|sched|spawn|signal|netinet/tcp|sys/(file|mman|prctl|resource|socket|stat|vfs|wait|types))\.h)";
 
 bool in_place(const ThirdParty& library, const std::string& path) {
   return std::any_of(library.places.begin(), library.places.end(),
