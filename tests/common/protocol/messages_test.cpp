@@ -70,6 +70,26 @@ TEST(Messages, AreReadAsTheyWereWritten) {
   EXPECT_EQ(history.state, hash(18));
 }
 
+TEST(Messages, AChunkOfBorrowedBytesIsTheSameFrame) {
+  RunId run;
+  run.fill(std::byte{42});
+  Bytes data(5000);
+  for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i);
+  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, data.size()}) {
+    const ByteSpan part = ByteSpan(data).first(size);
+    const wire::Frame frame = chunk_frame(hash(3), 77, part, run);
+    const Chunk whole{hash(3), 77, Bytes(part.begin(), part.end())};
+    const wire::Frame copied = to_frame(whole, run);
+    EXPECT_EQ(frame.payload, copied.payload);
+    EXPECT_EQ(frame.header.run, run);
+    EXPECT_EQ(frame.header.type, copied.header.type);
+    const auto read = std::get<Chunk>(*from_frame(frame));
+    EXPECT_EQ(read.object, hash(3));
+    EXPECT_EQ(read.offset, 77u);
+    EXPECT_EQ(read.data, whole.data);
+  }
+}
+
 TEST(Messages, CutOrLengthenedAnywhereAreRefused) {
   for (const auto& message : all()) {
     const wire::Frame whole = to_frame(message, {});
