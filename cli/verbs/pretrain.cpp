@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "cli/memory_plan.h"
 #include "cli/start_run.h"
@@ -23,6 +24,7 @@ struct Options {
   std::int64_t clients = 1;
   bool reset = false;
   bool freeze_a = false;
+  bool train_a = false;
   double lr_ratio_b = 1.0;
   std::string model;
   std::string data;
@@ -37,13 +39,24 @@ struct Options {
   std::int64_t evaluations = 5;
   std::int64_t checkpoints = 0;
   std::int64_t seed = 0;
-  double learning_rate = 1e-3;
+  std::optional<double> learning_rate;
   double weight_decay = 0.1;
-  double beta2 = 0.95;
-  double max_grad_norm = 1.0;
+  std::optional<double> beta2;
+  std::optional<double> max_grad_norm;
   std::string memory_limit;
   bool force = false;
 };
+
+// What suits parallel heads differs from what suits one model (docs/methods/lte.md): each has a
+// part of the batch, whose gradient is longer and noisier.
+bool parallel(const Options& o) { return o.method == "lte" && o.heads > 1; }
+bool freezes_a(const Options& o) { return o.freeze_a || (parallel(o) && !o.train_a); }
+double learning_rate(const Options& o) {
+  return o.learning_rate.value_or(
+      o.method == "lte" ? 0.003 * std::sqrt(static_cast<double>(o.heads)) : 0.001);
+}
+double beta2(const Options& o) { return o.beta2.value_or(parallel(o) ? 0.999 : 0.95); }
+double max_grad_norm(const Options& o) { return o.max_grad_norm.value_or(parallel(o) ? 0.0 : 1.0); }
 
 // Workers, each with its share of the data and of every batch.
 void share_out(const Options& o, Job& job) {
@@ -65,7 +78,7 @@ void set_heads(const Options& o, Job& job) {
   a.rank = o.rank;
   a.alpha = o.alpha > 0.0 ? o.alpha : static_cast<double>(o.rank);
   a.heads = o.heads / o.clients;
-  a.freeze_a = o.freeze_a;
+  a.freeze_a = freezes_a(o);
   a.lr_ratio_b = o.lr_ratio_b;
   a.modules_to_save = {"all-other"};
   job.aggregation.method = "lte";
@@ -95,10 +108,10 @@ Job job_of(const Options& o, int threads) {
   t.batch_size = o.batch_size;
   t.local_steps = (o.steps + rounds - 1) / rounds;
   t.max_steps = o.steps;
-  t.optimizer.learning_rate = o.learning_rate;
-  t.optimizer.beta2 = o.beta2;
+  t.optimizer.learning_rate = learning_rate(o);
+  t.optimizer.beta2 = beta2(o);
   t.optimizer.weight_decay = o.weight_decay;
-  t.max_grad_norm = o.max_grad_norm;
+  t.max_grad_norm = max_grad_norm(o);
   t.schedule = {.method = "cosine", .warmup_steps = o.warmup};
   t.seed = o.seed;
   t.threads = threads;
@@ -130,13 +143,16 @@ Result<void> check(const Options& o) {
                  .what = fmt::format("{} {}", flag, value),
                  .rule = std::move(rule)});
   };
+  if (o.freeze_a && o.train_a)
+    return fail(
+        {.code = ErrorCode::kUsage, .what = "--freeze-a and --train-a", .rule = "one of them"});
   // The ranges of flags let nan pass.
   for (const auto& [flag, value] : {std::pair{"--alpha", o.alpha},
                                     {"--lr-ratio-b", o.lr_ratio_b},
-                                    {"--learning-rate", o.learning_rate},
+                                    {"--learning-rate", learning_rate(o)},
                                     {"--weight-decay", o.weight_decay},
-                                    {"--beta2", o.beta2},
-                                    {"--max-grad-norm", o.max_grad_norm}}) {
+                                    {"--beta2", beta2(o)},
+                                    {"--max-grad-norm", max_grad_norm(o)}}) {
     if (!std::isfinite(value))
       return fail({.code = ErrorCode::kUsage,
                    .what = fmt::format("{} {}", flag, value),
@@ -206,7 +222,9 @@ Verb pretrain_verb() {
                         "workers that share the data, and the heads of lte")
             ->check(CLI::Range(1, 4096));
         command.add_flag("--reset", o->reset, "lte: new factors after each merge");
-        command.add_flag("--freeze-a", o->freeze_a, "lte: A stays as it was drawn");
+        command.add_flag("--freeze-a", o->freeze_a,
+                         "lte: A stays as it was drawn; so it does with several heads");
+        command.add_flag("--train-a", o->train_a, "lte: A is trained, also with several heads");
         command
             .add_option("--lr-ratio-b", o->lr_ratio_b,
                         "lte: learning rate of B over that of everything else")
@@ -229,15 +247,21 @@ Verb pretrain_verb() {
             .add_option("--checkpoints", o->checkpoints,
                         "models written during training, of which the latest two are kept")
             ->check(CLI::PositiveNumber);
-        command.add_option("--learning-rate", o->learning_rate, "peak learning rate")
+        command
+            .add_option("--learning-rate", o->learning_rate,
+                        "peak learning rate (0.001; lte: 0.003 times the root of the heads)")
             ->check(CLI::PositiveNumber);
         command.add_option("--weight-decay", o->weight_decay, "decoupled weight decay")
             ->check(CLI::NonNegativeNumber);
-        command.add_option("--beta2", o->beta2, "AdamW's decay of the second moment")
+        command
+            .add_option("--beta2", o->beta2,
+                        "AdamW's decay of the second moment (0.95; several heads: 0.999)")
             ->check(CLI::Range(0.0, 0.999999));
         command
-            .add_option("--max-grad-norm", o->max_grad_norm,
-                        "clip the gradient's norm, of each head its own; 0: no clipping")
+            .add_option(
+                "--max-grad-norm", o->max_grad_norm,
+                "clip the gradient's norm, of each head its own; 0: no clipping (1; several "
+                "heads: 0)")
             ->check(CLI::NonNegativeNumber);
         command.add_option("--seed", o->seed, "seed of weights and order")
             ->check(CLI::NonNegativeNumber);

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 #include <span>
 #include <sstream>
@@ -56,6 +57,30 @@ TEST(PretrainOnText, CutsDocumentsIntoRecordsOfFullLength) {
   EXPECT_EQ(job.at("training").at("beta2"), 0.99);
   EXPECT_EQ(job.at("training").at("max_grad_norm"), 0.0);
   EXPECT_TRUE(fs::exists(f.out() / "model" / "model.safetensors"));
+
+  // Several heads are not trained as one model is.
+  const auto planned = [&](const std::vector<std::string>& more) {
+    fs::remove_all(f.out());
+    auto words = args(corpus);
+    words.insert(words.end(), {"--method", "lte", "--rank", "2"});
+    words.insert(words.end(), more.begin(), more.end());
+    const Finished finished = strata(words);
+    EXPECT_EQ(finished.status, 0) << finished.err;
+    return json::parse(read_file(f.out() / "config.json"));
+  };
+  const json several = planned({"--heads", "2"}), one = planned({"--heads", "1"});
+  EXPECT_EQ(several.at("clients").at(0).at("adapter").at("freeze_a"), true);
+  EXPECT_EQ(several.at("training").at("beta2"), 0.999);
+  EXPECT_EQ(several.at("training").at("max_grad_norm"), 0.0);
+  EXPECT_DOUBLE_EQ(several.at("training").at("learning_rate"), 0.003 * std::sqrt(2.0));
+  EXPECT_EQ(one.at("clients").at(0).at("adapter").at("freeze_a"), false);
+  EXPECT_EQ(one.at("training").at("beta2"), 0.95);
+  EXPECT_EQ(one.at("training").at("max_grad_norm"), 1.0);
+  EXPECT_EQ(planned({"--heads", "2", "--train-a"}).at("clients").at(0).at("adapter").at("freeze_a"),
+            false);
+  auto both = args(corpus);
+  both.insert(both.end(), {"--method", "lte", "--train-a", "--freeze-a"});
+  EXPECT_EQ(strata(both).status, 2);
   // And by gradients of every step.
   fs::remove_all(f.out());
   auto parallel = args(corpus);
