@@ -3,8 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-
-#include <cstdlib>
+#include <unistd.h>
 
 namespace strata::sys {
 namespace {
@@ -19,8 +18,7 @@ TEST(SecrecyDeathTest, MemoryIsNeitherDumpedNorReadByOthers) {
         shut_memory();
         rlimit cores{};
         getrlimit(RLIMIT_CORE, &cores);
-        std::exit(prctl(PR_GET_DUMPABLE) == 0 && cores.rlim_cur == 0 && cores.rlim_max == 0 ? 0
-                                                                                            : 1);
+        _exit(prctl(PR_GET_DUMPABLE) == 0 && cores.rlim_cur == 0 && cores.rlim_max == 0 ? 0 : 1);
       },
       testing::ExitedWithCode(0), "");
 }
