@@ -276,6 +276,8 @@ Result<coordinator::PlannedUpdate> planned(const Job& job, const ClientSection& 
   const auto method = adapter::find_method(config.method);
   if (!method) return fail(method.error(), "client " + client);
   out.seeded = (*method)->seeded;
+  const bool trains_a = (*method)->own_factors && !config.freeze_a;
+  out.terms = job.aggregation.restart == "keep" && trains_a ? 2 : 1;
   const auto linears = client::linear_shapes(base);
   const auto set = adapter::AdapterSet::make(config, linears, sys::Stream(0));
   if (!set) return fail(set.error(), "client " + client);

@@ -558,15 +558,13 @@ coordinator::ServerConfig server_config(const Job& job,
   coordinator::ServerConfig out;
   const auto& a = job.aggregation;
   out.machine = machine_config(job);
-  // Clients that keep their factors take back what was folded: a second term.
-  const std::size_t terms = a.restart == "keep" ? 2 : 1;
   for (const auto& client : planned) {
     auto outline = std::make_shared<coordinator::Outline>();
     for (const auto& [name, rank] : client.ranks) {
       const auto& parameter = base.parameters()[base.find(name)];
-      outline->emplace(
-          name, protocol::TensorOutline{parameter.d_out(), parameter.d_in(),
-                                        std::vector<std::size_t>(terms, rank), client.seeded});
+      outline->emplace(name, protocol::TensorOutline{parameter.d_out(), parameter.d_in(),
+                                                     std::vector<std::size_t>(client.terms, rank),
+                                                     client.seeded});
     }
     out.expected.emplace(client.client, std::move(outline));
   }

@@ -54,14 +54,13 @@ ExchangeBytes exchange_bytes(const Job& job, std::span<const coordinator::Planne
   };
   std::map<std::string, Change> changes;
   const double value = bytes_of_value(job.aggregation.encoding);
-  const double terms = job.aggregation.restart == "keep" ? 2.0 : 1.0;
   double updates = 0.0, merged = 0.0;
   for (const auto& client : planned) {
     for (const auto& [name, rank] : client.ranks) {
       const auto& p = base.parameters()[base.find(name)];
       const auto size = static_cast<double>(p.size()),
                  side = static_cast<double>(p.d_out() + p.d_in());
-      const double wide = terms * static_cast<double>(rank);
+      const auto wide = static_cast<double>(client.terms * rank);
       updates += value * (rank == 0 ? size : wide * (client.seeded ? double(p.d_out()) : side));
       auto& change = changes[name];
       change.dense = change.dense || rank == 0;
@@ -72,8 +71,9 @@ ExchangeBytes exchange_bytes(const Job& job, std::span<const coordinator::Planne
     const auto& p = base.parameters()[base.find(name)];
     const auto size = static_cast<double>(p.size()),
                side = static_cast<double>(p.d_out() + p.d_in());
-    const double most = static_cast<double>(std::min(p.d_out(), p.d_in()));  // it is condensed
-    merged += 4.0 * (change.dense ? size : std::min(change.rank, most) * side);
+    const auto most = static_cast<double>(std::min(p.d_out(), p.d_in()));
+    const bool whole = change.dense || change.rank > most;  // the product of factors, or values
+    merged += 4.0 * (whole ? size : change.rank * side);
   }
   const auto n = static_cast<double>(members);
   const double others = 1.0 - 1.0 / n;

@@ -159,11 +159,12 @@ class TrainerWorker final : public RoundWorker {
     ByteWriter out;
     out.block(trainer_.save());
     out.number(static_cast<std::uint32_t>(untold_.size()));
-    for (const auto& [name, values] : untold_) {
+    for (const auto& [name, lost] : untold_) {
       out.text(name);
-      out.number(static_cast<std::uint64_t>(values.rows()));
-      out.number(static_cast<std::uint64_t>(values.cols()));
-      out.raw(std::as_bytes(values.values()));
+      out.number(lost.id_a);
+      out.number(static_cast<std::uint64_t>(lost.values.rows()));
+      out.number(static_cast<std::uint64_t>(lost.values.cols()));
+      out.raw(std::as_bytes(lost.values.values()));
     }
     return std::move(out).take();
   }
@@ -171,20 +172,22 @@ class TrainerWorker final : public RoundWorker {
     const auto count = in.number<std::uint32_t>();
     for (std::uint32_t i = 0; count && i < *count; ++i) {
       const auto name = in.text();
+      const auto id_a = in.number<std::uint64_t>();
       const auto rows = in.number<std::uint64_t>(), cols = in.number<std::uint64_t>();
       const std::uint64_t most = in.left() / sizeof(float);
-      if (!name || !rows || !cols || *rows == 0 || *cols == 0 || *rows > most / *cols) return false;
+      if (!name || !id_a || !rows || !cols || *rows == 0 || *cols == 0 || *rows > most / *cols)
+        return false;
       tensor::Matrix values(*rows, *cols);
       const auto bytes = in.raw(values.size() * sizeof(float));
       std::memcpy(values.data(), bytes->data(), bytes->size());
-      untold.emplace(*name, std::move(values));
+      untold.emplace(*name, protocol::Lost{*id_a, std::move(values)});
     }
     return count && in.left() == 0;
   }
 
   LocalTrainer& trainer_;
   TrainerTools tools_;
-  protocol::Untold untold_;  // of dense changes
+  protocol::Untold untold_;
   std::shared_ptr<std::atomic<bool>> aborted_ = std::make_shared<std::atomic<bool>>(false);
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/hash.h"
 #include "tensor/convert.h"
 #include "tensor/linalg.h"
 
@@ -47,9 +48,14 @@ class LowRankAdapter final : public Adapter {
     compute_ = compute;
     const std::size_t r = rank();
     const std::size_t w = width();
-    if (w > r) {  // [A; A0] and [B, -B0]
-      wide_a_ = Matrix(w, shape_.d_in);
-      wide_b_ = Matrix(shape_.d_out, w);
+    if (anchor_ && !options_.train_a) {  // both have one A
+      wide_b_ = b_;
+      for (std::size_t i = 0; i < b_.size(); ++i) wide_b_.data()[i] -= anchor_->b.data()[i];
+    } else if (w > r) {  // [A; A0] and [B, -B0]
+      if (wide_a_.rows() != w) {
+        wide_a_ = Matrix(w, shape_.d_in);
+        wide_b_ = Matrix(shape_.d_out, w);
+      }
       std::copy_n(a_.data(), a_.size(), wide_a_.data());
       std::copy_n(anchor_->a.data(), anchor_->a.size(), wide_a_.data() + a_.size());
       for (std::size_t i = 0; i < shape_.d_out; ++i) {
@@ -61,7 +67,7 @@ class LowRankAdapter final : public Adapter {
     half_a_.resize(w * shape_.d_in);
     half_b_.resize(w * shape_.d_out);
     tensor::to_bf16(half_a_.data(), (w > r ? wide_a_ : a_).data(), half_a_.size());
-    tensor::to_bf16(half_b_.data(), (w > r ? wide_b_ : b_).data(), half_b_.size());
+    tensor::to_bf16(half_b_.data(), (anchor_ ? wide_b_ : b_).data(), half_b_.size());
   }
 
   void forward(AdapterPass& pass, const Operand& x, MatrixView y, MatrixView saved) const override {
@@ -127,18 +133,12 @@ class LowRankAdapter final : public Adapter {
 
   TensorDelta product() const override { return of({term(b_, a_)}); }
 
-  TensorDelta increment() const override {
-    TensorDelta out = product();
-    if (anchor_) out.terms.emplace_back(term(anchor_->b, anchor_->a, -1.0));
-    return out;
-  }
+  TensorDelta increment() const override { return less(term(b_, a_), anchor_.get()); }
 
   TensorDelta delta() const override {
     std::vector<LowRank> pairs{term(b_, a_)};
     for (const Factors& left : merged_) pairs.push_back(term(left.b, left.a));
-    TensorDelta out = of({stacked(pairs)});
-    if (round_) out.terms.emplace_back(term(round_->b, round_->a, -1.0));
-    return out;
+    return less(stacked(pairs), round_.get());
   }
 
   void reset(const sys::Stream& stream) override {
@@ -154,7 +154,7 @@ class LowRankAdapter final : public Adapter {
 
   void anchor_late() override {
     anchor_ = round_;
-    round_ = std::make_shared<const Factors>(Factors{b_, a_});
+    round_ = std::make_shared<const Factors>(present());
     merged_.clear();
   }
 
@@ -171,7 +171,7 @@ class LowRankAdapter final : public Adapter {
     grad_b_ = Matrix(shape_.d_out, rank());
   }
 
-  void mark_merged() override { anchor_ = std::make_shared<const Factors>(Factors{b_, a_}); }
+  void mark_merged() override { anchor_ = std::make_shared<const Factors>(present()); }
 
   void restart_merged(const sys::Stream& stream) override {
     // What was folded in and not left behind: only the part that this restart ends.
@@ -202,6 +202,7 @@ class LowRankAdapter final : public Adapter {
     }
     a_ = factors.a;
     b_ = factors.b;
+    name_a();
     forget();
     return {};
   }
@@ -216,6 +217,16 @@ class LowRankAdapter final : public Adapter {
       draw_a(options_.shared_a != 0 ? options_.shared : stream);
     }
     std::fill(b_.values().begin(), b_.values().end(), 0.0f);
+    name_a();
+  }
+
+  // A factor that stays as it is has a name: of its own values, unless it is everybody's.
+  void name_a() {
+    id_a_ = options_.shared_a;
+    if (options_.train_a || id_a_ != 0) return;
+    const Sha256 hash = sha256(std::as_bytes(std::span<const float>(a_.values())));
+    std::memcpy(&id_a_, hash.data(), sizeof id_a_);
+    id_a_ |= std::uint64_t{id_a_ == 0};
   }
 
   // Kaiming-uniform with a = sqrt(5), as torch's nn.Linear and PEFT: U(-1/sqrt(d_in),
@@ -249,15 +260,31 @@ class LowRankAdapter final : public Adapter {
     return {.d_out = shape_.d_out, .d_in = shape_.d_in, .terms = std::move(terms)};
   }
 
+  // As an anchor: without A when it stays what it is.
+  Factors present() const { return {b_, options_.train_a ? a_ : Matrix()}; }
+
+  // `now` without what was there `before`: [B, -B0] over [A; A0] as two terms, or (B - B0) A.
+  TensorDelta less(LowRank now, const Factors* before) const {
+    if (before == nullptr) return of({std::move(now)});
+    if (options_.train_a) return of({std::move(now), term(before->b, before->a, -1.0)});
+    check(now.b.size() == b_.size(), "factors with a frozen A are kept from round to round");
+    const double factor = options_.scale * options_.share;
+    for (std::size_t i = 0; i < b_.size(); ++i) {
+      now.b.data()[i] = static_cast<float>(
+          (static_cast<double>(b_.data()[i]) - static_cast<double>(before->b.data()[i])) * factor);
+    }
+    return of({std::move(now)});
+  }
+
   LowRank term(const Matrix& b, const Matrix& a, double sign = 1.0) const {
     return {.b = scaled(b, sign * options_.scale * options_.share),
             .a = a,
-            .id_a = options_.shared_a,
+            .id_a = id_a_,
             .id_b = 0,
             .seeded_a = options_.seeded.has_value()};
   }
 
-  std::size_t width() const { return rank() + (anchor_ ? anchor_->a.rows() : 0); }
+  std::size_t width() const { return rank() + (anchor_ ? anchor_->a.rows() : 0); }  // 0: frozen
   float factor() const { return static_cast<float>(options_.scale); }
 
   static Matrix scaled(const Matrix& m, double factor) {
@@ -275,7 +302,7 @@ class LowRankAdapter final : public Adapter {
   Operand factor_b() const {
     if (compute_ == DType::kBF16)
       return Operand(half_b_.data(), DType::kBF16, shape_.d_out, width());
-    return width() > rank() ? wide_b_.view() : b_.view();
+    return anchor_ ? wide_b_.view() : b_.view();
   }
 
   bool drops(const AdapterPass& pass) const { return pass.training && options_.dropout > 0.0; }
@@ -334,13 +361,14 @@ class LowRankAdapter final : public Adapter {
 
   LinearShape shape_;
   LowRankOptions options_;
-  Matrix a_, b_;  // f32 master copies
+  Matrix a_, b_;            // f32 master copies
+  std::uint64_t id_a_ = 0;  // LowRank::id_a
   Matrix grad_a_, grad_b_;
   std::shared_ptr<const Factors> anchor_;  // subtracted from what the model holds of them
   std::shared_ptr<const Factors> round_;   // as they were when the round began
   std::vector<Factors> merged_;            // folded in and left behind since then
   DType compute_ = DType::kF32;
-  Matrix wide_a_, wide_b_;  // [A; A0] and [B, -B0], when there is an anchor
+  Matrix wide_a_, wide_b_;  // with an anchor: [A; A0] and [B, -B0], or B - B0 over the frozen A
   std::vector<BFloat16> half_a_, half_b_;
 };
 

@@ -1,7 +1,8 @@
 #pragma once
 // delta(x) = s B A x: the parametrisation shared by LoRA and its relatives (Hu et al. 2021, eq. 3).
 // A: r x d_in, B: d_out x r. After anchor() the forward is s (B A - B0 A0) x with (B0, A0) the
-// factors folded into the base.
+// factors folded into the base; where A is not trained, s (B - B0) A, one term as well in what is
+// exported.
 // Exports carry s and the share in B.
 #include <cstdint>
 #include <memory>

@@ -95,7 +95,7 @@ void for_tiles(const Product& product, std::size_t first, std::size_t count,
 }
 
 // W(i, j) <- f32(W(i, j) + values(i, j)), walked in the order W is stored in.
-void merge_dense(std::span<float> w, bool transposed, const tensor::Matrix& values,
+void merge_whole(std::span<float> w, bool transposed, const tensor::Matrix& values,
                  tensor::Team& team) {
   const std::size_t rows = transposed ? values.cols() : values.rows();
   const std::size_t cols = transposed ? values.rows() : values.cols();
@@ -116,8 +116,7 @@ void merge(std::span<float> w, bool transposed, const PacketTensor& change,
            const ProductKernel& kernel, tensor::Team& team, MergeRoom& room) {
   check(w.size() == change.d_out * change.d_in,
         "merge: the tensor has another size than the change");
-  if (const auto* dense = std::get_if<Dense>(&change.change))
-    return merge_dense(w, transposed, dense->values, team);
+  if (const auto* whole = whole_values(change)) return merge_whole(w, transposed, *whole, team);
   const Product product = product_of(std::get<Stack>(change.change), transposed);
   const std::size_t stride = product.right.count;
   for_tiles(product, 0, product.left.count, kernel, team, room, [&](const Tile& tile) {
@@ -149,8 +148,8 @@ void packet_rows(const PacketTensor& change, std::size_t first, std::size_t coun
                  std::span<double> out) {
   check(out.size() == count * change.d_in && first + count <= change.d_out,
         "packet_rows: wrong output size");
-  if (const auto* dense = std::get_if<Dense>(&change.change)) {
-    const auto values = dense->values.values().subspan(first * change.d_in, out.size());
+  if (const auto* whole = whole_values(change)) {
+    const auto values = whole->values().subspan(first * change.d_in, out.size());
     std::copy(values.begin(), values.end(), out.begin());
     return;
   }

@@ -1,15 +1,15 @@
 #pragma once
-// The packet that defines a round: for each changed tensor either stacked factors or a dense
-// change, in one canonical form. Every party applies it with the one merge routine below, so that
-// all hold the same bits (docs/methods/flora.md).
+// The packet that defines a round: for each changed tensor stacked factors, their product, or a
+// dense change, in one canonical form. Every party applies it with the one merge routine below, so
+// that all hold the same bits (docs/methods/flora.md).
 //   W <- f32( W + sum_j B[:, j] A[j, :] ),  sum in double, j from 0 up
 // Threads: values; merge() shares its work out over a team and gives the same bits for any team,
 // instruction set and layout.
 //
 // Canonical bytes, all little-endian: u32 format (1), u32 number of tensors, then per tensor in the
 // order of names
-//   u32 name length, name, u8 kind (0 stack, 1 dense), u64 d_out, u64 d_in, u64 R (stack only), f32
-//   values row-major, B before A
+//   u32 name length, name, u8 kind (0 stack, 1 dense, 2 product), u64 d_out, u64 d_in, u64 R (stack
+//   only), f32 values row-major, B before A
 #include <cstddef>
 #include <map>
 #include <span>
@@ -35,11 +35,20 @@ struct Stack {
   friend bool operator==(const Stack&, const Stack&) = default;
 };
 
+/// B A of a stack whose rank is above min(d_out, d_in): d_out x d_in, rounded to float once.
+struct StackProduct {
+  tensor::Matrix values;
+  friend bool operator==(const StackProduct&, const StackProduct&) = default;
+};
+
 struct PacketTensor {
   std::size_t d_out = 0;
   std::size_t d_in = 0;
-  std::variant<Stack, Dense> change;
+  std::variant<Stack, Dense, StackProduct> change;
 };
+
+/// The change by its values, d_out x d_in; null for a stack.
+[[nodiscard]] const tensor::Matrix* whole_values(const PacketTensor& tensor);
 
 /// Name of a tensor -> (d_out, d_in): what a receiver knows of its own model.
 using TensorShapes = std::map<std::string, std::pair<std::size_t, std::size_t>, std::less<>>;
@@ -55,7 +64,7 @@ struct Packet {
   [[nodiscard]] Sha256 hash() const;
   /// The largest rank of a tensor's change.
   [[nodiscard]] std::size_t max_rank() const;
-  /// The same change as terms: for export and comparison.
+  /// The same change as terms: for export and comparison. A product has an identity beside it.
   [[nodiscard]] DeltaTerms terms() const;
 
   /// Reads canonical bytes that came from elsewhere. kFormat naming tensor and rule unless they are

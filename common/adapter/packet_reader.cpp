@@ -77,12 +77,12 @@ Result<Stack> read_stack(Cursor& in, const std::string& where, std::size_t d_out
   return Stack{std::move(*b), std::move(*a)};
 }
 
-Result<Dense> read_dense(Cursor& in, const std::string& where, std::size_t d_out,
-                         std::size_t d_in) {
+Result<tensor::Matrix> read_whole(Cursor& in, const std::string& where, std::size_t d_out,
+                                  std::size_t d_in) {
   auto values = in.matrix(d_out, d_in);
   if (!values) return ends_early(where);
   if (!finite(*values)) return refuse(where, "has NaN or infinity", "changes are finite");
-  return Dense{std::move(*values)};
+  return std::move(*values);
 }
 
 // One tensor behind its name.
@@ -102,12 +102,17 @@ Result<PacketTensor> read_tensor(Cursor& in, const std::string& where,
     auto stack = read_stack(in, where, out.d_out, out.d_in);
     if (!stack) return fail(std::move(stack).error());
     out.change = std::move(*stack);
-  } else if (*kind == 1) {
-    auto dense = read_dense(in, where, out.d_out, out.d_in);
-    if (!dense) return fail(std::move(dense).error());
-    out.change = std::move(*dense);
+  } else if (*kind == 1 || *kind == 2) {
+    auto values = read_whole(in, where, out.d_out, out.d_in);
+    if (!values) return fail(std::move(values).error());
+    if (*kind == 1) {
+      out.change = Dense{std::move(*values)};
+    } else {
+      out.change = StackProduct{std::move(*values)};
+    }
   } else {
-    return refuse(where, "is of kind " + std::to_string(*kind), "0 is a stack, 1 a dense change");
+    return refuse(where, "is of kind " + std::to_string(*kind),
+                  "0 is a stack, 1 a dense change, 2 a product");
   }
   return out;
 }

@@ -358,11 +358,23 @@ EncodedUpdate encode(const Update& update, Encoding encoding, Untold* untold) {
       {"base", hex(update.base)},
       {"weight", fixed_hex(std::bit_cast<std::uint64_t>(update.weight))},
       {"encoding", std::string(kEncodingNames[static_cast<std::size_t>(encoding)])}};
+  const auto add = [&](const std::string& part, const Matrix& values, const std::string& tensor,
+                       std::uint64_t id_a) {
+    if (untold == nullptr || encoding == Encoding::kF32) return encoder.add(part, values);
+    Lost& lost = (*untold)[tensor];
+    if (lost.id_a != id_a || lost.values.size() != values.size())
+      lost = {id_a, Matrix(values.rows(), values.cols())};
+    encoder.add(part, sum(values, lost.values), &lost.values);
+  };
   for (const auto& [name, delta] : update.delta) {
     for (std::size_t i = 0; i < delta.terms.size(); ++i) {
       const std::string stem = fmt::format("{}:{}.", name, i);
       if (const auto* pair = std::get_if<LowRank>(&delta.terms[i])) {
-        encoder.add(stem + "B", pair->b);
+        if (pair->id_a != 0 && !pair->seeded_a && delta.terms.size() == 1) {
+          add(stem + "B", pair->b, name, pair->id_a);
+        } else {
+          encoder.add(stem + "B", pair->b);
+        }
         if (pair->seeded_a) {
           metadata["columns:" + stem + "A"] = fixed_hex(pair->a.cols());
         } else {
@@ -371,15 +383,7 @@ EncodedUpdate encode(const Update& update, Encoding encoding, Untold* untold) {
         if (pair->id_b != 0) metadata["id:" + stem + "B"] = fixed_hex(pair->id_b);
         if (pair->id_a != 0) metadata["id:" + stem + "A"] = fixed_hex(pair->id_a);
       } else {
-        const Matrix& values = std::get<Dense>(delta.terms[i]).values;
-        if (untold == nullptr || encoding == Encoding::kF32) {
-          encoder.add(stem + "dense", values);
-          continue;
-        }
-        Matrix& error = (*untold)[name];
-        if (error.size() != values.size()) error = Matrix(values.rows(), values.cols());
-        const Matrix wanted = sum(values, error);
-        encoder.add(stem + "dense", wanted, &error);
+        add(stem + "dense", std::get<Dense>(delta.terms[i]).values, name, 0);
       }
     }
   }

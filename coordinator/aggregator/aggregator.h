@@ -71,6 +71,8 @@ struct PlannedUpdate {
   protocol::ClientId client;
   std::map<std::string, std::size_t> ranks;
   bool seeded = false;
+  /// Of a low-rank change: 2 where kept factors, of which both are trained, take back the old ones.
+  std::size_t terms = 1;
   std::size_t heads = 1;  // parallel ones, whose ranks stand side by side in `ranks`
   double weight = 1.0;    // as its updates will say
 };
@@ -144,8 +146,8 @@ class UpdateSet {
 [[nodiscard]] adapter::PacketTensor stack_tensor(const TensorChanges& changes,
                                                  const std::map<std::string, double>& weights);
 
-/// The same change at no more rank than min(d_out, d_in): a larger stack becomes its product beside
-/// an identity, rounded to float once.
+/// The same change at no more rank than min(d_out, d_in): a larger stack becomes its product,
+/// rounded to float once.
 [[nodiscard]] adapter::PacketTensor condense(adapter::PacketTensor tensor);
 
 }  // namespace strata::coordinator

@@ -167,10 +167,9 @@ adapter::PacketTensor stack_tensor(const TensorChanges& changes,
 
 adapter::PacketTensor condense(adapter::PacketTensor tensor) {
   const auto* stack = std::get_if<Stack>(&tensor.change);
-  const std::size_t d_out = tensor.d_out, d_in = tensor.d_in, rank = std::min(d_out, d_in);
-  if (stack == nullptr || stack->a.rows() <= rank) return tensor;
-  Matrix product(d_out, d_in), identity(rank, rank);
-  for (std::size_t i = 0; i < rank; ++i) identity(i, i) = 1.0f;
+  const std::size_t d_out = tensor.d_out, d_in = tensor.d_in;
+  if (stack == nullptr || stack->a.rows() <= std::min(d_out, d_in)) return tensor;
+  Matrix product(d_out, d_in);
   constexpr std::size_t kRows = 64;
   std::vector<double> rows(kRows * d_in);
   for (std::size_t first = 0; first < d_out; first += kRows) {
@@ -179,8 +178,7 @@ adapter::PacketTensor condense(adapter::PacketTensor tensor) {
     std::transform(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(count * d_in),
                    product.data() + first * d_in, [](double v) { return static_cast<float>(v); });
   }
-  if (d_in <= d_out) return {d_out, d_in, Stack{std::move(product), std::move(identity)}};
-  return {d_out, d_in, Stack{std::move(identity), std::move(product)}};
+  return {d_out, d_in, adapter::StackProduct{std::move(product)}};
 }
 
 std::unique_ptr<Aggregator> make_stacking(const Weights& planned) {

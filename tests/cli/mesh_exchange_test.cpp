@@ -67,9 +67,13 @@ TEST_F(MeshExchange, CountsWhatAMemberGets) {
   EXPECT_DOUBLE_EQ(low.gather, 2 * 2 * side * 2);
   EXPECT_NEAR(low.scatter, 2 * 2 * side * 2 / 3 + 4 * 6 * side * 2 / 3, 1e-6 * side);
   // Kept factors take back what was told.
-  Job keep = job("bf16");
-  keep.aggregation.restart = "keep";
-  EXPECT_DOUBLE_EQ(exchange_bytes(keep, factors(3, 2), model_, 3).gather, 2 * low.gather);
+  auto keep = factors(3, 2);
+  for (auto& client : keep) client.terms = 2;
+  EXPECT_DOUBLE_EQ(exchange_bytes(job("bf16"), keep, model_, 3).gather, 2 * low.gather);
+  // More ranks than the tensor has: what they come to are its values.
+  const auto wide = exchange_bytes(job("bf16"), factors(3, p.size()), model_, 3);
+  EXPECT_NEAR(wide.scatter - wide.gather / 3, 4 * static_cast<double>(p.size()) * 2 / 3,
+              1e-6 * side);
 }
 
 TEST_F(MeshExchange, TakesTheFewerBytes) {

@@ -64,6 +64,31 @@ TEST(Packet, ComesBackFromItsBytes) {
   EXPECT_TRUE(empty->empty());
 }
 
+// A product travels without the identity that makes it a pair of factors.
+TEST(Packet, OfAProductHasItsValuesOnce) {
+  const Matrix tall(3, 2, {1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f});
+  for (const Matrix& values : {tall, Matrix(2, 3, {1.0f, -2.0f, 3.0f, 4.0f, 5.0f, -6.0f})}) {
+    Packet packet;
+    packet.tensors["w"] = {values.rows(), values.cols(), StackProduct{values}};
+    const auto bytes = packet.bytes();
+    EXPECT_EQ(bytes.size(), 8U + 4 + 1 + 1 + 16 + 6 * sizeof(float));
+    EXPECT_EQ(bytes.size(), packet.byte_count());
+    const auto parsed = Packet::parse(bytes, {{"w", {values.rows(), values.cols()}}});
+    ASSERT_TRUE(parsed) << parsed.error().line();
+    EXPECT_EQ(parsed->hash(), packet.hash());
+    EXPECT_EQ(std::get<StackProduct>(parsed->tensors.at("w").change).values, values);
+    EXPECT_EQ(packet.max_rank(), 2U);
+    const auto terms = packet.terms();
+    ASSERT_EQ(std::get<LowRank>(terms.at("w").terms.at(0)).a.rows(), 2U);
+    std::vector<double> dense;
+    add_dense(terms.at("w"), 1.0, dense);
+    for (std::size_t i = 0; i < dense.size(); ++i) EXPECT_EQ(dense[i], double{values.data()[i]});
+    auto as_dense = packet;
+    as_dense.tensors["w"].change = Dense{values};
+    EXPECT_NE(as_dense.hash(), packet.hash());
+  }
+}
+
 TEST(Packet, CutAnywhereIsRefused) {
   const auto bytes = small_packet().bytes();
   for (std::size_t n = 0; n < bytes.size(); ++n) {
@@ -84,7 +109,7 @@ TEST(Packet, DamageIsRefusedByName) {
   EXPECT_THAT(refusal([](Bytes& b) { put(b, 0, std::uint32_t{9}); }), HasSubstr("format 9"));
   EXPECT_THAT(refusal([](Bytes& b) { put(b, 12, 'x'); }), HasSubstr("unknown"));
   EXPECT_THAT(refusal([](Bytes& b) { put(b, 12, 'b'); }), HasSubstr("the model's is 3 x 1"));
-  EXPECT_THAT(refusal([](Bytes& b) { put(b, kKindOfA, std::uint8_t{2}); }), HasSubstr("kind 2"));
+  EXPECT_THAT(refusal([](Bytes& b) { put(b, kKindOfA, std::uint8_t{3}); }), HasSubstr("kind 3"));
   EXPECT_THAT(refusal([](Bytes& b) { put(b, kRowsOfA, std::uint64_t{3}); }), HasSubstr("3 x 3"));
   EXPECT_THAT(refusal([](Bytes& b) { put(b, kRankOfA, std::uint64_t{0}); }), HasSubstr("rank 0"));
   EXPECT_THAT(refusal([](Bytes& b) { put(b, kValuesOfA, 0x7fc00000U); }), HasSubstr("NaN"));

@@ -64,8 +64,9 @@ TEST(Stacking, OfMoreRankThanTheLayerIsWrittenOutAtTheLayersRank) {
                                   {random_pair(d_out, d_in, 2, k)}));
     }
     const auto out = stacked(updates);
-    const auto& stack = std::get<Stack>(out.packet.tensors.at("w").change);
-    EXPECT_EQ(stack.a.rows(), 5U);
+    const auto& product = std::get<adapter::StackProduct>(out.packet.tensors.at("w").change).values;
+    EXPECT_EQ(product.rows(), d_out);
+    EXPECT_EQ(product.cols(), d_in);
     const auto exact = support::dense_mean(updates, "w");
     EXPECT_LT(support::relative_distance(support::dense(out.packet.tensors.at("w")), exact), 1e-7);
     std::reverse(updates.begin(), updates.end());
