@@ -97,7 +97,8 @@ Result<LocalTrainer> LocalTrainer::make(ClientSpec spec, const TrainingConfig& t
   if (spec.weight <= 0.0) spec.weight = is_private ? 1.0 : static_cast<double>(trained);
   auto impl = std::make_unique<Impl>(std::move(spec), training, std::move(*optimizer), *schedule);
   // Made once to see that it fits the model; made again when the client's first round comes.
-  if (auto made = impl->ensure_trainable(base); !made) return fail(std::move(made).error(), doing);
+  if (auto made = impl->ensure_trainable(base, Impl::Factors::kZero); !made)
+    return fail(std::move(made).error(), doing);
   impl->rank = impl->trainable->rank();
   if (impl->spec.privacy) {
     if (auto fits = impl->check_private(); !fits) return fail(std::move(fits).error(), doing);
@@ -148,16 +149,19 @@ std::size_t LocalTrainer::idle_bytes() const {
   return n;
 }
 
-Result<void> LocalTrainer::Impl::ensure_trainable(const model::Model& base) {
+Result<void> LocalTrainer::Impl::ensure_trainable(const model::Model& base, Factors factors,
+                                                  tensor::Team* team) {
   if (trainable) return {};
   const auto seed = static_cast<std::uint64_t>(training.seed);
-  const auto own = spec.central ? adapter::common_start_stream(seed)
-                                : stream.at({.round = fresh_since, .purpose = "init"});
+  std::optional<sys::Stream> own;
+  if (factors == Factors::kDrawn)
+    own = spec.central ? adapter::common_start_stream(seed)
+                       : stream.at({.round = fresh_since, .purpose = "init"});
   auto made = make_trainable(spec.adapter, base, own, adapter::shared_stream(seed), fresh_since + 1,
                              spec.gradients      ? Merging::kGradients
                              : merge_every() > 0 ? Merging::kOwnCopy
                                                  : Merging::kAtRounds,
-                             spec.late);
+                             spec.late, team);
   if (!made) return fail(std::move(made).error());
   if (fresh_since == 0 && !spec.initial.empty()) {
     if (auto loaded = (*made)->load(spec.initial); !loaded) return loaded;
@@ -420,7 +424,7 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
   Impl& c = *impl_;
   const double start = tools.clock.seconds();
   RoundResult out;
-  if (auto made = c.ensure_trainable(base); !made)
+  if (auto made = c.ensure_trainable(base, Impl::Factors::kDrawn, &tools.workspace.team()); !made)
     return fail(std::move(made).error(), "client " + c.spec.name);
   c.trainable->begin_round(base);
   const auto gradients =
@@ -432,7 +436,7 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
               : c.spec.privacy->whole_update ? c.run_hidden_steps(task, tools, out.stats)
                                              : c.run_private_steps(task, tools, out.stats);
   if (!done) return fail(std::move(done).error());
-  c.trainable->prepare();
+  c.trainable->prepare(tools.workspace.team());
   out.update = {
       .client = c.spec.name,
       .round = task.round,

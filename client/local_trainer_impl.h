@@ -88,7 +88,9 @@ struct LocalTrainer::Impl {
   void restart_moments();
   Result<void> go_on(protocol::Restart policy, const protocol::MeanFactors& mean);
 
-  Result<void> ensure_trainable(const model::Model& base);
+  enum class Factors { kDrawn, kZero };
+  Result<void> ensure_trainable(const model::Model& base, Factors factors = Factors::kDrawn,
+                                tensor::Team* team = nullptr);
   Result<void> check_private();
   Result<void> run_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);
   Result<void> run_private_steps(const RoundTask& task, RoundTools& tools, RoundStats& stats);

@@ -63,7 +63,7 @@ Result<void> private_step(model::Decoder& decoder, StepMemory& memory, Trainable
     by_head.push_back(records.size() - before);
   }
   const Heads heads(trainable, by_head);
-  trainable.prepare();
+  trainable.prepare(decoder.team());
   std::uint32_t number = 0;
   for (const PassRange& pass :
        plan_passes(examples, records, static_cast<std::size_t>(training.pass_tokens),

@@ -93,9 +93,10 @@ class AdapterTrainable final : public Trainable {
     return out;
   }
   std::vector<adapter::ParamRef> kept_params() override { return set_.params(); }
-  void prepare() override {
-    set_.prepare(base_->compute());
-    for (const std::size_t i : saved_) copy_->parameters()[i].refresh();
+  void prepare(tensor::Team& team) override {
+    set_.prepare(base_->compute(), &team);
+    team.for_tasks(saved_.size(),
+                   [&](std::size_t i, int) { copy_->parameters()[saved_[i]].refresh(); });
   }
   void aim(model::TrainRequest& request) override {
     request.adapters = &set_;
@@ -140,7 +141,7 @@ class AdapterTrainable final : public Trainable {
                                       adapter::Stack{std::move(sum.b), std::move(sum.a)}});
     }
     model::fold(*copy_, packet, &team);
-    policy == protocol::Restart::kFresh ? set_.restart_merged(stream) : set_.mark_merged();
+    policy == protocol::Restart::kFresh ? set_.restart_merged(stream, &team) : set_.mark_merged();
   }
 
   Result<void> restart(protocol::Restart policy,
@@ -233,7 +234,7 @@ class GradientTrainable final : public WholeModel {
     return out;
   }
   void end_round() override { gradients_ = {}; }
-  void prepare() override {}
+  void prepare(tensor::Team&) override {}
   adapter::DeltaTerms delta() const override {
     adapter::DeltaTerms out;
     for (std::size_t i = 0; i < gradients_.values.size(); ++i) {
@@ -264,8 +265,9 @@ class FullTrainable final : public WholeModel {
     copy_.reset();
     gradients_ = {};
   }
-  void prepare() override {
-    for (auto& parameter : copy_->parameters()) parameter.refresh();
+  void prepare(tensor::Team& team) override {
+    const auto parameters = copy_->parameters();
+    team.for_tasks(parameters.size(), [&](std::size_t i, int) { parameters[i].refresh(); });
   }
   adapter::DeltaTerms delta() const override {
     adapter::DeltaTerms out;
@@ -322,9 +324,9 @@ Result<std::vector<std::size_t>> saved_parameters(const adapter::AdapterConfig& 
 
 Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& config,
                                                   const model::Model& base,
-                                                  const sys::Stream& stream,
+                                                  const std::optional<sys::Stream>& stream,
                                                   const sys::Stream& shared, std::uint32_t round,
-                                                  Merging merging, bool late) {
+                                                  Merging merging, bool late, tensor::Team* team) {
   if (merging == Merging::kGradients) return std::make_unique<GradientTrainable>();
   if (config.method == "full") return std::make_unique<FullTrainable>();
   const auto linears = linear_shapes(base);
@@ -332,7 +334,7 @@ Result<std::unique_ptr<Trainable>> make_trainable(const adapter::AdapterConfig& 
   if (!set) return fail(std::move(set).error());
   auto saved = saved_parameters(config, base, *set);
   if (!saved) return fail(std::move(saved).error());
-  set->reset(stream);
+  if (stream) set->reset(*stream, team);
   return std::make_unique<AdapterTrainable>(std::move(*set), linears.size(), std::move(*saved),
                                             merging, late);
 }

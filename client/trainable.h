@@ -27,7 +27,7 @@ class Trainable {
   /// Those of them that outlive a round: the others start each round as the base has them.
   [[nodiscard]] virtual std::vector<adapter::ParamRef> kept_params() = 0;
   /// After parameters changed, before the next pass.
-  virtual void prepare() = 0;
+  virtual void prepare(tensor::Team& team) = 0;
   /// Fills in what the gradients go to.
   virtual void aim(model::TrainRequest& request) = 0;
   /// The change against the base.
@@ -66,12 +66,13 @@ enum class Merging { kAtRounds, kOwnCopy, kGradients };
     const adapter::AdapterConfig& config, const model::Model& base, const adapter::AdapterSet& set);
 
 /// Adapters of `config` on the model's linear layers; "full" for method "full". `stream` draws this
-/// client's factors, `shared` what they have in common with the other clients' in `round`. `late`:
-/// every round begins on the model as it was before the last round's merge (kept factors only).
+/// client's factors (absent: zeros, to see what they are of), shared out over `team`; `shared` what
+/// they have in common with the other clients' in `round`. `late`: every round begins on the model
+/// as it was before the last round's merge (kept factors only).
 [[nodiscard]] Result<std::unique_ptr<Trainable>> make_trainable(
-    const adapter::AdapterConfig& config, const model::Model& base, const sys::Stream& stream,
-    const sys::Stream& shared, std::uint32_t round = 1, Merging merging = Merging::kAtRounds,
-    bool late = false);
+    const adapter::AdapterConfig& config, const model::Model& base,
+    const std::optional<sys::Stream>& stream, const sys::Stream& shared, std::uint32_t round = 1,
+    Merging merging = Merging::kAtRounds, bool late = false, tensor::Team* team = nullptr);
 
 /// The model's linear layers as adapters name them.
 [[nodiscard]] std::vector<adapter::LinearShape> linear_shapes(const model::Model& model);

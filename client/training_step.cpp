@@ -33,8 +33,11 @@ Result<StepReport> training_step(model::Decoder& decoder, StepMemory& memory, Tr
   const auto params = trainable.params();
   {
     const sys::Span span(decoder.timeline(), "prepare", 0.0);
-    for (const auto& param : params) std::fill(param.grad.begin(), param.grad.end(), 0.0f);
-    trainable.prepare();
+    decoder.team().for_range(params.size(), 1, [&](std::size_t first, std::size_t last, int) {
+      for (std::size_t i = first; i < last; ++i)
+        std::fill(params[i].grad.begin(), params[i].grad.end(), 0.0f);
+    });
+    trainable.prepare(decoder.team());
   }
   double loss_sum = 0.0;
   std::uint32_t number = 0;

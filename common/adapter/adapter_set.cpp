@@ -212,16 +212,20 @@ std::size_t AdapterSet::heads() const {
   return 1;
 }
 
-void AdapterSet::prepare(tensor::DType compute) {
-  for (const auto& site : sites_) {
-    if (site) site->prepare(compute);
-  }
+template <class Work>
+void AdapterSet::over_sites(tensor::Team* team, const Work& work) {
+  tensor::Team alone;
+  (team != nullptr ? *team : alone).for_tasks(sites_.size(), [&](std::size_t i, int) {
+    if (sites_[i]) work(*sites_[i]);
+  });
 }
 
-void AdapterSet::reset(const sys::Stream& stream) {
-  for (const auto& site : sites_) {
-    if (site) site->reset(stream);
-  }
+void AdapterSet::prepare(tensor::DType compute, tensor::Team* team) {
+  over_sites(team, [&](Adapter& site) { site.prepare(compute); });
+}
+
+void AdapterSet::reset(const sys::Stream& stream, tensor::Team* team) {
+  over_sites(team, [&](Adapter& site) { site.reset(stream); });
 }
 
 void AdapterSet::anchor() {
@@ -254,10 +258,8 @@ void AdapterSet::mark_merged() {
   }
 }
 
-void AdapterSet::restart_merged(const sys::Stream& stream) {
-  for (const auto& site : sites_) {
-    if (site) site->restart_merged(stream);
-  }
+void AdapterSet::restart_merged(const sys::Stream& stream, tensor::Team* team) {
+  over_sites(team, [&](Adapter& site) { site.restart_merged(stream); });
 }
 
 std::vector<ParamRef> AdapterSet::params() const {

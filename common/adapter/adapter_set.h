@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "adapter/adapter.h"
+#include "tensor/team.h"
 
 namespace strata::adapter {
 
@@ -61,8 +62,9 @@ class AdapterSet {
   /// Heads that share a batch: the same on every layer.
   [[nodiscard]] std::size_t heads() const;
 
-  void prepare(tensor::DType compute);
-  void reset(const sys::Stream& stream);
+  // Every adapter's, shared out over `team`.
+  void prepare(tensor::DType compute, tensor::Team* team = nullptr);
+  void reset(const sys::Stream& stream, tensor::Team* team = nullptr);
   void anchor();
   void anchor_late();
   void rest(bool late);
@@ -70,7 +72,7 @@ class AdapterSet {
   // Merging between rounds, as Adapter has it.
   [[nodiscard]] DeltaTerms increment() const;
   void mark_merged();
-  void restart_merged(const sys::Stream& stream);
+  void restart_merged(const sys::Stream& stream, tensor::Team* team = nullptr);
   [[nodiscard]] std::vector<ParamRef> params() const;
   /// Keyed by the base tensor ("<module>.weight").
   [[nodiscard]] DeltaTerms delta() const;
@@ -80,6 +82,8 @@ class AdapterSet {
   [[nodiscard]] Result<void> load(const std::map<std::string, Factors>& factors);
 
  private:
+  template <class Work>
+  void over_sites(tensor::Team* team, const Work& work);
   [[nodiscard]] DeltaTerms collect(TensorDelta (Adapter::*what)() const) const;
 
   std::vector<std::unique_ptr<Adapter>> sites_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 #include "base/hash.h"
 #include "tensor/convert.h"
@@ -49,8 +50,9 @@ class LowRankAdapter final : public Adapter {
     const std::size_t r = rank();
     const std::size_t w = width();
     if (anchor_ && !options_.train_a) {  // both have one A
-      wide_b_ = b_;
-      for (std::size_t i = 0; i < b_.size(); ++i) wide_b_.data()[i] -= anchor_->b.data()[i];
+      if (wide_b_.size() != b_.size()) wide_b_ = Matrix(b_.rows(), b_.cols());
+      std::transform(b_.data(), b_.data() + b_.size(), anchor_->b.data(), wide_b_.data(),
+                     std::minus<>());
     } else if (w > r) {  // [A; A0] and [B, -B0]
       if (wide_a_.rows() != w) {
         wide_a_ = Matrix(w, shape_.d_in);

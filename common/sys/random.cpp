@@ -38,14 +38,22 @@ Stream Stream::at(const Address& address) const {
   return Stream(key);
 }
 
-std::uint32_t Stream::word(std::uint64_t index) const {
+std::array<std::uint32_t, 4> Stream::block(std::uint64_t index) const {
   r123::Philox4x32 philox;
-  const std::uint64_t block = index / 4;
   const r123::Philox4x32::ctr_type counter{
-      {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), 0, 0xd7a7u}};
+      {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), 0, 0xd7a7u}};
   const r123::Philox4x32::key_type k{
       {static_cast<std::uint32_t>(key_), static_cast<std::uint32_t>(key_ >> 32)}};
-  return philox(counter, k)[index % 4];
+  const auto out = philox(counter, k);
+  return {out[0], out[1], out[2], out[3]};
+}
+
+std::uint32_t Stream::word(std::uint64_t index) const { return block(index / 4)[index % 4]; }
+
+std::uint32_t Stream::next() {
+  const std::uint64_t index = position_++;
+  if (index % 4 == 0) words_ = block(index / 4);
+  return words_[index % 4];
 }
 
 double Stream::uniform() {

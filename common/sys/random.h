@@ -3,6 +3,7 @@
 // the same address gives the same bits whatever was drawn before, on whatever thread. Philox4x32-10
 // (Salmon et al. 2011, Random123), whose key is the seed and purpose and whose counter is the
 // position.
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -30,7 +31,7 @@ class Stream {
   /// backward pass.
   [[nodiscard]] std::uint32_t word(std::uint64_t index) const;
 
-  [[nodiscard]] std::uint32_t next() { return word(position_++); }
+  [[nodiscard]] std::uint32_t next();
   [[nodiscard]] double uniform();  // [0, 1), 53 bits
   [[nodiscard]] double uniform(double low, double high);
   [[nodiscard]] double normal();                       // N(0, 1), Box-Muller
@@ -40,8 +41,11 @@ class Stream {
   [[nodiscard]] std::vector<std::size_t> permutation(std::size_t n);
 
  private:
+  [[nodiscard]] std::array<std::uint32_t, 4> block(std::uint64_t index) const;
+
   std::uint64_t key_;
   std::uint64_t position_ = 0;
+  std::array<std::uint32_t, 4> words_{};  // the block that position_ is in, unless it begins there
 };
 
 /// 64-bit FNV-1a: names to addresses.

@@ -58,9 +58,11 @@ void add_block(std::vector<Block>& blocks, const LowRank& term, double weight) {
         block->widest = &term;
       }
       const std::size_t rank = block->widest->b.cols();
-      const auto values = term.b.values();
-      for (std::size_t i = 0; i < values.size(); ++i)
-        block->summed_b[i / own * rank + i % own] += weight * static_cast<double>(values[i]);
+      for (std::size_t i = 0; i < term.b.rows(); ++i) {
+        const float* values = term.b.data() + i * own;
+        double* sums = block->summed_b.data() + i * rank;
+        for (std::size_t j = 0; j < own; ++j) sums[j] += weight * static_cast<double>(values[j]);
+      }
       return;
     }
   }
