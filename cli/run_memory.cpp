@@ -25,6 +25,15 @@ Trained values_of(const client::LocalTrainer& trainer, const model::Model& model
   return out;
 }
 
+// Values whose rounding an encoding tells later: dense changes, and B over an A that lasts.
+std::size_t untold_values(const client::LocalTrainer& trainer, bool keeps, const Trained& trained) {
+  const auto& config = trainer.adapter_config();
+  const auto method = adapter::find_method(config.method);
+  const bool shared = method && !(*method)->own_factors && !(*method)->seeded;
+  const bool lasts = shared || (config.freeze_a && keeps);
+  return lasts || config.method == "full" ? trained.values : trained.saved;
+}
+
 // A client that merges within a round, or trains tensors themselves, does so in a copy: of all
 // that rounds have folded into by then, in float and as the products read it.
 std::size_t copied_bytes(const model::Model& model) {
@@ -49,15 +58,14 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
       static_cast<std::size_t>(job.training.batch_size * job.training.gradient_accumulation);
   const client::LocalTrainer* largest = nullptr;
   std::size_t all_values = 0, saved_values = 0;
+  const bool keeps = federation.coordinator.restart() == protocol::Restart::kKeep;
   for (const auto& trainer : federation.trainers) {
     const auto [values, saved] = values_of(trainer, model);
     if (saved > 0 || job.training.merge_every) plan.copied = copied_bytes(model);
     saved_values = std::max(saved_values, saved);
-    plan.kept += saved * 2 * sizeof(float);   // moments, which outlive rounds
-    if (job.aggregation.encoding != "f32") {  // what the encoding has not told of dense changes
-      const bool full = trainer.adapter_config().method == "full";
-      plan.kept += (full ? values : saved) * sizeof(float);
-    }
+    plan.kept += saved * 2 * sizeof(float);  // moments, which outlive rounds
+    if (job.aggregation.encoding != "f32")
+      plan.kept += untold_values(trainer, keeps, {values, saved}) * sizeof(float);
     all_values += values;
     plan.kept += trainer.idle_bytes();
     if (largest == nullptr || values > plan.trainable) {

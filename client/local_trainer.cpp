@@ -419,6 +419,20 @@ Result<void> LocalTrainer::Impl::run_central_steps(const RoundTask& task, RoundT
   return {};
 }
 
+namespace {
+
+// The next round has other factors, but for those that all clients share.
+void own_factors_end(adapter::DeltaTerms& delta) {
+  for (auto& [name, change] : delta) {
+    for (auto& term : change.terms) {
+      auto* pair = std::get_if<adapter::LowRank>(&term);
+      if (pair != nullptr && pair->id_a == 0) pair->lasting_a = 0;
+    }
+  }
+}
+
+}  // namespace
+
 Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const RoundTask& task,
                                             RoundTools& tools) {
   Impl& c = *impl_;
@@ -443,6 +457,7 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
       .base = task.base,
       .weight = c.spec.gradients ? static_cast<double>(out.stats.trained_tokens) : c.spec.weight,
       .delta = c.trainable->delta()};
+  if (task.restart != protocol::Restart::kKeep) own_factors_end(out.update.delta);
   c.trainable->end_round();
   if (gradients) {
     tools.observer.on(

@@ -161,7 +161,7 @@ class TrainerWorker final : public RoundWorker {
     out.number(static_cast<std::uint32_t>(untold_.size()));
     for (const auto& [name, lost] : untold_) {
       out.text(name);
-      out.number(lost.id_a);
+      out.number(lost.lasting_a);
       out.number(static_cast<std::uint64_t>(lost.values.rows()));
       out.number(static_cast<std::uint64_t>(lost.values.cols()));
       out.raw(std::as_bytes(lost.values.values()));
@@ -172,15 +172,15 @@ class TrainerWorker final : public RoundWorker {
     const auto count = in.number<std::uint32_t>();
     for (std::uint32_t i = 0; count && i < *count; ++i) {
       const auto name = in.text();
-      const auto id_a = in.number<std::uint64_t>();
+      const auto lasting_a = in.number<std::uint64_t>();
       const auto rows = in.number<std::uint64_t>(), cols = in.number<std::uint64_t>();
       const std::uint64_t most = in.left() / sizeof(float);
-      if (!name || !id_a || !rows || !cols || *rows == 0 || *cols == 0 || *rows > most / *cols)
+      if (!name || !lasting_a || !rows || !cols || *rows == 0 || *cols == 0 || *rows > most / *cols)
         return false;
       tensor::Matrix values(*rows, *cols);
       const auto bytes = in.raw(values.size() * sizeof(float));
       std::memcpy(values.data(), bytes->data(), bytes->size());
-      untold.emplace(*name, protocol::Lost{*id_a, std::move(values)});
+      untold.emplace(*name, protocol::Lost{*lasting_a, std::move(values)});
     }
     return count && in.left() == 0;
   }

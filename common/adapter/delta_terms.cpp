@@ -100,13 +100,13 @@ Result<void> validate(const DeltaTerms& delta) {
 
 namespace {
 
-// Of factors one below another, from their names and order; 0 when one has none.
+// LowRank::lasting_a of factors one below another, from their names and order.
 std::uint64_t joint_name(const std::vector<LowRank>& pairs) {
   std::uint64_t out = 0;
   for (const auto& pair : pairs) {
-    if (pair.id_a == 0) return 0;
+    if (pair.lasting_a == 0) return 0;
     // The finaliser of SplitMix64 (Steele et al. 2014) between one and the next.
-    out = (out ^ pair.id_a) + 0x9e3779b97f4a7c15u;
+    out = (out ^ pair.lasting_a) + 0x9e3779b97f4a7c15u;
     out = (out ^ (out >> 30)) * 0xbf58476d1ce4e5b9u;
     out = (out ^ (out >> 27)) * 0x94d049bb133111ebu;
     out ^= out >> 31;
@@ -121,8 +121,9 @@ LowRank stacked(const std::vector<LowRank>& pairs) {
   std::size_t rank = 0;
   for (const auto& pair : pairs) rank += pair.a.rows();
   const std::size_t d_out = pairs.front().b.rows(), d_in = pairs.front().a.cols();
-  LowRank out{
-      .b = tensor::Matrix(d_out, rank), .a = tensor::Matrix(rank, d_in), .id_a = joint_name(pairs)};
+  LowRank out{.b = tensor::Matrix(d_out, rank),
+              .a = tensor::Matrix(rank, d_in),
+              .lasting_a = joint_name(pairs)};
   std::size_t at = 0;
   for (const auto& pair : pairs) {
     const std::size_t r = pair.a.rows();

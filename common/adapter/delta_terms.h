@@ -4,9 +4,9 @@
 // W is d_out x d_in (the mathematical orientation, also for layers stored transposed); a vector
 // (norm gain, bias) is n x 1.
 //   LowRank   dW = B A          B: d_out x r, A: r x d_in; the adapter's scale is folded into B.
-//   `id_a` names a factor that is not trained, alike in several rounds or for several clients: of
-//                               two with one non-zero id the smaller is, bit for bit, the first
-//                               rows of the larger.
+//   `id_a` names a factor that
+//                               several clients share (frozen A): of two with one non-zero id the
+//                               smaller is, bit for bit, the first rows of the larger.
 //   Dense     dW = values       d_out x d_in
 // Value types; no thread rules.
 #include <cstdint>
@@ -23,9 +23,12 @@ namespace strata::adapter {
 struct LowRank {
   tensor::Matrix b;
   tensor::Matrix a;
-  std::uint64_t id_a = 0;  // 0: trained
+  std::uint64_t id_a = 0;  // 0: this client's own
   std::uint64_t id_b = 0;
   bool seeded_a = false;  // A is drawn by every party (seeded_factors.h) and does not travel
+  /// Names the values of an A that the client's next rounds have as well; 0: it is trained, or
+  /// drawn anew. Stays with the client.
+  std::uint64_t lasting_a = 0;
 };
 
 struct Dense {
@@ -60,7 +63,7 @@ using DeltaTerms = std::map<std::string, TensorDelta, std::less<>>;
 void scale(DeltaTerms& delta, float factor);
 
 /// [B_1 ... B_n] [A_1; ...; A_n]: the sum of the pairs as one, of the sum of their ranks. A single
-/// pair is itself; of several the result has a name where all of them have.
+/// pair is itself; of several the result is nobody's shared factor, and lasts if all of them do.
 [[nodiscard]] LowRank stacked(const std::vector<LowRank>& pairs);
 
 /// Appends the terms of `other`. Shapes must agree (kIncompatibleUpdate).

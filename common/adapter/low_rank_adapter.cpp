@@ -139,7 +139,10 @@ class LowRankAdapter final : public Adapter {
 
   TensorDelta delta() const override {
     std::vector<LowRank> pairs{term(b_, a_)};
-    for (const Factors& left : merged_) pairs.push_back(term(left.b, left.a));
+    for (const Factors& left : merged_) {
+      pairs.push_back(term(left.b, left.a));
+      pairs.back().lasting_a = 0;  // left behind
+    }
     return less(stacked(pairs), round_.get());
   }
 
@@ -222,13 +225,11 @@ class LowRankAdapter final : public Adapter {
     name_a();
   }
 
-  // A factor that stays as it is has a name: of its own values, unless it is everybody's.
   void name_a() {
-    id_a_ = options_.shared_a;
-    if (options_.train_a || id_a_ != 0) return;
+    if (options_.train_a || options_.seeded) return;
     const Sha256 hash = sha256(std::as_bytes(std::span<const float>(a_.values())));
-    std::memcpy(&id_a_, hash.data(), sizeof id_a_);
-    id_a_ |= std::uint64_t{id_a_ == 0};
+    std::memcpy(&lasting_a_, hash.data(), sizeof lasting_a_);
+    lasting_a_ |= std::uint64_t{lasting_a_ == 0};
   }
 
   // Kaiming-uniform with a = sqrt(5), as torch's nn.Linear and PEFT: U(-1/sqrt(d_in),
@@ -281,9 +282,10 @@ class LowRankAdapter final : public Adapter {
   LowRank term(const Matrix& b, const Matrix& a, double sign = 1.0) const {
     return {.b = scaled(b, sign * options_.scale * options_.share),
             .a = a,
-            .id_a = id_a_,
+            .id_a = options_.shared_a,
             .id_b = 0,
-            .seeded_a = options_.seeded.has_value()};
+            .seeded_a = options_.seeded.has_value(),
+            .lasting_a = lasting_a_};
   }
 
   std::size_t width() const { return rank() + (anchor_ ? anchor_->a.rows() : 0); }  // 0: frozen
@@ -363,8 +365,8 @@ class LowRankAdapter final : public Adapter {
 
   LinearShape shape_;
   LowRankOptions options_;
-  Matrix a_, b_;            // f32 master copies
-  std::uint64_t id_a_ = 0;  // LowRank::id_a
+  Matrix a_, b_;                 // f32 master copies
+  std::uint64_t lasting_a_ = 0;  // of a_: LowRank::lasting_a
   Matrix grad_a_, grad_b_;
   std::shared_ptr<const Factors> anchor_;  // subtracted from what the model holds of them
   std::shared_ptr<const Factors> round_;   // as they were when the round began

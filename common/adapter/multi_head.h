@@ -13,7 +13,7 @@
 namespace strata::adapter {
 
 /// `heads` (at least two) are of one layer and one rank, made with share 1/N, and export one term
-/// each, and one more after anchor().
+/// each, and one more after anchor() if A is trained.
 [[nodiscard]] std::unique_ptr<Adapter> make_multi_head(std::vector<std::unique_ptr<Adapter>> heads);
 
 }  // namespace strata::adapter

@@ -58,7 +58,8 @@ class Encoder {
     const double difference = static_cast<double>(decoded) - static_cast<double>(value);
     error_ += difference * difference;
     norm_ += static_cast<double>(value) * static_cast<double>(value);
-    if (lost_ != nullptr) *lost_++ = static_cast<float>(-difference);
+    if (lost_ != nullptr)
+      *lost_++ = std::isfinite(difference) ? static_cast<float>(-difference) : 0;
   }
 
   void add_bf16(const std::string& name, const Matrix& m) {
@@ -359,19 +360,19 @@ EncodedUpdate encode(const Update& update, Encoding encoding, Untold* untold) {
       {"weight", fixed_hex(std::bit_cast<std::uint64_t>(update.weight))},
       {"encoding", std::string(kEncodingNames[static_cast<std::size_t>(encoding)])}};
   const auto add = [&](const std::string& part, const Matrix& values, const std::string& tensor,
-                       std::uint64_t id_a) {
+                       std::uint64_t lasting_a) {
     if (untold == nullptr || encoding == Encoding::kF32) return encoder.add(part, values);
     Lost& lost = (*untold)[tensor];
-    if (lost.id_a != id_a || lost.values.size() != values.size())
-      lost = {id_a, Matrix(values.rows(), values.cols())};
+    if (lost.lasting_a != lasting_a || lost.values.size() != values.size())
+      lost = {lasting_a, Matrix(values.rows(), values.cols())};
     encoder.add(part, sum(values, lost.values), &lost.values);
   };
   for (const auto& [name, delta] : update.delta) {
     for (std::size_t i = 0; i < delta.terms.size(); ++i) {
       const std::string stem = fmt::format("{}:{}.", name, i);
       if (const auto* pair = std::get_if<LowRank>(&delta.terms[i])) {
-        if (pair->id_a != 0 && !pair->seeded_a && delta.terms.size() == 1) {
-          add(stem + "B", pair->b, name, pair->id_a);
+        if (pair->lasting_a != 0 && delta.terms.size() == 1) {
+          add(stem + "B", pair->b, name, pair->lasting_a);
         } else {
           encoder.add(stem + "B", pair->b);
         }

@@ -33,23 +33,24 @@ struct EncodedUpdate {
   double relative_error = 0.0;
 };
 
-/// What encodings have not told yet of one tensor's change: of its dense values, or of B over the
-/// factor A of this name.
+/// What encodings have not told yet of one tensor's change: of its dense values, or of B over a
+/// lasting A.
 struct Lost {
-  std::uint64_t id_a = 0;
+  std::uint64_t lasting_a = 0;
   tensor::Matrix values;
 };
 using Untold = std::map<std::string, Lost, std::less<>>;
 
 /// The client's name is not part of it: who sends it is the transport's knowledge. Values are
-/// finite. With `untold`, dense changes, and B of a tensor's one term whose A has a name, are sent
+/// finite. With `untold`, dense changes, and B of a tensor's one term whose A lasts, are sent
 /// with error feedback (Seide et al. 2014; Karimireddy et al. 2019): what was lost in rounds before
 /// is added before encoding,
 ///   sent_t = Q(change_t + e_t),  e_{t+1} = change_t + e_t - sent_t,
 /// so that nothing is lost but the last e of a client whose updates are all used with one weight;
-/// others come near that. An e over another A is forgotten. Terms over an A that is trained are
-/// sent as they are: kept factors take back what was told of them before, by the same Q, and others
-/// stand for themselves.
+/// others come near that. An e over another A is forgotten, and so is one that is no number. A
+/// itself is Q(A) to all others, in every round alike. Terms over an A that is trained are sent as
+/// they are: kept factors take back what was told of them before, by the same Q, and others stand
+/// for themselves.
 [[nodiscard]] EncodedUpdate encode(const Update& update, Encoding encoding,
                                    Untold* untold = nullptr);
 

@@ -32,7 +32,7 @@ class KeptUpdate;
 /// kIncompatibleUpdate naming client, tensor and rule for an update that changes other tensors, or
 /// by other shapes or ranks, than planned, or that carries A where the plan has it drawn, or the
 /// other way round. Of several planned terms it may have the first ones
-/// only: a client that keeps its factors takes back what was folded from its second round on.
+/// only: a client that keeps trained factors takes back what was folded from its second round on.
 [[nodiscard]] Result<void> check_planned(const protocol::ClientId& client, const Outline& outline,
                                          const Outline& planned);
 

@@ -264,7 +264,7 @@ TEST_F(HeadsTest, WithAFrozenTellTheDifferenceOfBAsOneTerm) {
   ASSERT_TRUE(set.load(factors(3, 9)));
   std::map<std::string, std::uint64_t> names;
   for (const auto& [name, delta] : set.delta())
-    names[name] = std::get<adapter::LowRank>(delta.terms.at(0)).id_a;
+    names[name] = std::get<adapter::LowRank>(delta.terms.at(0)).lasting_a;
   const auto told = set.product();
   set.anchor();
   sys::Stream draws(12);
@@ -277,8 +277,8 @@ TEST_F(HeadsTest, WithAFrozenTellTheDifferenceOfBAsOneTerm) {
       ASSERT_EQ(delta.terms.size(), 1U) << name;
       const auto& pair = std::get<adapter::LowRank>(delta.terms[0]);
       EXPECT_EQ(pair.a.rows(), 6U) << "two heads of rank 3";
-      EXPECT_NE(pair.id_a, 0U);
-      EXPECT_EQ(pair.id_a, names.at(name));
+      EXPECT_NE(pair.lasting_a, 0U);
+      EXPECT_EQ(pair.lasting_a, names.at(name));
       auto wanted = dense(now.at(name));
       const auto before = dense(told.at(name));
       for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i] -= before[i];
@@ -306,12 +306,12 @@ TEST_F(HeadsTest, WithAFrozenTellTheDifferenceOfBAsOneTerm) {
   ASSERT_TRUE(set.load(other));
   std::size_t renamed = 0;
   for (const auto& [name, delta] : set.delta())
-    renamed += std::get<adapter::LowRank>(delta.terms.at(0)).id_a != names.at(name) ? 1U : 0U;
+    renamed += std::get<adapter::LowRank>(delta.terms.at(0)).lasting_a != names.at(name) ? 1U : 0U;
   EXPECT_EQ(renamed, 1U);
   auto trained = AdapterSet::make(lte(2), run_.shapes(), sys::Stream(1)).value();
   ASSERT_TRUE(trained.load(factors(3, 9)));
   for (const auto& [name, delta] : trained.delta())
-    EXPECT_EQ(std::get<adapter::LowRank>(delta.terms.at(0)).id_a, 0U) << name;
+    EXPECT_EQ(std::get<adapter::LowRank>(delta.terms.at(0)).lasting_a, 0U) << name;
 }
 
 // One head, a merge after every step, new factors: the step of ReLoRA (Lialin et al. 2023) with T =

@@ -148,7 +148,7 @@ TEST_F(RoundFiles, WhatAnEncodingLosesOfBIsToldOverTheSameA) {
   for (float& value : pair.b.values()) value *= 1e-3F;
   pair.b(1, 0) = 1.0F;
   const auto update_with = [&](std::uint64_t id) {
-    pair.id_a = id;
+    pair.lasting_a = id;
     return Update{.client = "one", .delta = {{"w", {4, 3, {pair}}}}};
   };
   for (const auto encoding : {protocol::Encoding::kBF16, protocol::Encoding::kInt8}) {
@@ -163,7 +163,7 @@ TEST_F(RoundFiles, WhatAnEncodingLosesOfBIsToldOverTheSameA) {
     }
     for (std::size_t i = 0; i < told.size(); ++i) {
       const auto& lost = untold.at("w");
-      EXPECT_EQ(lost.id_a, 7U);
+      EXPECT_EQ(lost.lasting_a, 7U);
       EXPECT_NEAR(told[i] + double{lost.values.data()[i]}, kRounds * double{pair.b.data()[i]},
                   1e-5);
     }
@@ -173,10 +173,13 @@ TEST_F(RoundFiles, WhatAnEncodingLosesOfBIsToldOverTheSameA) {
 
     protocol::Untold none;
     (void)protocol::encode(update_with(0), encoding, &none);
-    pair.seeded_a = true;  // drawn anew each round
-    (void)protocol::encode(update_with(5), encoding, &none);
-    pair.seeded_a = false;
     EXPECT_TRUE(none.empty());
+    // An update that is refused for a value that is no number does not spoil the next.
+    const float kept_value = pair.b(2, 1);
+    pair.b(2, 1) = std::numeric_limits<float>::quiet_NaN();
+    (void)protocol::encode(update_with(3), encoding, &none);
+    pair.b(2, 1) = kept_value;
+    for (const float value : none.at("w").values.values()) EXPECT_TRUE(std::isfinite(value));
   }
 }
 
