@@ -173,7 +173,7 @@ class PartsTest : public PeersTest {
     return Bytes(size, std::byte(static_cast<unsigned>(letter) * 3 + round));
   }
   // Until all parts are here.
-  bool exchange(Member& m, std::uint32_t round, std::size_t size = 2000) {
+  bool exchange(Member& m, std::uint32_t round, std::size_t size = 2000, double seconds = 60) {
     bool again = true;
     const std::map<std::string, Bytes>* got = nullptr;
     const bool came = pump_.run_until(
@@ -185,7 +185,7 @@ class PartsTest : public PeersTest {
           got = now ? *now : nullptr;
           return got != nullptr;
         },
-        2);
+        seconds);
     for (const auto& [who, bytes] : came ? *got : std::map<std::string, Bytes>{})
       EXPECT_EQ(bytes, merged(who.back(), round, size)) << who;
     return came;
@@ -211,8 +211,8 @@ TEST_F(PartsTest, EachGetsItsPartOfUpdatesAndWhatTheOthersMerged) {
 
   begin_exchange(*a, 1, kLarge);
   begin_exchange(*b, 1, kLarge);
-  EXPECT_FALSE(exchange(*a, 1, kLarge)) << "c has not merged yet";
-  EXPECT_FALSE(exchange(*a, 1, kLarge)) << "b has, by now";
+  EXPECT_FALSE(exchange(*a, 1, kLarge, 2)) << "c has not merged yet";
+  EXPECT_FALSE(exchange(*a, 1, kLarge, 2)) << "b has, by now";
   begin_exchange(*c, 1, kLarge);
   for (auto* m : {a.get(), b.get(), c.get()}) EXPECT_TRUE(exchange(*m, 1, kLarge)) << m->letter;
 }
@@ -236,7 +236,7 @@ TEST_F(PartsTest, AMemberThatWasAwayGetsThePartsOfTheRoundBefore) {
   begin_exchange(*a, 6);
   b = nullptr;
   b = merging('b', "ab");
-  EXPECT_FALSE(exchange(*b, 4));
+  EXPECT_FALSE(exchange(*b, 4, 2000, 2));
   ASSERT_FALSE(b->lost.empty());
   EXPECT_THAT(b->lost[0].line(), HasSubstr("asks for what was merged in round 4"));
 }
