@@ -505,6 +505,7 @@ Result<RunSummary> Run::all() {
   if (ok) ok = rounds();
   if (ok) ok = write_up();
   if (!ok) {
+    if (peers_) peers_->give_up(ok.error());
     for (auto& client : clients_) client->session->interrupt("the run has ended");
     pool_.reset();
     // Too few clients because their owners' budgets are spent is a matter of those.

@@ -96,13 +96,13 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
     return assemble_member(context.disk, its, deal.of(place.rank), context.threads);
   };
   if (place.rank == 0) {
-    return start_run(
-        job, force, memory_limit, context, [&] { return member(job); }, hosting);
+    return membership.ending(start_run(
+        job, force, memory_limit, context, [&] { return member(job); }, hosting));
   }
 
   // Rank 0 makes room for the run folder before it joins; only then is there a place in it.
   auto federation = member(lean(job));
-  if (!federation) return fail(std::move(federation).error());
+  if (!federation) return membership.ending(fail(std::move(federation).error()));
   federation->held_out.clear();
   federation->held_out_records.clear();
   auto peers = meet();
@@ -121,7 +121,7 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
                  .stopped = context.stopped,
                  .threads = context.threads};
   auto summary = run_federation(std::move(*federation), own, own.output.directory, tools, hosting);
-  if (!summary) return fail(std::move(summary).error());
+  if (!summary) return membership.ending(fail(std::move(summary).error()));
   VerbOutput out;
   out.silent = true;
   return out;

@@ -28,4 +28,12 @@ Result<transport::MpiCluster*> MpiMembership::join(sys::Executor& executor, bool
   return cluster_.get();
 }
 
+Result<VerbOutput> MpiMembership::ending(Result<VerbOutput> output) const {
+  if (output || !context_.tell) return output;
+  VerbOutput told;
+  told.status = context_.tell(output.error());
+  told.silent = true;
+  return told;
+}
+
 }  // namespace strata::cli

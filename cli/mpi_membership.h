@@ -22,6 +22,10 @@ class MpiMembership {
   /// kConfig when the ranks do not find each other. `mesh`: see transport/mpi.h.
   [[nodiscard]] Result<transport::MpiCluster*> join(sys::Executor& executor, bool mesh = false);
 
+  /// What this process ends with. An error is printed here, before it leaves: that waits for the
+  /// others, and the first of them that ends with an error has the launcher kill the rest.
+  [[nodiscard]] Result<VerbOutput> ending(Result<VerbOutput> output) const;
+
  private:
   const MpiPlace& place_;
   Context& context_;

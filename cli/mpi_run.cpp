@@ -34,9 +34,9 @@ Result<VerbOutput> coordinate(const MpiPlace& place, const Job& job, bool force,
     if (!cluster) return fail(std::move(cluster).error());
     return (*cluster)->listener();
   };
-  return start_run(
+  return membership.ending(start_run(
       job, force, memory_limit, context,
-      [&] { return assemble_coordinator(context.disk, job, context.threads); }, hosting);
+      [&] { return assemble_coordinator(context.disk, job, context.threads); }, hosting));
 }
 
 Result<VerbOutput> train(const MpiPlace& place, const Job& job, Context& context) {
@@ -62,14 +62,14 @@ Result<VerbOutput> train(const MpiPlace& place, const Job& job, Context& context
   auto site = assemble_site(
       context.disk, job,
       {.coordinator = false, .every_client = false, .clients = clients_of(job, place)});
-  if (!site) return fail(std::move(site).error());
+  if (!site) return membership.ending(fail(std::move(site).error()));
   if (site->trainers.empty()) {  // more ranks than clients: joined, and soon done
     auto cluster = membership.join(*hosting.loop);
     if (!cluster) return fail(std::move(cluster).error());
     return out;
   }
   auto outcome = run_clients(*site, job, hosting, tools);
-  if (!outcome) return fail(std::move(outcome).error());
+  if (!outcome) return membership.ending(fail(std::move(outcome).error()));
   return out;
 }
 

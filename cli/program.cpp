@@ -195,7 +195,7 @@ Error usage_error(const CLI::ParseError& problem, const std::vector<Verb>& verbs
 // The exit status.
 int print_output(const Result<VerbOutput>& output, bool as_json) {
   if (!output) return print_error(output.error(), as_json, std::cout, std::cerr);
-  if (output->silent) return 0;
+  if (output->silent) return output->status;
   if (as_json) {
     print_envelope({{"schema_version", 1},
                     {"status", "ok"},
@@ -233,6 +233,9 @@ int run_verb(const Parsed& chosen, const CommonOptions& common) {
                   .json = as_json,
                   .threads = common.threads > 0 ? common.threads : tensor::hardware_threads(),
                   .threads_given = common.threads > 0};
+  context.tell = [as_json](const Error& error) {
+    return print_error(error, as_json, std::cout, std::cerr);
+  };
   auto output = chosen.run(context);
   const int status = print_output(output, as_json);
   if (context.leave_at_once) _exit(status);

@@ -32,13 +32,16 @@ struct Context {
   bool threads_given = false;
   /// Threads of a library hang: once the result is printed the process ends without them.
   bool leave_at_once = false;
+  /// Prints an error as the program does at its end and returns the exit status, for whoever may be
+  /// killed before that. Empty in tests.
+  std::function<int(const Error&)> tell = nullptr;
 };
 
 struct VerbOutput {
   nlohmann::ordered_json data = nlohmann::ordered_json::object();
   std::string text;     // ends with a newline unless empty
   int status = 0;       // exit status: 1 of a command that found what it was asked to look for
-  bool silent = false;  // another process of the same job speaks for this one
+  bool silent = false;  // all is said, or another process of the same job says it
 };
 
 using RunVerb = std::function<Result<VerbOutput>(Context&)>;

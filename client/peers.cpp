@@ -92,6 +92,13 @@ class Peers::Shelf final : public transport::Handler {
     guests_.erase(&connection);
   }
 
+  void refuse_all(const Error& why) {
+    while (!guests_.empty()) {
+      const Guest guest = guests_.begin()->second;
+      refuse(guest, why);
+    }
+  }
+
  private:
   struct Guest {
     std::shared_ptr<transport::Connection> connection;
@@ -516,6 +523,8 @@ void Peers::finish(const protocol::Finished& last, std::function<void(Result<voi
   for (auto* remote : remotes_) remote->finish();
   look_whether_done();
 }
+
+void Peers::give_up(const Error& why) { shelf_->refuse_all(why); }
 
 void Peers::gone(const std::string& member) {
   gone_.insert(member);

@@ -76,6 +76,9 @@ class Peers {
   /// All rounds are over here, with model `last`. Calls `done` when every other member has said so
   /// too, or is gone. kInternal when one has come to another model.
   void finish(const protocol::Finished& last, std::function<void(Result<void>)> done);
+  /// This member cannot go on: tells those that are connected why, which ends them too. Without it
+  /// they try for `patience` to reach it again.
+  void give_up(const Error& why);
 
   /// Rounds cannot go on in this process: a member is gone, or a client's training failed. Called
   /// once.

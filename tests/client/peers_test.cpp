@@ -289,6 +289,19 @@ TEST_F(PeersTest, AFailureEndsTheRunAndIsNotTold) {
   EXPECT_FALSE(got->has_value());
 }
 
+TEST_F(PeersTest, WhoGivesUpTellsWhy) {
+  auto a = member('a', "abc"), b = member('b', "abc"), c = member('c', "abc");
+  const auto of_a = ask(*b, 'a', 1), of_b = ask(*c, 'b', 1), early = ask(*c, 'a', 1);
+  pump_.run_for(0.02);
+  a->peers->give_up({.code = ErrorCode::kQuorum, .what = "round 1 is without client berta"});
+  ASSERT_TRUE(pump_.run_until([&] { return !b->lost.empty() && !c->lost.empty(); }));
+  for (const auto* m : {b.get(), c.get()}) {
+    EXPECT_EQ(m->lost[0].code, ErrorCode::kQuorum);
+    EXPECT_THAT(m->lost[0].line(), HasSubstr("says: round 1 is without client berta"));
+  }
+  EXPECT_FALSE(of_a->has_value() || of_b->has_value() || early->has_value());
+}
+
 // Killed after it was kept and before it was released.
 TEST_F(PeersTest, AnUpdateIsReleasedBeforeItIsShown) {
   auto a = member('a', "ab"), b = member('b', "ab");
