@@ -4,6 +4,7 @@
 #include <array>
 #include <set>
 
+#include "base/hash.h"
 #include "cli/gradient_rules.h"
 #include "cli/head_rules.h"
 #include "cli/mesh_rules.h"
@@ -77,6 +78,9 @@ void describe_adapter(Fields& f, adapter::AdapterConfig& a) {
 void describe_client(Fields& f, ClientSection& c) {
   f.text("name", c.name, "lower-case letters, digits, '.', '_' and '-'");
   f.path("data", c.data, "this client's records");
+  f.text("key_sha256", c.key,
+         "over TLS: the number of this client's key, as `strata certs request` prints it; no other "
+         "key is let in under its name. Empty: any that the authority signed");
   f.number("weight", c.weight, {.min = 0.0, .max = 1e12},
            "relative weight in the aggregate; 0: its trained tokens");
   f.object(
@@ -180,6 +184,9 @@ Result<void> check_job(const Job& job, const std::string& file) {
     }
     if (!names.insert(client.name).second)
       return refuse(key + ".name", "\"" + client.name + "\" is used twice", "names are unique");
+    if (!client.key.empty() && !unhex(client.key))
+      return refuse(key + ".key_sha256", "is \"" + printable(client.key, 80) + "\"",
+                    "64 lower-case hexadecimal digits, as `strata certs request` prints them");
     if (client.data.empty() && job.data.path.empty()) {
       return refuse(key + ".data", "is missing", "every client needs records",
                     "give the client data, or set data.path and data.split");

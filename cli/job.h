@@ -45,6 +45,7 @@ struct AdapterSection {
 struct ClientSection {
   std::string name;
   std::string data;     // file; empty: its share of data.path
+  std::string key;      // hash of its public key, which it must have; empty: any that is signed
   double weight = 0.0;  // 0: number of trained tokens
   adapter::AdapterConfig
       adapter;  // the job's adapter section with this client's own values over it

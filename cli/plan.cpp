@@ -22,7 +22,10 @@ json shared(const Job& job) {
   auto& data = plan["data"];
   for (const char* own : {"path", "split", "split_field", "dirichlet_alpha", "fields"})
     data.erase(own);
-  for (auto& client : plan["clients"]) client.erase("data");
+  for (auto& client : plan["clients"]) {
+    client.erase("data");
+    client.erase("key_sha256");  // the coordinator's door
+  }
   std::sort(plan["clients"].begin(), plan["clients"].end(),
             [](const json& a, const json& b) { return a.at("name") < b.at("name"); });
   return plan;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "cli/federation.h"
 #include "cli/private_run.h"
@@ -44,6 +45,16 @@ Result<void> check_spared(const Job& job, const Path& directory) {
   return {};
 }
 
+// A resolved job without what may change while its run goes on: whose key is whose.
+nlohmann::json lasting(const std::string& resolved) {
+  auto out = nlohmann::json::parse(resolved, nullptr, /*allow_exceptions=*/false);
+  if (!out.is_object() || !out.contains("clients") || !out["clients"].is_array()) return {};
+  for (auto& client : out["clients"]) {
+    if (client.is_object()) client.erase("key_sha256");
+  }
+  return out;
+}
+
 // An unfinished run lies there: it is gone on with, if it is of this job.
 Result<bool> is_unfinished(const sys::Disk& disk, const Job& job, const Path& directory,
                            bool serves_clients_after_the_end) {
@@ -53,7 +64,8 @@ Result<bool> is_unfinished(const sys::Disk& disk, const Job& job, const Path& di
   if (!disk.exists(directory / "config.json")) return true;
   auto text = disk.read_text(directory / "config.json");
   if (!text) return fail(std::move(text).error());
-  if (*text == resolved(job)) return true;
+  if (const std::string now = resolved(job); *text == now || lasting(*text) == lasting(now))
+    return true;
   return fail({.code = ErrorCode::kFileExists,
                .what = "holds an unfinished run of another job",
                .where = directory.string(),

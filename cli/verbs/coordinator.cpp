@@ -31,7 +31,11 @@ Result<VerbOutput> run(const Options& options, Context& context) {
   if (!options.directory.empty()) job->output.directory = options.directory;
   if (job->output.directory.empty()) job->output.directory = "runs/" + job->name;
   std::vector<std::string> roster;
-  for (const auto& client : job->clients) roster.push_back(client.name);
+  std::map<std::string, Sha256> keys;
+  for (const auto& client : job->clients) {
+    roster.push_back(client.name);
+    if (const auto key = unhex(client.key)) keys.emplace(client.name, *key);
+  }
   Hosting hosting;
   hosting.durability = sys::Durability::kMachine;
   hosting.keeps_state = true;
@@ -47,7 +51,7 @@ Result<VerbOutput> run(const Options& options, Context& context) {
     if (auto own = load_own(context, files, certs::Role::kCoordinator); !own)
       return fail(std::move(own).error());
     transport::TlsOptions tls{
-        .address = options.listen, .files = std::move(files), .allowed = roster};
+        .address = options.listen, .files = std::move(files), .allowed = roster, .keys = keys};
     tls.refused = [&context](const Error& why) {
       context.progress.on({.name = "message", .fields = {{"text", "not let in: " + why.line()}}});
     };

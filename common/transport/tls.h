@@ -15,10 +15,12 @@
 // still sent, for limits.close_s at most.
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/hash.h"
 #include "certs/node.h"
 #include "sys/clock.h"
 #include "sys/disk.h"
@@ -53,6 +55,9 @@ struct TlsOptions {
   certs::NodeFiles files;
   /// Listener: ids that may connect; empty: every id of the federation.
   std::vector<std::string> allowed;
+  /// Listener: by id, SHA-256 of the one public key (SubjectPublicKeyInfo) that it may have. An
+  /// authority that signs another key for that id opens no door.
+  std::map<std::string, Sha256> keys = {};
   TlsLimits limits;
   /// Listener: hears, in the executor's thread, who was not let in and why, and of new files that
   /// cannot be used. Floods are told once a minute and address. May be empty.

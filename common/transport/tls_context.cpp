@@ -98,6 +98,7 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::load(const sys::Disk& disk
   out->listens_ = own == Role::kCoordinator;
   out->allowed_ = options.allowed;
   std::sort(out->allowed_.begin(), out->allowed_.end());
+  out->keys_ = options.keys;
   if (auto ready = out->set_up(*std::move(node)); !ready) return fail(std::move(ready).error());
   return out;
 }
@@ -184,9 +185,14 @@ int TlsContext::judge_certificate(X509_STORE_CTX& store, PeerCheck& check) const
 }
 
 Result<void> TlsContext::admits(const certs::Identity& peer, const std::string& where) const {
-  if (allowed_.empty() || std::binary_search(allowed_.begin(), allowed_.end(), peer.id)) return {};
-  return fail(auth(where, "\"" + peer.id + "\" is not on the list",
-                   "only the ids that the job names are let in", "add it to the job"));
+  if (!allowed_.empty() && !std::binary_search(allowed_.begin(), allowed_.end(), peer.id))
+    return fail(auth(where, "\"" + peer.id + "\" is not on the list",
+                     "only the ids that the job names are let in", "add it to the job"));
+  const auto key = keys_.find(peer.id);
+  if (key == keys_.end() || key->second == peer.spki) return {};
+  return fail(auth(where, "\"" + peer.id + "\" has a certificate for the key " + hex(peer.spki),
+                   "the job names " + hex(key->second),
+                   "ask its owner which is right; a new key has to be put into the job"));
 }
 
 Result<certs::Identity> TlsContext::judge(SSL& ssl, const PeerCheck& check) {

@@ -3,6 +3,7 @@
 // Threads: a context does not change after load(); a PeerCheck belongs to its connection's thread.
 #include <openssl/ssl.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,6 +66,7 @@ class TlsContext {
   certs::Identity own_;
   bool listens_ = false;
   std::vector<std::string> allowed_;
+  std::map<std::string, Sha256> keys_;  // that ids must have
 };
 
 }  // namespace strata::transport

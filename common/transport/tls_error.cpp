@@ -46,7 +46,8 @@ Words words_of(int alert) {
       return {"it is from another certificate authority",
               "compare the fingerprints of both sides' ca.crt"};
     case SSL_AD_HANDSHAKE_FAILURE:
-      return {"our id is not on its list", "ask its operator to add the id to the job"};
+      return {"our id is not on its list, or stands there with another key",
+              "ask its operator what the job says of us"};
     case SSL_AD_CERTIFICATE_REQUIRED:
       return {"it got none", "see `strata certs verify`"};
     default:

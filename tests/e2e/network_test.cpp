@@ -214,6 +214,39 @@ TEST_F(Network, ASecondCoordinatorIsRefusedByTheName) {
   server->signal(SIGKILL);
 }
 
+// The coordinator's job says whose key is whose. Clients need not know, and it may change while the
+// run is stopped.
+TEST_F(Network, AKeyThatTheJobDoesNotNameIsRefused) {
+  write_job();
+  const std::string expected = plain_hash();
+  const json listed = json::parse(
+      strata({"certs", "list", "--ca", at("certs/ca"), "--format", "json"}).out)["data"];
+  std::map<std::string, std::string> keys;
+  for (const json& entry : listed.at("certificates"))
+    keys[entry.at("id")] = entry.at("spki_sha256");
+  const auto serve = [&](const std::string& anothers) {
+    json job = job_;
+    for (auto& entry : job["clients"]) entry["key_sha256"] = keys.at(entry.at("name"));
+    job["clients"][1]["key_sha256"] = keys.at(anothers);
+    write_file(at("keys.json"), job.dump());
+    return start("coordinator",
+                 {"coordinator", at("keys.json"), "--listen", host_ + ":" + port_, "--certs",
+                  at("certs/coordinator"), "-o", at("run"), "--format", "json"},
+                 0);
+  };
+  auto wrong = serve(names_[0]);
+  const Finished refused = client(names_[1])->wait();
+  EXPECT_EQ(refused.status, 6);
+  EXPECT_THAT(refused.out, HasSubstr("stands there with another key"));
+  wrong->signal(SIGTERM);
+  (void)wrong->wait();
+  auto server = serve(names_[1]);
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients.push_back(client(name));
+  EXPECT_EQ(hash_in(server->wait()), expected);
+  for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
+}
+
 TEST_F(Network, AnotherPlanIsRefusedWithItsKey) {
   write_job();
   auto server = coordinator();

@@ -121,13 +121,36 @@ TEST_F(TlsRefusal, AnIdThatIsNotOnTheList) {
   options.allowed = {"clinic-b", "clinic-c"};
   listen(options);
   EXPECT_EQ(dial(federation_.client()),
-            "[E_AUTH] ADDRESS: the coordinator refused our certificate: our id is not on its list; "
-            "ask its operator to add the id to the job");
+            "[E_AUTH] ADDRESS: the coordinator refused our certificate: our id is not on its list, "
+            "or stands there with another key; ask its operator what the job says of us");
   EXPECT_EQ(
       told(),
       "[E_AUTH] ADDRESS: \"clinic-a\" is not on the list; only the ids that the job names are "
       "let in; add it to the job");
   EXPECT_EQ(dial(federation_.client("clinic-c")), "");
+}
+
+// The authority has signed a second key for an id, by mistake or in other hands.
+TEST_F(TlsRefusal, AnIdWithAnotherKeyThanTheJobs) {
+  const auto folder = federation_.client();
+  const Sha256 key =
+      Federation::value(certs::load_node(federation_.disk(), federation_.files(folder),
+                                         Role::kClient, ShiftedClock().now()))
+          .identity.spki;
+  auto options = hub_options(federation_.coordinator());
+  options.keys = {{"clinic-a", Sha256{std::byte{0xab}}}, {"clinic-b", key}};
+  listen(options);
+  EXPECT_EQ(dial(folder),
+            "[E_AUTH] ADDRESS: the coordinator refused our certificate: our id is not on its list, "
+            "or stands there with another key; ask its operator what the job says of us");
+  EXPECT_EQ(told(), "[E_AUTH] ADDRESS: \"clinic-a\" has a certificate for the key " + hex(key) +
+                        "; the job names " + hex(options.keys["clinic-a"]) +
+                        "; ask its owner which is right; a new key has to be put into the job");
+  EXPECT_EQ(dial(federation_.client("clinic-c")), "");  // of whose key nothing is said
+  options.keys["clinic-a"] = key;
+  listener_.reset();  // before its clock
+  listen(options);
+  EXPECT_EQ(dial(folder), "");
 }
 
 TEST_F(TlsRefusal, EverybodyWhenTheListOfRevokedRunsOut) {
