@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <optional>
 #include <random>
@@ -13,7 +12,7 @@
 #include "cli/central_sum.h"
 #include "cli/coordinator_run.h"
 #include "cli/ledger_memory.h"
-#include "cli/mesh_exchange.h"
+#include "cli/mesh_member.h"
 #include "cli/plan.h"
 #include "cli/private_run.h"
 #include "cli/run_folder.h"
@@ -22,8 +21,6 @@
 #include "client/ahead_worker.h"
 #include "client/session.h"
 #include "client/trainer_worker.h"
-#include "model/fold.h"
-#include "protocol/update_part.h"
 #include "sys/executor.h"
 #include "transport/in_process.h"
 
@@ -93,10 +90,6 @@ class Run {
  private:
   Result<void> open_server();
   Result<void> open_private_sum();
-  Result<void> open_peers();
-  void share_out(coordinator::ServerConfig& config);
-  [[nodiscard]] Result<void> all_took_part(std::uint32_t round, const std::string& key) const;
-  Result<void> check_members();
   Result<void> before_rounds();
   Result<void> open_clients();
   Result<void> open_client(const protocol::ClientId& id, client::LocalTrainer* trainer,
@@ -133,8 +126,7 @@ class Run {
   std::unique_ptr<coordinator::Server> server_;
   std::unique_ptr<CoordinatorsBase> base_;
   std::unique_ptr<transport::Listener> listener_;
-  std::unique_ptr<client::Peers> peers_;  // in a mesh
-  std::optional<Shards> shards_;          // whose members merge a part each
+  MeshMember mesh_{hosting_, job_, tools_.disk, directory_};
   std::vector<std::unique_ptr<LocalClient>> clients_;
   std::unique_ptr<client::TrainingPool> pool_;  // gone first: it waits for what still trains
   std::function<void()> close_again_;           // of a round that waits for may_close()
@@ -185,7 +177,10 @@ Result<void> Run::open_server() {
   if (remote()) observer_.on_over = [this] { return write_up(); };
   observer_.on_done = [this](Result<void> how) { rounds_done(std::move(how)); };
   auto config = server_config(job_, federation_.planned, federation_.coordinator.model());
-  share_out(config);
+  mesh_.share_out(
+      config, federation_.planned, federation_.coordinator.model(),
+      [this](const protocol::ClientId& client) { return trainer_of(client) != nullptr; },
+      [this]() -> const coordinator::RoundMachine& { return server_->machine(); });
   config.folder = directory_ / kStateFolder;
   config.keep_updates = job_.output.keep_updates;
   config.durability = hosting_.durability;
@@ -218,51 +213,6 @@ Result<void> Run::open_server() {
               tools_.disk.exists(directory_ / "manifest.json");
   base_ = std::make_unique<CoordinatorsBase>(*server_);
   return {};
-}
-
-// One that is left out here may be merged by others, whose part of it is good; or has gone on as if
-// it were merged.
-Result<void> Run::all_took_part(std::uint32_t round, const std::string& key) const {
-  const auto& out = server_->machine().out();
-  if (out.empty()) return {};
-  const auto& [client, why] = *out.begin();
-  return fail({.code = ErrorCode::kQuorum,
-               .what = fmt::format("round {} is without client {}: {}", round, client, why),
-               .where = key,
-               .rule = "here every client takes part in every round",
-               .remedy = "mend what was refused, or start anew without it"});
-}
-
-// Of a mesh whose members merge a part of the tensors each, if that is fewer bytes.
-void Run::share_out(coordinator::ServerConfig& config) {
-  const model::Model& model = federation_.coordinator.model();
-  if (!hosting_.peers || !scatters(job_, federation_.planned, model, hosting_.members)) return;
-  shards_.emplace(federation_.planned, model, hosting_.members);
-  for (auto& [client, outline] : config.expected) {
-    if (trainer_of(client) != nullptr) continue;
-    auto part = std::make_shared<coordinator::Outline>(*outline);
-    std::erase_if(
-        *part, [&](const auto& entry) { return shards_->owner(entry.first) != hosting_.member; });
-    outline = std::move(part);
-  }
-  config.complete = [this, shapes = model::tensor_shapes(model)](
-                        std::uint32_t round, adapter::Packet& packet,
-                        std::function<void()> again) -> Result<bool> {
-    if (auto all = all_took_part(round, "aggregation.exchange"); !all)
-      return fail(std::move(all).error());
-    keep_own(packet, *shards_, hosting_.member);
-    auto parts = peers_->exchange(
-        round, [&] { return packet.bytes(); }, std::move(again));
-    if (!parts) return fail(std::move(parts).error());
-    if (*parts == nullptr) return false;
-    for (std::size_t member = 0; member < hosting_.members; ++member) {
-      if (member == hosting_.member) continue;
-      const Bytes& part = (*parts)->at(hosting_.member_name(member));
-      if (auto added = add_part(packet, part, *shards_, member, shapes); !added)
-        return fail(std::move(added).error());
-    }
-    return true;
-  };
 }
 
 Result<void> Run::client_losses(bool before) {
@@ -321,7 +271,7 @@ Result<void> Run::open_clients() {
       std::min<int>(wanted, static_cast<int>(federation_.trainers.size())), threads);
   for (const auto& planned : federation_.planned) {
     auto* trainer = trainer_of(planned.client);
-    if (trainer == nullptr && !peers_) continue;
+    if (trainer == nullptr && mesh_.peers() == nullptr) continue;
     client::Budget* budget = nullptr;
     if (trainer != nullptr && !federation_.budgets.empty()) {
       const auto at = trainer - federation_.trainers.data();
@@ -335,7 +285,8 @@ Result<void> Run::open_clients() {
 // A client of this process, or, without a trainer, of another member.
 Result<void> Run::open_client(const protocol::ClientId& id, client::LocalTrainer* trainer,
                               client::Budget* budget) {
-  const bool shows = peers_ && trainer != nullptr;  // its updates to the other members
+  const bool shows =
+      mesh_.peers() != nullptr && trainer != nullptr;  // its updates to the other members
   auto one = std::make_unique<LocalClient>();
   one->over_budget = [this](const Error& why) {
     if (!over_budget_) over_budget_ = why;
@@ -347,7 +298,7 @@ Result<void> Run::open_client(const protocol::ClientId& id, client::LocalTrainer
   one->outbox = std::move(*outbox);
   one->dialer = transport_.dialer(id);
   if (trainer == nullptr) {
-    one->worker = peers_->remote(id);
+    one->worker = mesh_.peers()->remote(id);
   } else {
     one->worker = client::make_trainer_worker(
         *trainer, {.executor = *loop_,
@@ -361,7 +312,7 @@ Result<void> Run::open_client(const protocol::ClientId& id, client::LocalTrainer
   if (job_.aggregation.overlap && trainer != nullptr) {
     if (auto ahead = train_ahead(*one, id); !ahead) return ahead;
   }
-  if (shows) one->worker = peers_->share(id, std::move(one->worker), *one->outbox);
+  if (shows) one->worker = mesh_.peers()->share(id, std::move(one->worker), *one->outbox);
   one->session = std::make_unique<client::Session>(
       client::SessionConfig{.id = id,
                             .program = fmt::format("strata {}", kVersion),
@@ -397,7 +348,8 @@ Result<void> Run::train_ahead(LocalClient& client, const protocol::ClientId& id)
 
 // A round closes when all clients of this process are ahead of it.
 bool Run::may_close(std::uint32_t round, std::function<void()> again) {
-  if (auto took_part = all_took_part(round, "aggregation.overlap"); !took_part) {
+  if (auto took_part = all_took_part(server_->machine(), round, "aggregation.overlap");
+      !took_part) {
     stop(std::move(took_part));
     return false;
   }
@@ -409,55 +361,13 @@ bool Run::may_close(std::uint32_t round, std::function<void()> again) {
   return all;
 }
 
-// Each client's state lies with the member that has it, and which that is depends on their number.
-Result<void> Run::check_members() {
-  const auto file = directory_ / kStateFolder / "members";
-  const std::string now = std::to_string(hosting_.members);
-  const auto differs = [&](const std::string& before) {
-    return fail(
-        {.code = ErrorCode::kConfig,
-         .what = "was begun by " + printable(before, 20) + " ranks with clients, not " + now,
-         .where = directory_.string(),
-         .rule = "every rank has the state of its clients",
-         .remedy = "start it with as many ranks as before, or anew with --force"});
-  };
-  if (!tools_.disk.exists(file)) {
-    if (hosting_.members == 1) return {};
-    if (tools_.disk.exists(directory_ / kStateFolder / "clients")) return differs("1");
-    return tools_.disk.write_atomic(file, now);
-  }
-  auto before = tools_.disk.read_text(file);
-  if (!before) return fail(std::move(before).error());
-  return *before == now ? Result<void>{} : differs(*before);
-}
-
-Result<void> Run::open_peers() {
-  if (auto same = check_members(); !same) return same;
-  if (!hosting_.peers) return {};
-  auto peers = hosting_.peers(*loop_);
-  if (!peers) return fail(std::move(peers).error());
-  peers_ = std::move(*peers);
-  peers_->lost = [this](const Error& why) { stop(fail(why)); };
-  if (!shards_) return {};
-  auto kept = client::Outbox::open(tools_.disk, directory_ / kStateFolder / "parts",
-                                   sys::Durability::kProcess, /*own_lock=*/false);
-  if (!kept) return fail(std::move(kept).error());
-  const auto part_of = [this](const std::string& member, ByteSpan update) {
-    return protocol::part_of(update, [&](std::string_view tensor) {
-      return hosting_.member_name(shards_->owner(tensor)) == member;
-    });
-  };
-  peers_->merge_parts(part_of, std::move(*kept));
-  return {};
-}
-
 // The other members may still need what this one's clients trained last.
 void Run::rounds_done(Result<void> how) {
-  if (!how || !peers_) return stop(std::move(how));
+  if (!how || mesh_.peers() == nullptr) return stop(std::move(how));
   const auto& machine = server_->machine();
   waits_for_others_ = true;
-  peers_->finish({.head = machine.head(), .state = machine.state()},
-                 [this](Result<void> all) { stop(std::move(all)); });
+  mesh_.peers()->finish({.head = machine.head(), .state = machine.state()},
+                        [this](Result<void> all) { stop(std::move(all)); });
 }
 
 void Run::stop(Result<void> how) {
@@ -499,13 +409,14 @@ Result<void> Run::rounds() {
 
 Result<RunSummary> Run::all() {
   Result<void> ok = open_server();
-  if (ok) ok = open_peers();
+  if (ok) ok = mesh_.check_members();
+  if (ok) ok = mesh_.open(*loop_, [this](const Error& why) { stop(fail(why)); });
   if (ok) ok = before_rounds();
   if (ok) ok = open_clients();
   if (ok) ok = rounds();
   if (ok) ok = write_up();
   if (!ok) {
-    if (peers_) peers_->give_up(ok.error());
+    if (auto* peers = mesh_.peers()) peers->give_up(ok.error());
     for (auto& client : clients_) client->session->interrupt("the run has ended");
     pool_.reset();
     // Too few clients because their owners' budgets are spent is a matter of those.
