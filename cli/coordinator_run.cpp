@@ -92,9 +92,10 @@ Result<void> CoordinatorRun::evaluate(std::uint32_t round, const model::Model& m
   return {};
 }
 
-void CoordinatorRun::opened(const coordinator::RoundOpened&) {
+void CoordinatorRun::opened(const coordinator::RoundOpened& r) {
   round_began_ = tools_.clock.seconds();
   accepted_.clear();
+  selected_ = {r.selected.begin(), r.selected.end()};
 }
 
 void CoordinatorRun::accepted(const coordinator::UpdateAccepted& r) { accepted_[r.client] = r; }
@@ -109,6 +110,7 @@ void CoordinatorRun::use(const coordinator::UpdateAccepted& update) {
 
 // A client's own failure says its name already.
 void CoordinatorRun::refuse(const coordinator::ClientOut& out) {
+  selected_.erase(out.client);
   const std::string prefix =
       out.reason.starts_with("client " + out.client) ? "" : "client " + out.client + ": ";
   summary_.refused.push_back("round " + std::to_string(out.round) + ": " + prefix + out.reason);
@@ -219,6 +221,11 @@ void CoordinatorRun::replayed(const coordinator::RoundRecord& record) {
     refuse(*out);
   } else if (const auto* closing = std::get_if<coordinator::RoundClosed>(&record)) {
     closed_before_ = closing->round;
+    if (closing->by_deadline) {  // those that were missing have no records of their own
+      for (const auto& [client, theirs] : accepted_) selected_.erase(client);
+      for (const auto& client : std::exchange(selected_, {}))
+        refuse({closing->round, client, std::string(coordinator::kNothingCame)});
+    }
   } else if (const auto* done = std::get_if<coordinator::RoundCommitted>(&record)) {
     coordinator::RoundReport report;
     report.round = done->round;

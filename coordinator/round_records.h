@@ -4,6 +4,7 @@
 // docs/formats/journal.md.
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -62,6 +63,9 @@ struct RoundClosed {
   std::vector<protocol::ClientId> contributors;  // in order of names: the order of every sum
   bool by_deadline = false;
 };
+
+/// Why a selected client is neither in a round that closed by its deadline nor left out of it.
+inline constexpr std::string_view kNothingCame = "nothing came before the deadline";
 
 /// What the round came to is on the disk.
 struct RoundCommitted {

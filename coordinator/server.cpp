@@ -224,7 +224,7 @@ bool Server::close_round() {
   tools_.executor.cancel(std::exchange(deadline_, 0));
   if (closing->by_deadline) {
     for (const auto& client : machine_.missing())
-      tools_.observer.left_out({machine_.round(), client, "nothing came before the deadline"});
+      tools_.observer.left_out({machine_.round(), client, std::string(kNothingCame)});
   }
   return true;
 }

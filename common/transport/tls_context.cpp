@@ -147,6 +147,9 @@ int TlsContext::on_verify(int sound, X509_STORE_CTX* store) {
   const X509* subject = X509_STORE_CTX_get_current_cert(store);
   if (!check.refused)
     check.refused = certs::verify_error(code, subject, check.where, wall_seconds(*check.clock));
+  // What the other side hears of is an alert; those that OpenSSL would send say too little.
+  if (code == X509_V_ERR_HOSTNAME_MISMATCH || code == X509_V_ERR_IP_ADDRESS_MISMATCH)
+    X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
   // So that the peer is told `certificate_unknown`: nothing is wrong with its own.
   if (is_about_crl(code)) X509_STORE_CTX_set_error(store, X509_V_ERR_CRL_PATH_VALIDATION_ERROR);
   return 0;

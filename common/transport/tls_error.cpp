@@ -78,7 +78,11 @@ Error alert_error(TlsStage stage, int alert, const std::string& where) {
     return auth(where, "the coordinator refused the handshake: " + alert_name(alert), "",
                 "see the coordinator's log");
   if (stage == TlsStage::kAccepting) {
-    const Words words = words_of(alert);
+    const Words words = alert == SSL_AD_HANDSHAKE_FAILURE
+                            ? Words{"it does not name the host that was called",
+                                    "ask for one with `strata certs request --host` for every "
+                                    "name that clients call"}
+                            : words_of(alert);
     return auth(
         where, "the client refused our certificate: " + words.what + " (" + alert_name(alert) + ")",
         "", words.remedy);

@@ -446,6 +446,28 @@ TEST_F(Network, AMissingClientIsNamedAtTheDeadline) {
   EXPECT_THAT(done.out, HasSubstr("round 1: client carla: nothing came before the deadline"));
 }
 
+TEST_F(Network, AMissingClientIsNamedAlsoOfRoundsBeforeARestart) {
+  job_["aggregation"]["deadline"] = 1.0;
+  job_["aggregation"]["min_clients"] = 2;
+  job_["aggregation"]["rounds"] = 3;
+  write_job();
+  auto server = coordinator();
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const char* name : {"anna", "berta"}) clients.push_back(client(name));
+  while (!fs::exists(at("run/rounds/0001")))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  server->signal(SIGKILL);
+  (void)server->wait();
+  server = coordinator();
+  ASSERT_EQ(server->wait().status, 0);
+  const auto refused = json::parse(read_file(at("run/manifest.json"))).at("refused");
+  std::vector<std::string> wanted;
+  for (const char* round : {"1", "2", "3"})
+    wanted.push_back("round " + std::string(round) +
+                     ": client carla: nothing came before the deadline");
+  EXPECT_EQ(refused.get<std::vector<std::string>>(), wanted);
+}
+
 // The same where clients are hidden: the round closes with whoever came, and the manifest is
 // silent.
 TEST_F(Network, AMissingClientOfHiddenOnesIsNotTold) {

@@ -189,7 +189,10 @@ TEST_F(TlsRefusal, ACoordinatorOfAnotherHost) {
             "[E_AUTH] ADDRESS: the certificate (hub, serial N) does not name the host that was "
             "called; call the coordinator by a name in its certificate, or give it one with "
             "`strata certs request --host`");
-  EXPECT_THAT(told(), HasSubstr("[E_AUTH] ADDRESS: the client refused our certificate: "));
+  EXPECT_EQ(told(),
+            "[E_AUTH] ADDRESS: the client refused our certificate: it does not name the host that "
+            "was called (handshake failure); ask for one with `strata certs request --host` for "
+            "every name that clients call");
 }
 
 TEST_F(TlsRefusal, ACoordinatorOfAnotherAuthority) {
@@ -219,6 +222,11 @@ TEST_F(TlsRefusal, ACoordinatorOfTheFuture) {
   EXPECT_EQ(dial(federation_.client()),
             "[E_AUTH] ADDRESS: the certificate (hub, serial N) is not valid before TIME; this "
             "machine's clock reads TIME; set the clock that is wrong");
+  EXPECT_EQ(
+      told(),
+      "[E_AUTH] ADDRESS: the client refused our certificate: it is not valid yet by the other "
+      "side's clock, or its key is too weak (bad certificate); compare the clocks of both "
+      "machines");
 }
 
 TEST_F(TlsRefusal, AClientThatPlaysTheCoordinator) {
