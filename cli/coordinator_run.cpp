@@ -252,7 +252,9 @@ Result<void> CoordinatorRun::resumed(const protocol::RoundChange& change,
 void CoordinatorRun::joined(const protocol::ClientId& client, const transport::Peer& peer) {
   if (!tell_peers) return;
   tools_.observer.on(
-      {.name = "client_joined", .fields = {{"client", client}, {"address", peer.address}}});
+      {.name = "client_joined",
+       .fields = {
+           {"client", client}, {"address", peer.address}, {"authenticated", peer.authenticated}}});
 }
 
 void CoordinatorRun::left(const protocol::ClientId& client, const Error& why) {

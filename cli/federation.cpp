@@ -416,7 +416,9 @@ Result<RunSummary> Run::all() {
   if (ok) ok = rounds();
   if (ok) ok = write_up();
   if (!ok) {
-    if (auto* peers = mesh_.peers()) peers->give_up(ok.error());
+    // A signal has come to all of them.
+    if (auto* peers = mesh_.peers(); peers != nullptr && ok.error().code != ErrorCode::kInterrupted)
+      peers->give_up(ok.error());
     for (auto& client : clients_) client->session->interrupt("the run has ended");
     pool_.reset();
     // Too few clients because their owners' budgets are spent is a matter of those.

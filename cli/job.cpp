@@ -38,6 +38,9 @@ void describe_data(Fields& f, DataSection& d) {
            "small: very unequal clients");
   f.number("held_out_fraction", d.held_out_fraction, {.min = 0.0, .below = 1.0},
            "share of each client's records kept for evaluation");
+  f.boolean("plain_text", d.plain_text,
+            "files that hold no records, and folders, are text: documents one behind another, cut "
+            "into records of max_length tokens, as `strata pretrain` does");
   f.text("template", d.chat_template, "chat template: auto, plain, chatml, llama3, alpaca, ...");
   f.integer("max_length", d.max_length, {.min = 2, .max = 1e7},
             "tokens of a record; longer ones lose their end");

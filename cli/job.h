@@ -33,8 +33,7 @@ struct DataSection {
   bool completion_only = true;
   std::string separator;                      // plain template: between prompt and completion
   std::map<std::string, std::string> fields;  // name strata knows -> key in the file
-  /// Not a key of the file: text files and folders are read too, in records of max_length tokens.
-  bool plain_text = false;
+  bool plain_text = false;  // text files and folders too, in records of max_length tokens
 };
 
 struct AdapterSection {

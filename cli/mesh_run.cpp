@@ -36,6 +36,14 @@ struct Deal {
 
 std::string name_of(int rank) { return fmt::format("rank {}", rank); }
 
+// Of what all members have in common.
+Sha256 begins_with(const std::string& plan, const Sha256& base) {
+  Hasher out;
+  out.add(plan);
+  out.add(base);
+  return out.finish();
+}
+
 // What is measured of merges is told by rank 0.
 Job lean(Job job) {
   job.aggregation.measure = job.aggregation.diagnostics = false;
@@ -72,11 +80,12 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
     if (auto cluster = join(); !cluster) return fail(std::move(cluster).error());
     return out;
   }
+  Sha256 base{};  // the model that the run begins with
   // Listens as soon as all have joined: others may call while this one recovers.
   const auto meet = [&]() -> Result<std::unique_ptr<client::Peers>> {
     auto cluster = join();
     if (!cluster) return fail(std::move(cluster).error());
-    client::PeersConfig config{.name = name_of(place.rank), .plan = sha256(bytes_of(plan))};
+    client::PeersConfig config{.name = name_of(place.rank), .plan = begins_with(plan, base)};
     for (int rank = 0; rank < static_cast<int>(deal.members); ++rank) {
       if (rank != place.rank) config.others.push_back(name_of(rank));
     }
@@ -93,7 +102,9 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
   };
   hosting.peers = [&](sys::Executor&) { return meet(); };
   const auto member = [&](const Job& its) {
-    return assemble_member(context.disk, its, deal.of(place.rank), context.threads);
+    auto out = assemble_member(context.disk, its, deal.of(place.rank), context.threads);
+    if (out) base = out->coordinator.state_hash();
+    return out;
   };
   if (place.rank == 0) {
     return membership.ending(start_run(

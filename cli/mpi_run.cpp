@@ -27,6 +27,7 @@ std::vector<std::string> clients_of(const Job& job, const MpiPlace& place) {
 Result<VerbOutput> coordinate(const MpiPlace& place, const Job& job, bool force,
                               std::size_t memory_limit, Context& context) {
   Hosting hosting;
+  hosting.durability = sys::Durability::kMachine;  // a lost node is not the end of the others
   hosting.loop = sys::make_loop(context.clock);
   MpiMembership membership(place, context);
   hosting.listener = [&](sys::Executor& executor) -> Result<std::unique_ptr<transport::Listener>> {
@@ -50,7 +51,7 @@ Result<VerbOutput> train(const MpiPlace& place, const Job& job, Context& context
                  .threads = context.threads};
   ClientHosting hosting{
       .state = std::filesystem::path(job.output.directory) / kStateFolder / "clients",
-      .durability = sys::Durability::kProcess};
+      .durability = sys::Durability::kMachine};
   hosting.loop = sys::make_loop(context.clock);
   MpiMembership membership(place, context);
   hosting.dialer = [&](sys::Executor& executor,

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "cli/federation.h"
 #include "cli/private_run.h"
@@ -45,14 +44,18 @@ Result<void> check_spared(const Job& job, const Path& directory) {
   return {};
 }
 
-// A resolved job without what may change while its run goes on: whose key is whose.
-nlohmann::json lasting(const std::string& resolved) {
-  auto out = nlohmann::json::parse(resolved, nullptr, /*allow_exceptions=*/false);
-  if (!out.is_object() || !out.contains("clients") || !out["clients"].is_array()) return {};
-  for (auto& client : out["clients"]) {
-    if (client.is_object()) client.erase("key_sha256");
-  }
-  return out;
+// A job without what may change while its run goes on: whose key is whose.
+std::string lasting(Job job) {
+  for (auto& client : job.clients) client.key.clear();
+  return resolved(job);
+}
+
+// Whether `text`, which an earlier process left in `file`, is of this job. Keys that it did not
+// know have their defaults.
+bool is_of(const Job& job, const std::string& text, const Path& file) {
+  if (text == resolved(job)) return true;
+  const auto began = parse_job(text, file.string(), {});
+  return began && lasting(*began) == lasting(job);
 }
 
 // An unfinished run lies there: it is gone on with, if it is of this job.
@@ -64,8 +67,7 @@ Result<bool> is_unfinished(const sys::Disk& disk, const Job& job, const Path& di
   if (!disk.exists(directory / "config.json")) return true;
   auto text = disk.read_text(directory / "config.json");
   if (!text) return fail(std::move(text).error());
-  if (const std::string now = resolved(job); *text == now || lasting(*text) == lasting(now))
-    return true;
+  if (is_of(job, *text, directory / "config.json")) return true;
   return fail({.code = ErrorCode::kFileExists,
                .what = "holds an unfinished run of another job",
                .where = directory.string(),

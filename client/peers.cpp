@@ -125,9 +125,10 @@ class Peers::Shelf final : public transport::Handler {
       return;
     }
     refuse(guest, {.code = ErrorCode::kConfig,
-                   .what = "runs another job than " + peers_.config_.name,
+                   .what = "runs another job than " + peers_.config_.name +
+                           ", or begins with another base model",
                    .where = printable(hello.program, 80),
-                   .rule = "all members are started with the same job"});
+                   .rule = "all members are started with the same job and the same model"});
   }
 
   void refuse(const Guest& guest, const Error& why) {
@@ -335,7 +336,7 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
     auto message = protocol::from_frame(std::move(frame));
     if (!message) return peers_.lose(message.error());
     if (auto* problem = std::get_if<protocol::Problem>(&*message))
-      return peers_.lose(protocol::error_of(*problem, connection.peer().address));
+      return peers_.end(protocol::error_of(*problem, connection.peer().address));
     if (auto* offer = std::get_if<protocol::Offer>(&*message)) return take(*offer);
     if (auto* part = std::get_if<protocol::RoundDone>(&*message)) return take(*part);
     if (auto* chunk = std::get_if<protocol::Chunk>(&*message)) return take(*chunk);
@@ -510,8 +511,12 @@ void Peers::merge_parts(PartOf part_of, Outbox kept) {
 Result<void> Peers::start() { return listener_->listen(*shelf_); }
 
 void Peers::lose(Error why) {
-  if (std::exchange(lost_, true) || !lost) return;
   if (why.remedy.empty()) why.remedy = "the same command goes on after the last finished round";
+  end(std::move(why));
+}
+
+void Peers::end(Error why) {
+  if (std::exchange(lost_, true) || !lost) return;
   executor_.post([this, why = std::move(why), alive = alive_] {
     if (*alive) lost(why);
   });

@@ -39,7 +39,7 @@ namespace strata::client {
 struct PeersConfig {
   std::string name;                 // of this member
   std::vector<std::string> others;  // each of which asks for every client of ours
-  Sha256 plan{};                    // what all of them run
+  Sha256 plan{};                    // what all of them run, and begin with
   std::function<std::string(const protocol::ClientId&)> member_of;
   /// To that member, in the client's name.
   std::function<std::unique_ptr<transport::Dialer>(const protocol::ClientId&)> dial;
@@ -90,6 +90,7 @@ class Peers {
   class Remote;
   void take_part(const std::string& member, std::uint32_t round, Bytes bytes);
   void lose(Error why);
+  void end(Error why);  // in another member's words
   void gone(const std::string& member);
   void look_whether_done();
 

@@ -52,6 +52,11 @@ Result<VerbOutput> run(const Options& options, Context& context) {
       return fail(std::move(own).error());
     transport::TlsOptions tls{
         .address = options.listen, .files = std::move(files), .allowed = roster, .keys = keys};
+    // All of its clients may call at once, and from behind one address.
+    const auto crowd = static_cast<int>(roster.size());
+    tls.limits.connects_burst = std::max(tls.limits.connects_burst, static_cast<double>(crowd));
+    tls.limits.unknown_per_address_max = std::max(tls.limits.unknown_per_address_max, crowd);
+    tls.limits.unknown_max = std::max(tls.limits.unknown_max, 2 * crowd);
     tls.refused = [&context](const Error& why) {
       context.progress.on({.name = "message", .fields = {{"text", "not let in: " + why.line()}}});
     };

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "cli/memory_plan.h"
+#include "cli/mpi_run.h"
 #include "cli/start_run.h"
 #include "cli/verbs/verbs.h"
 
@@ -25,6 +26,7 @@ struct Options {
   bool reset = false;
   bool freeze_a = false;
   bool train_a = false;
+  bool diagnostics = false;
   double lr_ratio_b = 1.0;
   std::string model;
   std::string data;
@@ -86,7 +88,15 @@ void set_heads(const Options& o, Job& job) {
   auto& t = job.training;
   if (o.clients == 1) {
     t.merge_every = static_cast<double>(o.merge_every);
-    if (o.reset) t.max_steps = 0;  // whole rounds
+    // Whole merges in a round, so that what a model comes to does not depend on how often it is
+    // looked at.
+    std::int64_t merges = (t.local_steps + o.merge_every - 1) / o.merge_every;
+    if (o.reset) {  // the same number in each
+      while (o.steps / o.merge_every % merges != 0) ++merges;
+      t.max_steps = 0;
+    }
+    t.local_steps = merges * o.merge_every;
+    job.aggregation.rounds = (o.steps + t.local_steps - 1) / t.local_steps;
   } else {
     t.local_steps = o.merge_every;
     job.aggregation.rounds = (o.steps + o.merge_every - 1) / o.merge_every;
@@ -116,6 +126,8 @@ Job job_of(const Options& o, int threads) {
   t.seed = o.seed;
   t.threads = threads;
   job.aggregation = {.method = "flora", .restart = "keep", .rounds = rounds, .measure = false};
+  job.aggregation.diagnostics = job.aggregation.measure = o.diagnostics;
+  job.privacy.mode = "none";
   job.evaluation.data = o.held_out;
   job.output.directory = o.directory;
   job.output.round_adapters = false;
@@ -172,6 +184,10 @@ Result<void> check(const Options& o) {
   if (o.batch_size % o.heads != 0)
     return refuse("--batch-size", o.batch_size,
                   fmt::format("the {} heads have equal parts of a batch", o.heads));
+  if (o.reset && o.steps % o.merge_every != 0)
+    return refuse(
+        "--steps", o.steps,
+        fmt::format("with --reset every merge is after --merge-every {} steps", o.merge_every));
   return {};
 }
 
@@ -180,6 +196,9 @@ Result<VerbOutput> pretrain(const Options& o, Context& context) {
   const Job job = job_of(o, context.threads);
   auto limit = memory_limit_of(o.memory_limit);
   if (!limit) return fail(std::move(limit).error());
+  auto place = mpi_place();
+  if (!place) return fail(std::move(place).error());
+  if (*place) return run_by_mpi(**place, job, o.force, *limit, context);
   return start_run(job, o.force, *limit, context, [&]() -> Result<Federation> {
     return assemble(context.disk, job, context.threads);
   });
@@ -195,6 +214,7 @@ Verb pretrain_verb() {
           "strata pretrain --model DIR --data corpus.jsonl --held-out held.jsonl --steps 2000 -o "
           "runs/base",
       .declare = [](CLI::App& command) -> RunVerb {
+        const CLI::Range kCount(1, 1000000000);
         auto o = std::make_shared<Options>();
         command
             .add_option("--model", o->model,
@@ -212,11 +232,11 @@ Verb pretrain_verb() {
             ->check(CLI::IsMember({"full", "lte", "data-parallel"}));
         command.add_option("--heads", o->heads, "lte: parallel heads, all clients together")
             ->check(CLI::Range(1, 4096));
-        command.add_option("--rank", o->rank, "lte: rank of each head")->check(CLI::PositiveNumber);
+        command.add_option("--rank", o->rank, "lte: rank of each head")->check(kCount);
         command.add_option("--alpha", o->alpha, "lte: scale numerator; default: the rank")
             ->check(CLI::PositiveNumber);
         command.add_option("--merge-every", o->merge_every, "lte: steps between merges")
-            ->check(CLI::PositiveNumber);
+            ->check(kCount);
         command
             .add_option("--clients", o->clients,
                         "workers that share the data, and the heads of lte")
@@ -229,24 +249,25 @@ Verb pretrain_verb() {
             .add_option("--lr-ratio-b", o->lr_ratio_b,
                         "lte: learning rate of B over that of everything else")
             ->check(CLI::Range(1e-6, 1e6));
+        command.add_flag("--diagnostics", o->diagnostics,
+                         "effective ranks and alignment of heads, for `strata inspect`");
         command.add_option("--dtype", o->dtype, "type of matrix products")
             ->check(CLI::IsMember({"f32", "bf16"}));
         command.add_option("--save-dtype", o->save_dtype, "type of the saved tensors")
             ->check(CLI::IsMember({"f32", "bf16", "f16"}));
-        command.add_option("--steps", o->steps, "optimizer steps")->check(CLI::PositiveNumber);
-        command.add_option("--batch-size", o->batch_size, "records per step")
-            ->check(CLI::PositiveNumber);
+        command.add_option("--steps", o->steps, "optimizer steps")->check(kCount);
+        command.add_option("--batch-size", o->batch_size, "records per step")->check(kCount);
         command
             .add_option("--max-length", o->max_length,
                         "tokens of a record; text is cut into so long ones")
             ->check(CLI::Range(2, 1 << 20));
         command.add_option("--warmup", o->warmup, "warm-up steps")->check(CLI::NonNegativeNumber);
         command.add_option("--evaluations", o->evaluations, "evaluations during training")
-            ->check(CLI::PositiveNumber);
+            ->check(kCount);
         command
             .add_option("--checkpoints", o->checkpoints,
                         "models written during training, of which the latest two are kept")
-            ->check(CLI::PositiveNumber);
+            ->check(kCount);
         command
             .add_option("--learning-rate", o->learning_rate,
                         "peak learning rate (0.001; lte: 0.003 times the root of the heads)")

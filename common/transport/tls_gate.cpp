@@ -51,12 +51,12 @@ bool AddressGate::admit(const std::string& address, double now) {
     why = fmt::format("{} connections of all addresses have not said who they are",
                       limits_.unknown_max);
   }
-  from.tokens = std::max(0.0, from.tokens - 1);
-  if (!why.empty()) {
+  if (!why.empty()) {  // costs no token: a crowd that comes again is let in as fast as any
     from.why = std::move(why);
     ++from.refusals;
     return false;
   }
+  from.tokens -= 1;
   ++from.unknown;
   ++unknown_;
   return true;

@@ -334,7 +334,9 @@ TEST_F(PeersTest, AnotherJobIsRefused) {
   auto b = member('b', "ab");
   const auto got = ask(*b, 'a', 1);
   ASSERT_TRUE(pump_.run_until([&] { return !b->lost.empty(); }));
-  EXPECT_THAT(b->lost[0].line(), HasSubstr("all members are started with the same job"));
+  EXPECT_EQ(b->lost[0].code, ErrorCode::kConfig);
+  EXPECT_THAT(b->lost[0].line(), HasSubstr("runs another job than member a, or begins with another "
+                                           "base model"));
 }
 
 TEST_F(PeersTest, AnotherModelEndsIt) {

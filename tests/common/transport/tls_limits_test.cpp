@@ -335,6 +335,8 @@ TEST(AddressGate, CountsTokensPerAddress) {
             "a: 10 connections closed at once; more than 10 new connections a second; find out "
             "what runs there");
   EXPECT_FALSE(gate.admit("a", 100.05));
+  EXPECT_TRUE(gate.admit("a", 100.15)) << "who is refused pays nothing";
+  gate.settled("a");
   EXPECT_FALSE(gate.news("a", 101)) << "once a minute";
   EXPECT_TRUE(gate.admit("a", 101));
   EXPECT_TRUE(gate.news("a", 161));
