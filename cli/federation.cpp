@@ -371,8 +371,19 @@ void Run::rounds_done(Result<void> how) {
 }
 
 void Run::stop(Result<void> how) {
-  if (!ended_) ended_ = std::move(how);
-  loop_->stop();
+  if (ended_) return;
+  ended_ = std::move(how);
+  client::Peers* peers = *ended_ ? nullptr : mesh_.peers();
+  // A signal comes to all members, and that one of them is gone all see.
+  if (peers == nullptr || ended_->error().code == ErrorCode::kInterrupted ||
+      ended_->error().code == ErrorCode::kPeer)
+    return loop_->stop();
+  loop_->post([this] {  // not inside what called this
+    for (auto& client : clients_) client->session->interrupt("the run has ended");
+    server_->interrupt("the run has ended");
+  });
+  observer_.noticed("telling the other ranks: " + ended_->error().line());
+  peers->give_up(ended_->error(), [this] { loop_->stop(); });
 }
 
 void Run::watch_signals() {
@@ -380,6 +391,7 @@ void Run::watch_signals() {
     loop_->after(kSignalSeconds, [this] { watch_signals(); });
     return;
   }
+  if (ended_) return loop_->stop();
   const std::uint32_t round = server_->machine().round();
   for (auto& client : clients_) client->gave_up = nullptr;
   server_->interrupt("stopped by a signal in round " + std::to_string(round));
@@ -416,9 +428,6 @@ Result<RunSummary> Run::all() {
   if (ok) ok = rounds();
   if (ok) ok = write_up();
   if (!ok) {
-    // A signal has come to all of them.
-    if (auto* peers = mesh_.peers(); peers != nullptr && ok.error().code != ErrorCode::kInterrupted)
-      peers->give_up(ok.error());
     for (auto& client : clients_) client->session->interrupt("the run has ended");
     pool_.reset();
     // Too few clients because their owners' budgets are spent is a matter of those.

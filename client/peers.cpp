@@ -119,11 +119,10 @@ class Peers::Shelf final : public transport::Handler {
 
   void welcome(Guest& guest, const protocol::Hello& hello) {
     const auto& others = peers_.config_.others;
-    if (hello.plan == peers_.config_.plan &&
-        std::find(others.begin(), others.end(), hello.program) != others.end()) {
+    if (std::find(others.begin(), others.end(), hello.program) != others.end())
       guest.member = hello.program;
-      return;
-    }
+    if (!guest.member.empty() && peers_.gave_up_) return refuse(guest, *peers_.gave_up_);
+    if (!guest.member.empty() && hello.plan == peers_.config_.plan) return;
     refuse(guest, {.code = ErrorCode::kConfig,
                    .what = "runs another job than " + peers_.config_.name +
                            ", or begins with another base model",
@@ -134,6 +133,7 @@ class Peers::Shelf final : public transport::Handler {
   void refuse(const Guest& guest, const Error& why) {
     guest.connection->send(protocol::to_frame(protocol::problem_of(why), {}));
     guest.connection->close();
+    if (!guest.member.empty()) peers_.knows(guest.member);
     guests_.erase(guest.connection.get());
   }
 
@@ -336,7 +336,7 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
     auto message = protocol::from_frame(std::move(frame));
     if (!message) return peers_.lose(message.error());
     if (auto* problem = std::get_if<protocol::Problem>(&*message))
-      return peers_.end(protocol::error_of(*problem, connection.peer().address));
+      return hear(*problem, connection.peer().address);
     if (auto* offer = std::get_if<protocol::Offer>(&*message)) return take(*offer);
     if (auto* part = std::get_if<protocol::RoundDone>(&*message)) return take(*part);
     if (auto* chunk = std::get_if<protocol::Chunk>(&*message)) return take(*chunk);
@@ -382,8 +382,13 @@ class Peers::Remote final : public RoundWorker, public transport::Handler {
       if (*alive) try_again(why);
     });
   }
+  void hear(const protocol::Problem& problem, const std::string& address) {
+    peers_.knows(member_);
+    peers_.end(protocol::error_of(problem, address));
+  }
   void try_again(const Error& why) {
     dialing_ = false;
+    if (peers_.gave_up_) return peers_.knows(member_);
     if (peers_.last_ && peers_.finished_.contains(member_)) return;
     failing_ += peers_.config_.pause;
     if (failing_ > peers_.config_.patience)
@@ -460,7 +465,10 @@ Peers::Peers(sys::Executor& executor, std::unique_ptr<transport::Listener> liste
       shelf_(std::make_unique<Shelf>(*this)),
       listener_(std::move(listener)) {}
 
-Peers::~Peers() { *alive_ = false; }
+Peers::~Peers() {
+  *alive_ = false;
+  executor_.cancel(until_all_know_);
+}
 
 std::unique_ptr<RoundWorker> Peers::share(const protocol::ClientId& client,
                                           std::unique_ptr<RoundWorker> worker,
@@ -529,7 +537,24 @@ void Peers::finish(const protocol::Finished& last, std::function<void(Result<voi
   look_whether_done();
 }
 
-void Peers::give_up(const Error& why) { shelf_->refuse_all(why); }
+void Peers::give_up(const Error& why, std::function<void()> done) {
+  gave_up_ = why;
+  all_know_ = std::move(done);
+  const auto end_waiting = [this] {
+    if (const auto call = std::exchange(all_know_, nullptr)) call();
+  };
+  if (all_know_) until_all_know_ = executor_.after(config_.patience, end_waiting);
+  shelf_->refuse_all(why);
+  knows(config_.name);
+}
+
+void Peers::knows(const std::string& member) {
+  know_.insert(member);
+  if (!gave_up_ || !all_know_) return;
+  const bool all = std::all_of(config_.others.begin(), config_.others.end(),
+                               [this](const auto& other) { return know_.contains(other); });
+  if (all) executor_.post(std::exchange(all_know_, nullptr));
+}
 
 void Peers::gone(const std::string& member) {
   gone_.insert(member);

@@ -76,9 +76,10 @@ class Peers {
   /// All rounds are over here, with model `last`. Calls `done` when every other member has said so
   /// too, or is gone. kInternal when one has come to another model.
   void finish(const protocol::Finished& last, std::function<void(Result<void>)> done);
-  /// This member cannot go on: tells those that are connected why, which ends them too. Without it
-  /// they try for `patience` to reach it again.
-  void give_up(const Error& why);
+  /// This member cannot go on: tells the others why, which ends them too; without it they try for
+  /// `patience` to reach it again. Calls `done`, if given, when all know, are gone themselves, or
+  /// that time is over.
+  void give_up(const Error& why, std::function<void()> done = nullptr);
 
   /// Rounds cannot go on in this process: a member is gone, or a client's training failed. Called
   /// once.
@@ -92,6 +93,7 @@ class Peers {
   void lose(Error why);
   void end(Error why);  // in another member's words
   void gone(const std::string& member);
+  void knows(const std::string& member);  // why this one gave up, or its own reason
   void look_whether_done();
 
   sys::Executor& executor_;
@@ -105,6 +107,10 @@ class Peers {
   std::map<std::string, Bytes> merged_;  // what others have, by member
   std::function<void()> again_;
   bool lost_ = false;
+  std::optional<Error> gave_up_;
+  std::set<std::string> know_;
+  std::function<void()> all_know_;
+  sys::TimerId until_all_know_ = 0;
   std::optional<protocol::Finished> last_;
   std::map<std::string, protocol::Finished> finished_;  // by member
   std::set<std::string> gone_;                          // after the end here

@@ -2,6 +2,8 @@
 // process.
 #include <gmock/gmock.h>
 
+#include <sstream>
+
 #include "e2e/network_fixture.h"
 #include "sys/random.h"
 
@@ -191,6 +193,32 @@ TEST_F(MpirunMesh, ARefusedUpdateEndsWhatNeedsAllOfThem) {
     EXPECT_NE(done.status, 0) << key;
     EXPECT_THAT(done.out + done.err, HasSubstr("round 1 is without client " + names_[1])) << key;
     EXPECT_FALSE(fs::exists(at("run/manifest.json"))) << key;
+  }
+}
+
+// One rank's folder has other weights under the same names: found before anything is merged.
+TEST_F(MpirunMesh, AnotherBaseModelIsRefusedByEveryRank) {
+  fs::copy(at("model"), at("other"), fs::copy_options::recursive);
+  std::string weights = support::read_file(at("other/model.safetensors"));
+  weights.replace(weights.size() - 4, 4, std::string("\x00\x00\x80\x3f", 4));
+  support::write_file(at("other/model.safetensors"), weights);
+  json other = job_;
+  other["model"]["path"] = at("other").string();
+  support::write_file(at("other.json"), other.dump());
+  auto words = command("1");
+  std::string& line = words.back();
+  const std::string program = line.substr(line.find(" -n 1 "));
+  std::string changed = program;
+  changed.replace(changed.find("job.json"), 8, "other.json");
+  line += " :" + changed + " :" + program;
+  const Finished done = support::run_program(words);
+  EXPECT_EQ(done.status, 3) << done.out << done.err;
+  EXPECT_THAT(done.out, HasSubstr("or begins with another base model"));
+  std::istringstream lines(done.out);
+  for (std::string one; std::getline(lines, one);) {
+    if (one.starts_with("{")) {
+      EXPECT_THAT(one, HasSubstr("E_CONFIG"));
+    }
   }
 }
 

@@ -38,6 +38,18 @@ TEST_F(Network, GivesTheModelOfOneProcess) {
   EXPECT_THAT(status.out, HasSubstr("3 of 3 rounds committed; done"));
 }
 
+// A product's bits depend on its threads: the job's, whatever a process is given.
+TEST_F(Network, TheJobsThreadsAreThoseOfItsClients) {
+  job_["training"]["threads"] = 2;
+  write_job();
+  const std::string expected = plain_hash();
+  auto server = coordinator();
+  std::vector<std::unique_ptr<Running>> clients;
+  for (const auto& name : names_) clients.push_back(client(name));
+  EXPECT_EQ(hash_in(server->wait()), expected);
+  for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
+}
+
 TEST_F(Network, HeadsGiveTheModelOfOneProcessWhoeverIsKilled) {
   job_ = lte_of(job_);
   for (const char* restart : {"keep", "fresh"}) {
@@ -110,6 +122,7 @@ TEST_F(Network, WhoeverIsKilledTheModelIsTheSame) {
       ++kills;
     }
     ASSERT_EQ(hash_in(server->wait()), expected) << "after " << kills << " kills";
+    expect_every_contribution_once(20);
     for (auto& [name, one] : clients) one->signal(SIGKILL);
   }
 }
