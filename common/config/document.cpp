@@ -10,6 +10,8 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr int kDepthMax = 32;
+constexpr std::size_t kValuesMax = 1'000'000;  // ten thousand clients with every key
+constexpr std::size_t kTextMax = 65536;
 
 /// Where the parser stands: one entry per open object or list.
 struct Open {
@@ -45,6 +47,7 @@ class Watch {
     switch (event) {
       case Event::object_start:
       case Event::array_start:
+        count(parsed);
         open_.push_back({.is_list = event == Event::array_start});
         break;
       case Event::object_end:
@@ -53,9 +56,11 @@ class Watch {
         element_done();
         break;
       case Event::value:
+        count(parsed);
         element_done();
         break;
       case Event::key:
+        count(parsed);
         open_.back().key = parsed.get<std::string>();
         if (!open_.back().keys.insert(open_.back().key).second) {
           document_.refuse(path_of(open_), "is given twice", "a key stands once in an object");
@@ -66,12 +71,24 @@ class Watch {
   }
 
  private:
+  void count(const json& parsed) {
+    if (++values_ > kValuesMax) {
+      document_.refuse(path_of(open_), "is one value too many",
+                       "at most " + std::to_string(kValuesMax) + " keys and values");
+    } else if (parsed.is_string() && parsed.get_ref<const std::string&>().size() > kTextMax) {
+      document_.refuse(
+          path_of(open_),
+          "is a text of " + std::to_string(parsed.get_ref<const std::string&>().size()) + " bytes",
+          "at most " + std::to_string(kTextMax));
+    }
+  }
   void element_done() {
     if (!open_.empty() && open_.back().is_list) ++open_.back().index;
   }
 
   Document& document_;
   std::vector<Open> open_;
+  std::size_t values_ = 0;
 };
 
 // "[json.exception.parse_error.101] parse error at line 3, column 7: syntax error ...": the place

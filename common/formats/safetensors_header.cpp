@@ -111,7 +111,12 @@ Result<std::uint64_t> SafetensorsHeader::length(ByteSpan first_eight, std::uint6
     return fail(broken(where, "is " + std::to_string(file_bytes) + " bytes long",
                        "a safetensors file starts with an 8-byte length"));
   }
-  if (*announced > file_bytes - sizeof *announced || *announced > max) {
+  if (*announced <= file_bytes - sizeof *announced && *announced > max) {
+    return fail(broken(
+        where, "header length " + std::to_string(*announced) + " is larger than any that is read",
+        "at most " + std::to_string(max) + " bytes"));
+  }
+  if (*announced > file_bytes - sizeof *announced) {
     return fail(broken(where,
                        "header length " + std::to_string(*announced) +
                            " is larger than the file allows (" + std::to_string(file_bytes) +

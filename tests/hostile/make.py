@@ -249,6 +249,7 @@ for name, data in {
     "tensor-named-in-terminal-codes": update({**GOOD, "\x1b]0;owned\x07:0.dense": ([2, 2], floats(4))}),
     "part-of-no-term": update({**GOOD, "a:0.C": ([2, 2], floats(4))}),
     "no-tensor": update({}),
+    "norm-beyond-any": update(but(a__0_B=([4, 2], [1e30] + floats(7)))),
     "weight-zero": update(weight=0.0),
     "weight-negative": update(weight=-1.0),
     "weight-nan": update(weight=nan),
@@ -268,6 +269,41 @@ for name, data in {
     "empty": b"",
 }.items():
     put("update", name, data)
+
+# The same in int8: x = scale q, a scale for each row.
+def int8(scales=None, values=None, meta=None, without=()):
+    head = {"__metadata__": {"base": HASH.hex(), "encoding": "int8", "round": "%016x" % 1, "update": "strata-update-1",
+                             "weight": "%016x" % struct.unpack("<Q", struct.pack("<d", 1.0))[0], **(meta or {})}}
+    parts, data = {}, b""
+    for name, (shape, _) in GOOD.items():
+        count = shape[0] * shape[1]
+        parts[name] = ("I8", shape, bytes((values or {}).get(name, [i + 1 for i in range(count)])))
+        scale = (scales or {}).get(name, [0.5] * shape[0])
+        parts[name + ".scale"] = ("F32", [len(scale)], struct.pack("<%df" % len(scale), *scale))
+    for name in sorted(set(parts) - set(without)):
+        kind, shape, raw = parts[name]
+        head[name] = place(shape, len(data), len(data) + len(raw), kind)
+        data += raw
+    return safetensors(head, data)
+
+
+for name, data in {
+    "good": int8(),
+    "good-scale-zero": int8({"b:0.dense": [0.0, 0.5]}),
+    "scale-missing": int8(without=["a:0.B.scale"]),
+    "scale-short": int8({"a:0.B": [0.5] * 3}),
+    "scale-long": int8({"a:0.B": [0.5] * 5}),
+    "scale-nan": int8({"a:0.A": [0.5, nan]}),
+    "scale-infinite": int8({"a:0.A": [inf, 0.5]}),
+    "scale-negative": int8({"b:0.dense": [-0.5, 0.5]}),
+    "scale-beyond-any-norm": int8({"b:0.dense": [1e30, 0.5]}),
+    "values-missing": int8(without=["a:0.B"]),
+    "floats": update(),
+    "floats-said-to-be-int8": update(meta={"encoding": "int8"}),
+    "int8-said-to-be-floats": int8(meta={"encoding": "f32"}),
+    "cut": int8()[:-1],
+}.items():
+    put("int8_update", name, data)
 
 # A client whose A the coordinator draws: B alone, and the names of what belongs to it.
 LONE = {"a:0.B": GOOD["a:0.B"]}

@@ -69,7 +69,10 @@ const coordinator::Outline& seeded_plan() {
   return kAll;
 }
 
-std::string feed_planned(ByteSpan bytes, const coordinator::Outline& planned) {
+constexpr double kNormMax = 1e4;
+
+std::string feed_planned(ByteSpan bytes, const coordinator::Outline& planned,
+                         const std::string& encoding = "f32") {
   if (bytes.size() > (1u << 16))
     return "is larger than planned";  // the offer is refused by its size
   sim::Disk disk(sys::Stream(1));
@@ -78,16 +81,18 @@ std::string feed_planned(ByteSpan bytes, const coordinator::Outline& planned) {
   const auto region = file.reserve(bytes.size());
   if (!region) return region.error().line();
   if (auto written = file.write(*region, bytes); !written) return written.error().line();
-  auto update = file.open("clinic-a", *region, bytes.size(), "f32");
+  auto update = file.open("clinic-a", *region, bytes.size(), encoding);
   if (!update) return update.error().line();
   if (auto fits = coordinator::check_planned("clinic-a", (*update)->outline(), planned); !fits)
     return fits.error().line();
+  if (auto small = coordinator::check_norm(**update, kNormMax); !small) return small.error().line();
   for (const auto& [name, shape] : (*update)->outline())
     promise((*update)->read(name).has_value(), "what was checked can be read");
   return "";
 }
 
 std::string feed_update(ByteSpan bytes) { return feed_planned(bytes, planned()); }
+std::string feed_int8_update(ByteSpan bytes) { return feed_planned(bytes, planned(), "int8"); }
 std::string feed_seeded_update(ByteSpan bytes) { return feed_planned(bytes, seeded_plan()); }
 
 std::vector<coordinator::RoundRecord> records_of(const std::vector<journal::Record>& records,
@@ -136,10 +141,14 @@ std::string feed_tokenizer(ByteSpan bytes) {
   return "";
 }
 
-constexpr Target kTargets[] = {
-    {"first_frame", feed_first_frame},    {"frame", feed_frame},         {"journal", feed_journal},
-    {"safetensors", feed_safetensors},    {"tokenizer", feed_tokenizer}, {"update", feed_update},
-    {"seeded_update", feed_seeded_update}};
+constexpr Target kTargets[] = {{"first_frame", feed_first_frame},
+                               {"frame", feed_frame},
+                               {"journal", feed_journal},
+                               {"safetensors", feed_safetensors},
+                               {"tokenizer", feed_tokenizer},
+                               {"update", feed_update},
+                               {"seeded_update", feed_seeded_update},
+                               {"int8_update", feed_int8_update}};
 
 }  // namespace
 

@@ -169,6 +169,16 @@ TEST(Reader, RefusesDeepNesting) {
   EXPECT_THAT(refusal("{\"motto\": " + deep + "}"), HasSubstr("is nested too deeply"));
 }
 
+TEST(Reader, RefusesMoreThanAnyJobSays) {
+  std::string many = "{\"cooks\": [";
+  for (int i = 0; i < 1'000'000; ++i) many += "[],";
+  EXPECT_THAT(refusal(many + "[]]}"), HasSubstr("at most 1000000 keys and values"));
+  EXPECT_THAT(refusal("{\"motto\": \"" + std::string(65537, 'x') + "\"}"),
+              HasSubstr("motto: is a text of 65537 bytes; at most 65536"));
+  EXPECT_THAT(refusal("{\"" + std::string(65537, 'x') + "\": 1}"),
+              HasSubstr("is a text of 65537 bytes"));
+}
+
 TEST(Overrides, WinOverTheFile) {
   const auto kitchen =
       read_kitchen(R"({"ovens": 3, "cooks": [{"name": "Ida"}]})",

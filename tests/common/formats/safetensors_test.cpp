@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <limits>
 
+#include "formats/safetensors_header.h"
 #include "support/process.h"
 
 namespace strata::formats {
@@ -23,6 +25,27 @@ std::string refusal(const std::string& content) {
   const auto opened =
       SafetensorsFile::open(*sys::make_posix_disk(), scratch.path() / "x.safetensors");
   return opened ? "accepted" : opened.error().line();
+}
+
+// Before a byte of it is read, however large the file.
+TEST(Safetensors, AHeaderBeyondAnyIsRefusedByItsLength) {
+  const auto refusal = [](std::uint64_t announced, std::uint64_t file, std::uint64_t most) {
+    std::array<std::byte, 8> first{};
+    std::memcpy(first.data(), &announced, sizeof announced);
+    const auto length = SafetensorsHeader::length(first, file, "x.safetensors", most);
+    return length ? "length " + std::to_string(*length) : length.error().line();
+  };
+  constexpr std::uint64_t kHuge = std::uint64_t{1} << 40;
+  EXPECT_EQ(refusal(kHeaderBytesMax + 1, kHuge, kHeaderBytesMax),
+            "x.safetensors: header length 104857601 is larger than any that is read; at most "
+            "104857600 bytes; fetch or export the file again");
+  EXPECT_EQ(refusal(4097, kHuge, 4096),
+            "x.safetensors: header length 4097 is larger than any that is read; at most 4096 "
+            "bytes; fetch or "
+            "export the file again");
+  EXPECT_EQ(refusal(4096, kHuge, 4096), "length 4104");
+  EXPECT_EQ(refusal(~std::uint64_t{0}, 100, 4096).substr(0, 61),
+            "x.safetensors: header length 18446744073709551615 is larger t");
 }
 
 struct Broken {
