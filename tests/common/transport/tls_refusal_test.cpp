@@ -4,6 +4,7 @@
 
 #include "parties.h"
 #include "raw_peer.h"
+#include "transport/tls_error.h"
 
 namespace strata::transport {
 namespace {
@@ -72,6 +73,28 @@ class TlsRefusal : public testing::Test {
   std::unique_ptr<TlsListener> listener_;
   std::unique_ptr<Dialer> dialer_;
 };
+
+// What a client says of each alert, also of those that a client with sound files never causes.
+TEST(TlsAlerts, SayWhatIsWrongWithOurCertificate) {
+  const std::pair<int, const char*> words[] = {
+      {SSL_AD_UNKNOWN_CA,
+       "it is from another certificate authority; compare the fingerprints of both sides' ca.crt"},
+      {SSL_AD_DECRYPT_ERROR,
+       "it is from another certificate authority; compare the fingerprints of both sides' ca.crt"},
+      {SSL_AD_UNSUPPORTED_CERTIFICATE, "it is for another role; see `strata certs verify`"},
+      {SSL_AD_CERTIFICATE_REQUIRED, "it got none; see `strata certs verify`"},
+      {SSL_AD_CERTIFICATE_REVOKED,
+       "it has been revoked; ask the federation's authority for a new one"},
+      {SSL_AD_CERTIFICATE_EXPIRED,
+       "it has expired; ask for a new one with `strata certs request --renew`"},
+      {SSL_AD_INTERNAL_ERROR, "internal error; see the coordinator's log"}};
+  for (const auto& [alert, said] : words) {
+    const Error error = refusal_of_ours(alert, "hub:7700");
+    EXPECT_EQ(error.code, ErrorCode::kAuth);
+    EXPECT_EQ(error.line(),
+              "hub:7700: the coordinator refused our certificate: " + std::string(said));
+  }
+}
 
 TEST_F(TlsRefusal, ASoundClientIsLetIn) {
   listen(hub_options(federation_.coordinator()));
