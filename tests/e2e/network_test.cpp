@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -457,6 +458,35 @@ TEST_F(Network, AMissingClientIsNamedAtTheDeadline) {
   const Finished done = server->wait();
   ASSERT_EQ(done.status, 0) << done.out;
   EXPECT_THAT(done.out, HasSubstr("round 1: client carla: nothing came before the deadline"));
+}
+
+// Whichever is fewer bytes: the rounds that it missed, or the tensors as they are now.
+TEST_F(Network, AClientThatMissedManyRoundsGetsTheModel) {
+  job_["aggregation"]["min_clients"] = 2;
+  const auto has_snapshot = [&] {
+    for (const auto& entry : fs::directory_iterator(at("run/state"))) {
+      if (entry.path().filename().string().starts_with("snapshot-")) return true;
+    }
+    return false;
+  };
+  for (const auto& [rounds, missed] : {std::pair{16, 10}, {6, 1}}) {
+    fs::remove_all(at("run"));
+    fs::remove_all(at("state"));
+    job_["aggregation"]["rounds"] = rounds;
+    job_["aggregation"]["deadline"] = missed == 1 ? 2.0 : 0.3;
+    write_job();
+    auto server = coordinator();
+    std::vector<std::unique_ptr<Running>> clients;
+    for (const char* name : {"anna", "berta"}) clients.push_back(client(name));
+    char folder[16];
+    std::snprintf(folder, sizeof folder, "run/rounds/%04d", missed);
+    while (!fs::exists(at(folder))) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    EXPECT_FALSE(has_snapshot()) << "nobody has asked for it";
+    clients.push_back(client("carla"));
+    const std::string hash = hash_in(server->wait());
+    EXPECT_EQ(hash_in(clients[2]->wait()), hash);
+    EXPECT_EQ(has_snapshot(), missed == 10);
+  }
 }
 
 TEST_F(Network, AMissingClientIsNamedAlsoOfRoundsBeforeARestart) {
