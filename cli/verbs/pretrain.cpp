@@ -214,7 +214,7 @@ Verb pretrain_verb() {
           "strata pretrain --model DIR --data corpus.jsonl --held-out held.jsonl --steps 2000 -o "
           "runs/base",
       .declare = [](CLI::App& command) -> RunVerb {
-        const CLI::Range kCount(1, 1000000000);
+        const CLI::Range count(1, 1000000000);
         auto o = std::make_shared<Options>();
         command
             .add_option("--model", o->model,
@@ -232,11 +232,11 @@ Verb pretrain_verb() {
             ->check(CLI::IsMember({"full", "lte", "data-parallel"}));
         command.add_option("--heads", o->heads, "lte: parallel heads, all clients together")
             ->check(CLI::Range(1, 4096));
-        command.add_option("--rank", o->rank, "lte: rank of each head")->check(kCount);
+        command.add_option("--rank", o->rank, "lte: rank of each head")->check(count);
         command.add_option("--alpha", o->alpha, "lte: scale numerator; default: the rank")
             ->check(CLI::PositiveNumber);
         command.add_option("--merge-every", o->merge_every, "lte: steps between merges")
-            ->check(kCount);
+            ->check(count);
         command
             .add_option("--clients", o->clients,
                         "workers that share the data, and the heads of lte")
@@ -255,19 +255,19 @@ Verb pretrain_verb() {
             ->check(CLI::IsMember({"f32", "bf16"}));
         command.add_option("--save-dtype", o->save_dtype, "type of the saved tensors")
             ->check(CLI::IsMember({"f32", "bf16", "f16"}));
-        command.add_option("--steps", o->steps, "optimizer steps")->check(kCount);
-        command.add_option("--batch-size", o->batch_size, "records per step")->check(kCount);
+        command.add_option("--steps", o->steps, "optimizer steps")->check(count);
+        command.add_option("--batch-size", o->batch_size, "records per step")->check(count);
         command
             .add_option("--max-length", o->max_length,
                         "tokens of a record; text is cut into so long ones")
             ->check(CLI::Range(2, 1 << 20));
         command.add_option("--warmup", o->warmup, "warm-up steps")->check(CLI::NonNegativeNumber);
         command.add_option("--evaluations", o->evaluations, "evaluations during training")
-            ->check(kCount);
+            ->check(count);
         command
             .add_option("--checkpoints", o->checkpoints,
                         "models written during training, of which the latest two are kept")
-            ->check(kCount);
+            ->check(count);
         command
             .add_option("--learning-rate", o->learning_rate,
                         "peak learning rate (0.001; lte: 0.003 times the root of the heads)")
