@@ -96,6 +96,7 @@ void CoordinatorRun::opened(const coordinator::RoundOpened& r) {
   round_began_ = tools_.clock.seconds();
   accepted_.clear();
   selected_ = {r.selected.begin(), r.selected.end()};
+  out_.clear();
 }
 
 void CoordinatorRun::accepted(const coordinator::UpdateAccepted& r) { accepted_[r.client] = r; }
@@ -110,7 +111,7 @@ void CoordinatorRun::use(const coordinator::UpdateAccepted& update) {
 
 // A client's own failure says its name already.
 void CoordinatorRun::refuse(const coordinator::ClientOut& out) {
-  selected_.erase(out.client);
+  out_.insert(out.client);
   const std::string prefix =
       out.reason.starts_with("client " + out.client) ? "" : "client " + out.client + ": ";
   summary_.refused.push_back("round " + std::to_string(out.round) + ": " + prefix + out.reason);
@@ -219,11 +220,12 @@ void CoordinatorRun::replayed(const coordinator::RoundRecord& record) {
     accepted_.erase(lost->client);
   } else if (const auto* out = std::get_if<coordinator::ClientOut>(&record)) {
     refuse(*out);
+  } else if (std::holds_alternative<coordinator::RoundReopened>(record)) {
+    out_.clear();
   } else if (const auto* closing = std::get_if<coordinator::RoundClosed>(&record)) {
     closed_before_ = closing->round;
-    if (closing->by_deadline) {  // those that were missing have no records of their own
-      for (const auto& [client, theirs] : accepted_) selected_.erase(client);
-      for (const auto& client : std::exchange(selected_, {}))
+    for (const auto& client : selected_) {  // those that were missing have no records of their own
+      if (closing->by_deadline && !accepted_.contains(client) && !out_.contains(client))
         refuse({closing->round, client, std::string(coordinator::kNothingCame)});
     }
   } else if (const auto* done = std::get_if<coordinator::RoundCommitted>(&record)) {

@@ -68,7 +68,7 @@ class CoordinatorRun final : public coordinator::ServerObserver {
   std::map<std::string, coordinator::UpdateAccepted> accepted_;  // of the open round
   const coordinator::Coordinator* core_ = nullptr;
   double round_began_ = 0.0;
-  std::set<protocol::ClientId> selected_;  // for it, and not left out
+  std::set<protocol::ClientId> selected_, out_;  // for it; and left out
   std::uint32_t closed_before_ = 0;  // by an earlier process, which may have told of it already
 };
 

@@ -382,7 +382,6 @@ void Run::stop(Result<void> how) {
     for (auto& client : clients_) client->session->interrupt("the run has ended");
     server_->interrupt("the run has ended");
   });
-  observer_.noticed("telling the other ranks: " + ended_->error().line());
   peers->give_up(ended_->error(), [this] { loop_->stop(); });
 }
 

@@ -102,6 +102,11 @@ class Federation : public testing::Test {
          "--state", at("state"), "--threads", "1", "--format", "json"},
         kill_at);
   }
+  std::vector<std::unique_ptr<Running>> clients_of(const std::vector<std::string>& names) {
+    std::vector<std::unique_ptr<Running>> out;
+    for (const auto& name : names) out.push_back(client(name));
+    return out;
+  }
   static std::string hash_in(const Finished& done) {
     EXPECT_EQ(done.status, 0) << done.out << done.err;
     const json result = json::parse(done.out, nullptr, false);

@@ -90,6 +90,39 @@ TEST_F(Mpirun, GradientsGiveTheModelOfOneProcess) {
   EXPECT_EQ(hash_in(support::run_program(command("3"))), plain_hash());
 }
 
+TEST_F(Mpirun, PretrainingIsSharedOutToo) {
+  const std::vector<std::string> args{"pretrain",
+                                      "--model",
+                                      at("model"),
+                                      "--data",
+                                      at("anna.jsonl"),
+                                      "--method",
+                                      "lte",
+                                      "--heads",
+                                      "2",
+                                      "--clients",
+                                      "2",
+                                      "--rank",
+                                      "2",
+                                      "--steps",
+                                      "4",
+                                      "--merge-every",
+                                      "2",
+                                      "--warmup",
+                                      "0",
+                                      "--batch-size",
+                                      "2"};
+  auto alone = args;
+  alone.insert(alone.end(), {"-o", at("plain"), "--threads", "1", "--format", "json"});
+  const std::string expected = hash_in(strata(alone));
+  auto words = command("3");
+  std::string all;
+  for (const auto& word : args) all += " " + word;
+  const std::string run = " run " + at("job.json").string();
+  words.back().replace(words.back().find(run), run.size(), all);
+  EXPECT_EQ(hash_in(support::run_program(words)), expected);
+}
+
 TEST_F(Mpirun, HiddenClientsGiveTheModelOfOneProcess) {
   write_central_job({{"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}});
   const std::string expected = plain_hash();

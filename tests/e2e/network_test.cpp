@@ -31,8 +31,7 @@ TEST_F(Network, GivesTheModelOfOneProcess) {
   write_job();
   const std::string expected = plain_hash();
   auto server = coordinator();
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const auto& name : names_) clients.push_back(client(name));
+  auto clients = clients_of(names_);
   EXPECT_EQ(hash_in(server->wait()), expected);
   for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
   const Finished status = strata({"status", at("run")});
@@ -45,8 +44,7 @@ TEST_F(Network, TheJobsThreadsAreThoseOfItsClients) {
   write_job();
   const std::string expected = plain_hash();
   auto server = coordinator();
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const auto& name : names_) clients.push_back(client(name));
+  auto clients = clients_of(names_);
   EXPECT_EQ(hash_in(server->wait()), expected);
   for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
 }
@@ -59,8 +57,7 @@ TEST_F(Network, HeadsGiveTheModelOfOneProcessWhoeverIsKilled) {
     for (const char* folder : {"plain", "run", "state"}) fs::remove_all(at(folder));
     const std::string expected = plain_hash();
     auto server = coordinator();
-    std::vector<std::unique_ptr<Running>> clients;
-    for (const auto& name : names_) clients.push_back(client(name));
+    auto clients = clients_of(names_);
     while (!fs::exists(at("run/rounds/0001")))
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     clients[1]->signal(SIGKILL);
@@ -79,8 +76,7 @@ TEST_F(Network, GradientsGiveTheModelOfOneProcessWhoeverIsKilled) {
   write_job();
   const std::string expected = plain_hash();
   auto server = coordinator();
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const auto& name : names_) clients.push_back(client(name));
+  auto clients = clients_of(names_);
   while (!fs::exists(at("run/rounds/0002")))
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   clients[1]->signal(SIGKILL);
@@ -133,8 +129,7 @@ TEST_F(Network, ASignalEndsBothSidesAndTheSameCommandsGoOn) {
   write_job();
   const std::string expected = plain_hash();
   auto server = coordinator();
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const auto& name : names_) clients.push_back(client(name));
+  auto clients = clients_of(names_);
   while (!fs::exists(at("run/rounds/0002")))
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   server->signal(SIGTERM);
@@ -153,8 +148,7 @@ TEST_F(Network, ACoordinatorThatWaitsAtTheEndHasWrittenItsResultAndMayBeStopped)
   write_job();
   const std::string expected = plain_hash();
   auto server = coordinator();
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const auto& name : names_) clients.push_back(client(name));
+  auto clients = clients_of(names_);
   for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
   EXPECT_EQ(hash_in(server->wait()), expected);
   const std::string manifest = support::read_file(at("run/manifest.json"));
@@ -255,8 +249,7 @@ TEST_F(Network, AKeyThatTheJobDoesNotNameIsRefused) {
   wrong->signal(SIGTERM);
   (void)wrong->wait();
   auto server = serve(names_[1]);
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const auto& name : names_) clients.push_back(client(name));
+  auto clients = clients_of(names_);
   EXPECT_EQ(hash_in(server->wait()), expected);
   for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
 }
@@ -320,8 +313,7 @@ void expect_revocation_counts(const fs::path& file, const fs::path& kit, const s
 TEST_F(Network, PrivateClientsChargeTheirLedgersAndSpentOnesSayNoMore) {
   write_private_job({{"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}});
   auto server = coordinator();
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const auto& name : names_) clients.push_back(client(name));
+  auto clients = clients_of(names_);
   const std::string hash = hash_in(server->wait());
   for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), hash);
   EXPECT_EQ(json::parse(read_file(at("run/privacy.json"))).at("private"), true);
@@ -353,8 +345,7 @@ TEST_F(Network, ALedgerThatWasPutBackIsNoticedInTheNextRun) {
   write_private_job({{"ledger", {{"path", "ledger"}, {"lock_service", "the test"}}}});
   const auto run = [&] {
     auto server = coordinator();
-    std::vector<std::unique_ptr<Running>> clients;
-    for (const auto& name : names_) clients.push_back(client(name));
+    auto clients = clients_of(names_);
     std::vector<Finished> out;
     out.reserve(clients.size() + 1);
     for (auto& one : clients) out.push_back(one->wait());
@@ -383,8 +374,7 @@ TEST_F(Network, HiddenClientsGiveTheModelOfOneProcess) {
   write_central_job({{"test_mode", {{"seeded_noise", true}, {"i_understand", true}}}});
   const std::string expected = plain_hash();
   auto server = coordinator();
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const auto& name : names_) clients.push_back(client(name));
+  auto clients = clients_of(names_);
   EXPECT_EQ(hash_in(server->wait()), expected);
   for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), expected);
   EXPECT_EQ(json::parse(read_file(at("run/privacy.json"))).at("PRIVATE"), "NO");
@@ -397,8 +387,7 @@ TEST_F(Network, ACoordinatorThatHidesItsClientsStopsWhereItsLedgerDoes) {
     fs::remove_all(at("run"));
     fs::remove_all(at("state"));
     auto server = coordinator();
-    std::vector<std::unique_ptr<Running>> clients;
-    for (const auto& name : names_) clients.push_back(client(name));
+    auto clients = clients_of(names_);
     const Finished coordinated = server->wait();
     EXPECT_EQ(coordinated.status, status) << coordinated.out;
     for (auto& one : clients) {
@@ -453,8 +442,7 @@ TEST_F(Network, AMissingClientIsNamedAtTheDeadline) {
   job_["aggregation"]["rounds"] = 2;
   write_job();
   auto server = coordinator();
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const char* name : {"anna", "berta"}) clients.push_back(client(name));
+  auto clients = clients_of({"anna", "berta"});
   const Finished done = server->wait();
   ASSERT_EQ(done.status, 0) << done.out;
   EXPECT_THAT(done.out, HasSubstr("round 1: client carla: nothing came before the deadline"));
@@ -476,8 +464,7 @@ TEST_F(Network, AClientThatMissedManyRoundsGetsTheModel) {
     job_["aggregation"]["deadline"] = missed == 1 ? 2.0 : 0.3;
     write_job();
     auto server = coordinator();
-    std::vector<std::unique_ptr<Running>> clients;
-    for (const char* name : {"anna", "berta"}) clients.push_back(client(name));
+    auto clients = clients_of({"anna", "berta"});
     char folder[16];
     std::snprintf(folder, sizeof folder, "run/rounds/%04d", missed);
     while (!fs::exists(at(folder))) std::this_thread::sleep_for(std::chrono::milliseconds(2));
@@ -495,8 +482,7 @@ TEST_F(Network, AMissingClientIsNamedAlsoOfRoundsBeforeARestart) {
   job_["aggregation"]["rounds"] = 3;
   write_job();
   auto server = coordinator();
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const char* name : {"anna", "berta"}) clients.push_back(client(name));
+  auto clients = clients_of({"anna", "berta"});
   while (!fs::exists(at("run/rounds/0001")))
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   server->signal(SIGKILL);
@@ -531,8 +517,7 @@ TEST_F(Network, BelowTheQuorumTheRunEndsAndCanGoOn) {
   job_["aggregation"]["rounds"] = 60;  // more than can be done before the kill
   write_job();
   auto server = coordinator();
-  std::vector<std::unique_ptr<Running>> clients;
-  for (const auto& name : names_) clients.push_back(client(name));
+  auto clients = clients_of(names_);
   while (!fs::exists(at("run/rounds/0001")))
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   clients[2]->signal(SIGKILL);
