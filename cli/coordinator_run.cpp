@@ -220,6 +220,8 @@ void CoordinatorRun::replayed(const coordinator::RoundRecord& record) {
     accepted_.erase(lost->client);
   } else if (const auto* out = std::get_if<coordinator::ClientOut>(&record)) {
     refuse(*out);
+  } else if (const auto* rejected = std::get_if<coordinator::UpdateRejected>(&record)) {
+    refuse({rejected->round, rejected->client, rejected->reason});
   } else if (std::holds_alternative<coordinator::RoundReopened>(record)) {
     out_.clear();
   } else if (const auto* closing = std::get_if<coordinator::RoundClosed>(&record)) {

@@ -86,7 +86,7 @@ bool scatters(const Job& job, std::span<const coordinator::PlannedUpdate> planne
   if (members < 2 || a.exchange == "gather") return false;
   if (a.exchange == "scatter") return true;
   const auto entry = coordinator::find_aggregator(a.method);
-  if (a.overlap || !entry || (*entry)->averages_factors) return false;
+  if (!entry || (*entry)->averages_factors) return false;
   // These look at whole updates, or judge them.
   if (a.diagnostics || job.output.keep_updates || a.max_update_norm > 0.0) return false;
   const auto bytes = exchange_bytes(job, planned, base, members);

@@ -49,9 +49,6 @@ Result<void> check_exchange(const Job& job, const Refusal& refuse) {
   if (job.output.keep_updates)
     return no("output.keep_updates keeps whole updates, of which a rank has a part only",
               "leave one of the two out");
-  if (a.overlap)
-    return no("with overlap, updates travel while the next round is trained; merged parts cannot",
-              "leave one of the two out");
   return {};
 }
 

@@ -216,7 +216,7 @@ void Session::handle(const protocol::Welcome& m) {
                       m.head.round < last->round && training_ == 0;
   if (undone && !forget_last()) return;
   tools_.observer.connected(connection_->peer(), m);
-  send(protocol::Ready{});
+  send(protocol::Ready{tools_.base.head()});
 }
 
 bool Session::has_update_of(std::uint32_t round) const {
@@ -295,11 +295,11 @@ void Session::train() {
                                        : tools_.outbox.put_state(std::move(entry), done->update);
       if (!kept) done = fail(std::move(kept).error());
     }
-    trained(round, std::move(done));
+    trained(round, base, std::move(done));
   });
 }
 
-void Session::trained(std::uint32_t round, Result<RoundDone> done) {
+void Session::trained(std::uint32_t round, const Sha256& base, Result<RoundDone> done) {
   training_ = 0;
   tools_.base.release();
   if (ended_) return;
@@ -313,9 +313,11 @@ void Session::trained(std::uint32_t round, Result<RoundDone> done) {
       tools_.observer.failed(round, done.error());
       const bool refused = code == ErrorCode::kBudget;
       if (refused) spent_ = done.error();
-      send(protocol::Failed{round, refused            ? std::string(kRefusedBudget)
-                                   : config_.discreet ? std::string(kFailed)
-                                                      : done.error().line()});
+      send(protocol::Failed{.round = round,
+                            .base = base,
+                            .reason = refused            ? std::string(kRefusedBudget)
+                                      : config_.discreet ? std::string(kFailed)
+                                                         : done.error().line()});
       if (open_ && open_->round == round) open_.reset();
     }
     go_on();
@@ -399,6 +401,12 @@ void Session::handle(const protocol::Fetch& m) {
 void Session::handle(const protocol::Ack& m) {
   tools_.observer.acknowledged(m);
   if (!open_ || open_->round != m.round) return;
+  if (m.base != open_->base) {
+    complain(protocol::breach(
+        fmt::format("an answer for round {} on {} came", m.round, hex(m.base).substr(0, 12)),
+        fmt::format("the round is trained on {}", hex(open_->base).substr(0, 12))));
+    return;
+  }
   complaints_ = 0;
   if (m.outcome != protocol::Outcome::kRetryLater) {
     open_.reset();

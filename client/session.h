@@ -115,7 +115,7 @@ class Session final : public transport::Handler {
   /// Does what is to be done next: catch up, train, offer, finish.
   void go_on();
   void train();
-  void trained(std::uint32_t round, Result<RoundDone> done);
+  void trained(std::uint32_t round, const Sha256& base, Result<RoundDone> done);
   void offer();
   /// The last update may leave now.
   [[nodiscard]] bool release_last();

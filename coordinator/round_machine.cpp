@@ -41,6 +41,7 @@ bool RoundMachine::follows(const RoundRecord& record) const {
   }
   if (const auto* r = std::get_if<UpdateAccepted>(&record)) return wanted(*r);
   if (const auto* r = std::get_if<ClientOut>(&record)) return wanted(*r);
+  if (const auto* r = std::get_if<UpdateRejected>(&record)) return wanted(*r);
   if (const auto* r = std::get_if<RoundClosed>(&record)) {
     return phase_ == Phase::kOpen && mine(*r) && r->contributors.size() >= config_.quorum &&
            std::is_sorted(r->contributors.begin(), r->contributors.end()) &&
@@ -116,6 +117,24 @@ void RoundMachine::take(const UpdateLost& r) { accepted_.erase(r.client); }
 
 void RoundMachine::take(const RoundReopened&) { out_.clear(); }
 
+void RoundMachine::take(const UpdateRejected& r) {
+  out_.emplace(r.client, r.reason);
+  ++rejected_[r.client];
+}
+
+std::uint32_t RoundMachine::rejected(const protocol::ClientId& client) const {
+  const auto found = rejected_.find(client);
+  return found == rejected_.end() ? 0 : found->second;
+}
+
+std::vector<protocol::ClientId> RoundMachine::barred() const {
+  std::vector<protocol::ClientId> out;
+  for (const auto& [client, count] : rejected_) {
+    if (count >= kRejectedMax) out.push_back(client);
+  }
+  return out;
+}
+
 std::vector<protocol::ClientId> RoundMachine::missing() const {
   std::vector<protocol::ClientId> out;
   for (const auto& client : selected_) {
@@ -143,12 +162,14 @@ RoundMachine::Last RoundMachine::last_of(const protocol::ClientId& client) const
 
 RoundOpened RoundMachine::next_round(const Sha256& chain) const {
   RoundOpened out{.round = round_, .base = chain, .selected = config_.clients};
-  if (config_.per_round == 0 || config_.per_round >= config_.clients.size()) return out;
-  sys::Stream draw = sys::Stream(config_.seed).at({.round = round_, .purpose = "client selection"});
-  const auto order = draw.permutation(config_.clients.size());
-  out.selected.clear();
-  for (std::uint32_t i = 0; i < config_.per_round; ++i)
-    out.selected.push_back(config_.clients[order[i]]);
+  const bool draws = config_.per_round != 0 && config_.per_round < config_.clients.size();
+  if (draws) {
+    auto draw = sys::Stream(config_.seed).at({.round = round_, .purpose = "client selection"});
+    const auto order = draw.permutation(config_.clients.size());
+    for (std::size_t i = 0; i < order.size(); ++i) out.selected[i] = config_.clients[order[i]];
+  }
+  std::erase_if(out.selected, [this](const auto& c) { return rejected(c) >= kRejectedMax; });
+  if (draws && out.selected.size() > config_.per_round) out.selected.resize(config_.per_round);
   std::sort(out.selected.begin(), out.selected.end());
   return out;
 }

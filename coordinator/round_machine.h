@@ -4,7 +4,8 @@
 // happened, asks what follows, journals that, and applies it once it is on the disk:
 //
 //   not begun --RunOpened--> between --RoundOpened--> open --RoundClosed--> closed
-//                               ^                     | UpdateAccepted, ClientOut    |
+//                               ^                     | UpdateAccepted, ClientOut,   |
+//                               |                     | UpdateRejected               |
 //                               +------------------ RoundCommitted ------------------+
 //   between, after the last round: RunClosed --> done
 //
@@ -26,6 +27,9 @@ struct MachineConfig {
   std::uint32_t per_round = 0;  // clients drawn for each round; 0: all
   std::uint64_t seed = 0;       // of the draw
 };
+
+/// A client of so many rejected updates is not drawn for the rest of the run.
+inline constexpr std::uint32_t kRejectedMax = 5;
 
 enum class Phase : std::uint8_t { kNotBegun, kBetween, kOpen, kClosed, kDone };
 
@@ -61,6 +65,10 @@ class RoundMachine {
     return accepted_;
   }
   [[nodiscard]] const std::map<protocol::ClientId, std::string>& out() const { return out_; }
+  /// Updates of this client that were rejected, in all rounds.
+  [[nodiscard]] std::uint32_t rejected(const protocol::ClientId& client) const;
+  /// Clients that are not drawn any more: kRejectedMax.
+  [[nodiscard]] std::vector<protocol::ClientId> barred() const;
   /// Selected and not heard of yet.
   [[nodiscard]] std::vector<protocol::ClientId> missing() const;
   [[nodiscard]] const std::vector<protocol::ClientId>& contributors() const {
@@ -83,8 +91,8 @@ class RoundMachine {
   };
   [[nodiscard]] Last last_of(const protocol::ClientId& client) const;
 
-  /// The next round's opening, drawn from seed and round alone. In phase kBetween, when a round is
-  /// left.
+  /// The next round's opening, drawn from seed and round among those that are not barred. In phase
+  /// kBetween, when a round is left.
   [[nodiscard]] RoundOpened next_round(const Sha256& chain) const;
   [[nodiscard]] bool rounds_left() const { return round_ <= config_.rounds; }
   /// The closing of the open round, when it may be closed now: everybody was heard of, or the
@@ -104,6 +112,7 @@ class RoundMachine {
   void take(const RunClosed& r);
   void take(const UpdateLost& r);
   void take(const RoundReopened& r);
+  void take(const UpdateRejected& r);
 
   MachineConfig config_;
   Phase phase_ = Phase::kNotBegun;
@@ -113,6 +122,7 @@ class RoundMachine {
   std::map<protocol::ClientId, UpdateAccepted> accepted_;
   std::map<protocol::ClientId, std::string> out_;
   std::vector<protocol::ClientId> contributors_;
+  std::map<protocol::ClientId, std::uint32_t> rejected_;
   std::vector<RoundCommitted> committed_;
   std::map<protocol::ClientId, Last> last_;
   Sha256 state_{};

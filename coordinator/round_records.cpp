@@ -23,7 +23,7 @@ void fields(A& a, M& m) {
   } else if constexpr (std::is_same_v<T, UpdateAccepted>) {
     a(m.round), a(m.client), a(m.update), a(m.offset), a(m.size);
     protocol::training_fields(a, m.training);
-  } else if constexpr (std::is_same_v<T, ClientOut>) {
+  } else if constexpr (std::is_same_v<T, ClientOut> || std::is_same_v<T, UpdateRejected>) {
     a(m.round), a(m.client), a(m.reason);
   } else if constexpr (std::is_same_v<T, RoundClosed>) {
     a(m.round), clients(a, m.contributors), a(m.by_deadline);
@@ -64,6 +64,7 @@ Result<RoundRecord> read_as(const journal::Record& record) {
 
 Result<void> append(journal::Journal& journal, const RoundRecord& record) {
   ByteWriter bytes;
+  bytes.reserve(256);
   FieldWriter writer(bytes);
   std::visit([&](const auto& r) { fields(writer, r); }, record);
   return journal.append(static_cast<std::uint16_t>(record.index() + 1), std::move(bytes).take());
@@ -72,9 +73,9 @@ Result<void> append(journal::Journal& journal, const RoundRecord& record) {
 Result<RoundRecord> round_record(const journal::Record& record) { return read_as<>(record); }
 
 std::string_view name(const RoundRecord& record) {
-  static constexpr std::string_view kNames[] = {"RUN_OPENED", "ROUND_OPENED", "UPDATE_ACCEPTED",
-                                                "CLIENT_OUT", "ROUND_CLOSED", "ROUND_COMMITTED",
-                                                "RUN_CLOSED", "UPDATE_LOST",  "ROUND_REOPENED"};
+  static constexpr std::string_view kNames[] = {
+      "RUN_OPENED",      "ROUND_OPENED", "UPDATE_ACCEPTED", "CLIENT_OUT",     "ROUND_CLOSED",
+      "ROUND_COMMITTED", "RUN_CLOSED",   "UPDATE_LOST",     "ROUND_REOPENED", "UPDATE_REJECTED"};
   return kNames[record.index()];
 }
 

@@ -51,7 +51,14 @@ struct UpdateLost {
   protocol::ClientId client;
 };
 
-/// The client will not contribute to the round: it failed, or what it sent is not fit for use.
+/// What the client sent is not fit for use: it will not contribute to the round.
+struct UpdateRejected {
+  std::uint32_t round = 0;
+  protocol::ClientId client;
+  std::string reason;
+};
+
+/// The client will not contribute to the round: it failed.
 struct ClientOut {
   std::uint32_t round = 0;
   protocol::ClientId client;
@@ -80,8 +87,9 @@ struct RunClosed {
   Sha256 state{};  // state hash of the final model
 };
 
-using RoundRecord = std::variant<RunOpened, RoundOpened, UpdateAccepted, ClientOut, RoundClosed,
-                                 RoundCommitted, RunClosed, UpdateLost, RoundReopened>;
+using RoundRecord =
+    std::variant<RunOpened, RoundOpened, UpdateAccepted, ClientOut, RoundClosed, RoundCommitted,
+                 RunClosed, UpdateLost, RoundReopened, UpdateRejected>;
 
 [[nodiscard]] Result<void> append(journal::Journal& journal, const RoundRecord& record);
 /// kDamaged for a record that is none of ours or not whole.

@@ -204,7 +204,13 @@ bool Server::close_round() {
   if (!waiting_.empty()) return false;  // the flush that is posted goes first
   if (!journal_leaving()) return false;
   if (machine_.hopeless(deadline_passed_)) {
-    std::string first = machine_.out().empty() ? "" : machine_.out().rbegin()->second;
+    const auto barred = machine_.barred();
+    std::string first =
+        !machine_.out().empty() ? machine_.out().rbegin()->second
+        : barred.empty()
+            ? ""
+            : fmt::format("{} {} not asked any more: {} updates were rejected",
+                          fmt::join(barred, ", "), barred.size() == 1 ? "is" : "are", kRejectedMax);
     Error error{.code = ErrorCode::kQuorum,
                 .what = fmt::format("round {} has {} usable updates", machine_.round(),
                                     machine_.accepted().size()),
@@ -218,7 +224,17 @@ bool Server::close_round() {
   }
   const auto closing = machine_.closing(deadline_passed_);
   if (!closing) return false;
-  if (config_.may_close && !config_.may_close(machine_.round(), advance_later())) return false;
+  bool merged = true;
+  if (config_.complete) {
+    auto combined = combine(closing->contributors);
+    if (!combined) {
+      end(fail(std::move(combined).error()));
+      return false;
+    }
+    merged = *combined;
+  }
+  const bool may = !config_.may_close || config_.may_close(machine_.round(), advance_later());
+  if (!merged || !may) return false;
   if (!decide(*closing)) return false;
   give_up_uploads();
   tools_.executor.cancel(std::exchange(deadline_, 0));
@@ -241,8 +257,16 @@ Result<std::optional<RoundReport>> Server::fold_updates() {
     if (auto charged = sum->charge(machine_.run(), machine_.round()); !charged)
       return fail(std::move(charged).error());
   }
+  auto combined = combine(machine_.contributors());
+  if (!combined) return fail(std::move(combined).error());
+  if (!*combined) return std::optional<RoundReport>();
+  complete_ = false;
+  return core_.fold_combined(*std::exchange(combined_, std::nullopt));
+}
+
+Result<bool> Server::combine(const std::vector<protocol::ClientId>& contributors) {
   if (!combined_) {
-    for (const auto& client : machine_.contributors()) {
+    for (const auto& client : contributors) {
       if (auto taken = core_.accept(kept_.at(client)); !taken)
         return fail(std::move(taken).error());
     }
@@ -250,13 +274,10 @@ Result<std::optional<RoundReport>> Server::fold_updates() {
     if (!combined) return fail(std::move(combined).error());
     combined_ = std::move(*combined);
   }
-  if (config_.complete) {
-    auto complete =
-        config_.complete(machine_.round(), combined_->aggregate.packet, advance_later());
-    if (!complete) return fail(std::move(complete).error());
-    if (!*complete) return std::optional<RoundReport>();
-  }
-  return core_.fold_combined(*std::exchange(combined_, std::nullopt));
+  if (!config_.complete || complete_) return true;
+  auto complete = config_.complete(machine_.round(), combined_->aggregate.packet, advance_later());
+  if (complete) complete_ = *complete;
+  return complete;
 }
 
 // What a process before this one has made of the round, noise included.
@@ -366,19 +387,25 @@ void Server::linger() {
   }
 }
 
-void Server::leave_out(const protocol::ClientId& client, const std::string& reason) {
-  leaving_.emplace(client, printable(reason, 400));
+void Server::leave_out(const protocol::ClientId& client, const std::string& reason, bool rejected) {
+  leaving_.emplace(client, Leaving{printable(reason, 400), rejected});
   advance_soon();
 }
 
 // Journals who is left out. False: not yet, the disk is full.
 bool Server::journal_leaving() {
   while (!leaving_.empty()) {
-    const auto& [client, reason] = *leaving_.begin();
-    const ClientOut out{machine_.round(), client, reason};
+    const auto& [client, leaving] = *leaving_.begin();
+    const ClientOut out{machine_.round(), client, leaving.reason};
     if (machine_.judge(client, out.round, {}) == Verdict::kNew) {
-      if (!decide(out)) return false;
+      if (!decide(leaving.rejected ? RoundRecord(UpdateRejected{out.round, client, out.reason})
+                                   : RoundRecord(out)))
+        return false;
       tools_.observer.left_out(out);
+      if (leaving.rejected && machine_.rejected(client) == kRejectedMax)
+        tools_.observer.noticed(
+            fmt::format("{} of {}'s updates were rejected: it is not asked again in this run",
+                        kRejectedMax, client));
     }
     leaving_.erase(leaving_.begin());
   }
@@ -422,7 +449,8 @@ void Server::flush() {
   for (std::size_t i = 0; i < waiting.size(); ++i) {
     auto& [record, update] = waiting[i];
     Session* session = session_of(record.client);
-    const protocol::Offer offer{.round = record.round, .update = {.hash = record.update}};
+    const protocol::Offer offer{
+        .round = record.round, .base = machine_.head().chain, .update = {.hash = record.update}};
     if (i >= journaled) {
       if (session != nullptr)
         acknowledge(*session, offer, protocol::Outcome::kRetryLater, done.error().line());

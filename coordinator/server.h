@@ -47,8 +47,9 @@ struct ServerConfig {
   /// Whether a round with all its updates may be closed; if not, `again` is called later. Empty: it
   /// may.
   std::function<bool(std::uint32_t round, std::function<void()> again)> may_close;
-  /// Completes what the round came to by the tensors that others have merged, and leaves out those
-  /// that are theirs. False: they have not come yet, and `again` is called when some have. Empty:
+  /// Completes what the round comes to by the tensors that others have merged, and leaves out those
+  /// that are theirs. False: they have not come yet, and `again` is called when some have. Begun as
+  /// soon as the round has all its updates: what travels here need not wait for may_close. Empty:
   /// everything is here.
   std::function<Result<bool>(std::uint32_t round, adapter::Packet& packet,
                              std::function<void()> again)>
@@ -184,6 +185,8 @@ class Server final : public transport::Handler {
   template <class Other>
   void handle(Session& session, const Other& m);
   [[nodiscard]] const Waiting* waiting_of(const protocol::ClientId& client) const;
+  /// What keeps the model after `head` from being a state of the coordinator's; empty: nothing.
+  [[nodiscard]] std::optional<Error> other_model(const protocol::Head& head) const;
   void refuse_conflict(Session& session, const protocol::Offer& offer, const Sha256& first);
   void begin_upload(Session& session, protocol::Offer& offer);
   /// Of a round that was closed: their places are in its file.
@@ -218,6 +221,8 @@ class Server final : public transport::Handler {
   bool advance_once();  // whether something changed
   bool open_round();
   bool close_round();
+  /// Whether the updates of `contributors` are combined, others' tensors included.
+  [[nodiscard]] Result<bool> combine(const std::vector<protocol::ClientId>& contributors);
   bool fold_round();
   /// Nothing when it waits for others' tensors.
   [[nodiscard]] Result<std::optional<RoundReport>> fold_updates();
@@ -232,7 +237,7 @@ class Server final : public transport::Handler {
   bool decide(const RoundRecord& record);
   void retry_later(const Error& why);
   [[nodiscard]] bool journal_leaving();
-  void leave_out(const protocol::ClientId& client, const std::string& reason);
+  void leave_out(const protocol::ClientId& client, const std::string& reason, bool rejected);
   void end(Result<void> how);
   [[nodiscard]] std::filesystem::path updates_path(std::uint32_t round) const;
   [[nodiscard]] std::unique_ptr<RoundFile> round_file(std::uint32_t round) const;
@@ -252,8 +257,12 @@ class Server final : public transport::Handler {
   std::map<protocol::ClientId, std::unique_ptr<Upload>> partial_;
   std::map<protocol::ClientId, SharedUpdate> kept_;  // of accepted()
   std::vector<Waiting> waiting_;
-  std::map<protocol::ClientId, std::string> leaving_;  // left out, not journaled yet
-  std::map<Sha256, Stored> objects_;                   // that clients may fetch
+  struct Leaving {
+    std::string reason;
+    bool rejected = false;  // what it sent is not fit for use
+  };
+  std::map<protocol::ClientId, Leaving> leaving_;  // left out, not journaled yet
+  std::map<Sha256, Stored> objects_;               // that clients may fetch
   protocol::Object snapshot_;
   std::uint32_t snapshot_round_ = 0;  // 0: none
   std::map<transport::Connection*, Session> sessions_;
@@ -264,7 +273,8 @@ class Server final : public transport::Handler {
   bool advance_posted_ = false;
   bool met_quorum_ = false;  // since this process began
   bool deadline_passed_ = false;
-  std::optional<Coordinator::Combined> combined_;  // closed, to be folded
+  std::optional<Coordinator::Combined> combined_;  // of the round at hand, to be folded
+  bool complete_ = false;                          // with what others have merged
   std::unique_ptr<RoundReport> folded_;            // closed and folded, not committed
   double fold_seconds_ = 0.0;                      // that it took
   bool told_ = false;                              // observer_.closed() has heard of it

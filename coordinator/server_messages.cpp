@@ -131,22 +131,27 @@ void Server::handle(Session& session, const protocol::Hello& m) {
                      .remedy = "give it another --state folder, or remove the old one"});
     return;
   }
-  const auto& done = machine_.committed();
-  const Sha256* chain = m.head.round == 0             ? &machine_.opened().base
-                        : m.head.round <= done.size() ? &done[m.head.round - 1].chain
-                                                      : nullptr;
-  if (chain == nullptr || *chain != m.head.chain) {
-    refuse(session, {.code = ErrorCode::kConfig,
-                     .what = fmt::format("the client's model is {} after round {}",
-                                         short_hex(m.head.chain), m.head.round),
-                     .rule = chain == nullptr ? "the coordinator is not that far"
-                                              : "the coordinator's was " + short_hex(*chain),
-                     .remedy = "use the same base model on both sides"});
+  if (auto other = other_model(m.head)) {
+    refuse(session, *other);
     return;
   }
   session.client = id;
   session.ledger = m.ledger;
   welcome(session);
+}
+
+std::optional<Error> Server::other_model(const protocol::Head& head) const {
+  const auto& done = machine_.committed();
+  const Sha256* chain = head.round == 0             ? &machine_.opened().base
+                        : head.round <= done.size() ? &done[head.round - 1].chain
+                                                    : nullptr;
+  if (chain != nullptr && *chain == head.chain) return std::nullopt;
+  return Error{.code = ErrorCode::kConfig,
+               .what = fmt::format("the client's model is {} after round {}", short_hex(head.chain),
+                                   head.round),
+               .rule = chain == nullptr ? "the coordinator is not that far"
+                                        : "the coordinator's was " + short_hex(*chain),
+               .remedy = "use the same base model on both sides"};
 }
 
 void Server::remember(const Session& session, const protocol::LedgerMark& ledger) {
@@ -186,7 +191,11 @@ void Server::welcome(Session& session) {
                                       : tools_.ledgers->of(session.client, session.ledger.ledger)});
 }
 
-void Server::handle(Session& session, const protocol::Ready&) {
+void Server::handle(Session& session, const protocol::Ready& m) {
+  if (auto other = other_model(m.head)) {
+    refuse(session, *other);
+    return;
+  }
   if (session.ready) return;
   session.ready = true;
   met_anybody_ = true;
@@ -224,6 +233,7 @@ void Server::tell_round(Session& session) {
 void Server::acknowledge(Session& session, const protocol::Offer& offer, Outcome outcome,
                          std::string reason) {
   send(session, protocol::Ack{.round = offer.round,
+                              .base = offer.base,
                               .update = offer.update.hash,
                               .outcome = outcome,
                               .reason = std::move(reason)});
@@ -233,7 +243,7 @@ void Server::reject(Session& session, const protocol::Offer& offer, const std::s
   const protocol::ClientId client = session.client;
   acknowledge(session, offer, Outcome::kRejected, reason);
   session.upload.reset();
-  leave_out(client, reason);
+  leave_out(client, reason, /*rejected=*/true);
 }
 
 const Server::Waiting* Server::waiting_of(const protocol::ClientId& client) const {
@@ -437,7 +447,14 @@ void Server::finish_upload(Session& session, ByteSpan whole) {
 
 void Server::handle(Session& session, const protocol::Failed& m) {
   if (m.round != machine_.round() || machine_.phase() != Phase::kOpen) return;  // too late to count
-  if (waiting_of(session.client) == nullptr) leave_out(session.client, m.reason);
+  if (const Sha256& base = machine_.head().chain; m.base != base) {
+    refuse(session, protocol::breach(
+                        fmt::format("FAILED speaks of round {} on {}", m.round, short_hex(m.base)),
+                        "the round is trained on " + short_hex(base)));
+    return;
+  }
+  if (waiting_of(session.client) == nullptr)
+    leave_out(session.client, m.reason, /*rejected=*/false);
 }
 
 Result<protocol::Object> Server::object_of(const RoundCommitted& round) const {
@@ -514,6 +531,10 @@ void Server::handle(Session& session, const protocol::CatchUp& m) {
     refuse(session,
            protocol::breach(fmt::format("a client at round {} wants to catch up", m.head.round),
                             fmt::format("{} rounds are committed", machine_.committed().size())));
+    return;
+  }
+  if (auto other = other_model(m.head)) {
+    refuse(session, *other);
     return;
   }
   if (folded_) {  // the model is ahead of the journal, as long as the disk is full

@@ -54,7 +54,9 @@ struct Layout<Ready> {
   static constexpr std::uint16_t kType = 18;
   static constexpr std::string_view kName = "READY";
   template <class A, class M>
-  static void fields(A&, M&) {}
+  static void fields(A& a, M& m) {
+    head(a, m.head);
+  }
 };
 template <>
 struct Layout<RoundOpen> {
@@ -82,7 +84,7 @@ struct Layout<Failed> {
   static constexpr std::string_view kName = "FAILED";
   template <class A, class M>
   static void fields(A& a, M& m) {
-    a(m.round), a(m.reason);
+    a(m.round), a(m.base), a(m.reason);
   }
 };
 template <>
@@ -91,7 +93,7 @@ struct Layout<Ack> {
   static constexpr std::string_view kName = "ACK";
   template <class A, class M>
   static void fields(A& a, M& m) {
-    a(m.round), a(m.update), a(m.outcome), a(m.reason);
+    a(m.round), a(m.base), a(m.update), a(m.outcome), a(m.reason);
     a.limit(m.outcome <= Outcome::kRetryLater, "an unknown outcome");
   }
 };

@@ -2,6 +2,9 @@
 // What coordinator and client say to each other, as typed values. Transports carry them as bytes
 // and know nothing of their meaning. docs/formats/wire.md shows who says what when.
 //
+// Every message names the model it speaks of by its chain hash, and so the whole history behind it;
+// parts of objects are named by the object's own hash, which such a message announced.
+//
 // Objects (an update, what a round came to, a snapshot of the model) are named by the SHA-256 of
 // their bytes and fetched piece by piece by whoever needs them, so that no side ever holds or waits
 // for more than it asked for; small ones ride inside the message that announces them.
@@ -24,7 +27,7 @@ using ClientId = std::string;  // [a-z0-9][a-z0-9._-]{0,62}
 using wire::RunId;
 
 /// Of this program; a peer of another one is refused by name.
-inline constexpr std::uint16_t kVersion = 1;
+inline constexpr std::uint16_t kVersion = 2;
 /// Objects up to this size ride inside messages.
 inline constexpr std::uint64_t kInlineBytes = 64u << 10;
 
@@ -90,7 +93,9 @@ struct Welcome {
 };
 
 /// The client holds the plan and takes part.
-struct Ready {};
+struct Ready {
+  Head head;  // of its model
+};
 
 /// Train for this round, on the model that `base` names.
 struct RoundOpen {
@@ -132,6 +137,7 @@ struct Offer {
 /// The client cannot contribute to the round.
 struct Failed {
   std::uint32_t round = 0;
+  Sha256 base{};  // chain hash of the model it was to train on
   std::string reason;
 };
 
@@ -145,6 +151,7 @@ enum class Outcome : std::uint8_t {
 
 struct Ack {
   std::uint32_t round = 0;
+  Sha256 base{};  // as the offer names it
   Sha256 update{};
   Outcome outcome = Outcome::kAccepted;
   std::string reason;

@@ -213,13 +213,6 @@ std::vector<Case> job_cases() {
              {"method", "flora"}, {"topology", "mesh"}, {"exchange", "scatter"}};
          f.job["output"]["keep_updates"] = true;
        }},
-      {"ScatterWithOverlap",
-       kConfig,
-       {"aggregation.exchange", "overlap"},
-       [](Federation& f) {
-         f.job["aggregation"] = {
-             {"method", "lte"}, {"topology", "mesh"}, {"exchange", "scatter"}, {"overlap", true}};
-       }},
       {"OverlapInAStar",
        kConfig,
        {"aggregation.overlap", "mesh"},

@@ -98,7 +98,7 @@ TEST_F(MeshExchange, TakesTheFewerBytes) {
   }
   other = job();
   other.aggregation.overlap = true;
-  EXPECT_FALSE(scatters(other, dense(3), model_, 3));
+  EXPECT_TRUE(scatters(other, dense(3), model_, 3)) << "merged parts travel as well as updates";
 }
 
 TEST_F(MeshExchange, PartsMakeTheWholeAndNobodyMergesAnothersTensor) {

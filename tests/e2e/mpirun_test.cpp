@@ -325,10 +325,26 @@ TEST_F(MpirunOverlap, StackedFactorsAndEncodedUpdatesGiveTheModelOfOneProcess) {
   }
 }
 
+// What each rank has merged travels in that time, too.
+TEST_F(MpirunOverlap, ScatteredUpdatesGiveTheModelOfOneProcess) {
+  const std::string expected = alone_hash();
+  job_["aggregation"]["exchange"] = "scatter";
+  write_job();
+  for (const char* ranks : {"2", "3"}) {
+    fs::remove_all(at("run"));
+    EXPECT_EQ(hash_in(support::run_program(command(ranks))), expected) << ranks << " ranks";
+  }
+}
+
 TEST_F(MpirunOverlap, KilledAgainAndAgainItComesToTheSameModel) {
   job_["aggregation"]["rounds"] = 100;
   write_job();
-  expect_the_same_after_kills(alone_hash(), 11);
+  const std::string expected = alone_hash();
+  expect_the_same_after_kills(expected, 11);
+  job_["aggregation"]["exchange"] = "scatter";
+  write_job();
+  fs::remove_all(at("run"));
+  expect_the_same_after_kills(expected, 13);
 }
 
 TEST_F(MpirunMesh, IsForOneJobOfMpirunAlone) {

@@ -49,7 +49,8 @@ def block(data):
 
 HASH = hashlib.sha256(b"x").digest()
 MARK = HASH + struct.pack("<Q", 5) + HASH
-HELLO = struct.pack("<HH", 1, 1) + block(b"strata 0.1.0") + RUN + HASH + struct.pack("<I", 0) + HASH + MARK
+READY = struct.pack("<I", 0) + HASH
+HELLO = struct.pack("<HH", 2, 2) + block(b"strata 0.1.0") + RUN + HASH + struct.pack("<I", 0) + HASH + MARK
 TRAINING = struct.pack("<QQQdddd", 1, 2, 3, 4.0, 3.0, 0.5, 0.0)
 
 
@@ -77,26 +78,26 @@ for name, data in {
     put("first_frame", name, data)
 
 for name, data in {
-    "good-two-frames": frame(HELLO_T, HELLO) + frame(READY_T, b"", sequence=1),
+    "good-two-frames": frame(HELLO_T, HELLO) + frame(READY_T, READY, sequence=1),
     "good-offer": frame(OFFER_T, offer(3, b"abc")),
     "good-chunk": frame(CHUNK_T, HASH + struct.pack("<Q", 0) + block(b"data")),
     "length-2-to-the-63": header(OFFER_T, 1 << 63),
     "control-over-its-cap": header(OFFER_T, (1 << 20) + 1),
     "chunk-over-its-cap": header(CHUNK_T, (4 << 20) + 257),
     "payload-bit-flipped": frame(OFFER_T, offer(3, b"abc"))[:-10] + b"\x55" + frame(OFFER_T, offer(3, b"abc"))[-9:],
-    "sequence-repeated": frame(READY_T, b"") + frame(READY_T, b""),
-    "sequence-skipped": frame(READY_T, b"") + frame(READY_T, b"", sequence=2),
+    "sequence-repeated": frame(READY_T, READY) + frame(READY_T, READY),
+    "sequence-skipped": frame(READY_T, READY) + frame(READY_T, READY, sequence=2),
     "unknown-type": frame(99, b""),
-    "bytes-behind-a-message": frame(READY_T, b"\0"),
+    "bytes-behind-a-message": frame(READY_T, READY + b"\0"),
     "hello-ends-early": frame(HELLO_T, HELLO[:-1]),
-    "text-longer-than-message": frame(HELLO_T, struct.pack("<HH", 1, 1) + struct.pack("<I", 1 << 31)),
+    "text-longer-than-message": frame(HELLO_T, struct.pack("<HH", 2, 2) + struct.pack("<I", 1 << 31)),
     "data-of-another-size": frame(OFFER_T, offer(4, b"abc")),
     "yes-that-is-neither": frame(28, block(b"E_PEER") + block(b"no") + b"\x02"),
-    "unknown-outcome": frame(ACK_T, struct.pack("<I", 1) + HASH + b"\x09" + block(b"")),
+    "unknown-outcome": frame(ACK_T, struct.pack("<I", 1) + HASH + HASH + b"\x09" + block(b"")),
     "history-of-a-million-rounds": frame(HISTORY_T, struct.pack("<I", 1000000)),
     "fetch-of-nothing": frame(FETCH_T, HASH + struct.pack("<QQ", 0, 0)),
     "fetch-of-everything": frame(FETCH_T, HASH + struct.pack("<QQ", 0, 1 << 40)),
-    "garbage-after-a-frame": frame(READY_T, b"") + b"\xff" * 64,
+    "garbage-after-a-frame": frame(READY_T, READY) + b"\xff" * 64,
 }.items():
     put("frame", name, data)
 

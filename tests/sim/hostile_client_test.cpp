@@ -105,7 +105,7 @@ class HostileClient : public testing::Test {
     party.say(hello());
     settle();
     ASSERT_FALSE(party.ended) << *party.ended;
-    party.say(protocol::Ready{});
+    party.say(protocol::Ready{{0, base_}});
     settle();
     ASSERT_FALSE(party.heard.empty());
     ASSERT_TRUE(std::holds_alternative<protocol::RoundOpen>(party.heard.back()));
@@ -204,8 +204,8 @@ TEST_F(HostileClient, GreetsWithAnotherModelRunOrVersion) {
   Party future;
   call(future, "mallory");
   m = hello();
-  m.min_version = 2, m.max_version = 9;
-  EXPECT_THAT(problem_after(future, m), HasSubstr("speaks protocol 2 to 9"));
+  m.min_version = protocol::kVersion + 1, m.max_version = 9;
+  EXPECT_THAT(problem_after(future, m), HasSubstr("speaks protocol 3 to 9"));
 }
 
 TEST_F(HostileClient, SpeaksOutOfTurn) {
