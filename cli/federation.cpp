@@ -403,7 +403,7 @@ void Run::watch_signals() {
 
 Result<void> Run::rounds() {
   if (remote()) {
-    auto made = hosting_.listener(*loop_);
+    auto made = hosting_.listener(*loop_, tools_.observer);
     if (!made) return fail(std::move(made).error());
     listener_ = std::move(*made);
   } else {
@@ -420,6 +420,7 @@ Result<void> Run::rounds() {
 
 Result<RunSummary> Run::all() {
   Result<void> ok = open_server();
+  if (ok && tools_.begun) ok = tools_.begun();
   if (ok) ok = mesh_.check_members();
   if (ok) ok = mesh_.open(*loop_, [this](const Error& why) { stop(fail(why)); });
   if (ok) ok = before_rounds();

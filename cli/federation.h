@@ -24,6 +24,8 @@ struct RunTools {
   std::function<bool()> stopped;
   int threads = 1;                    // of the machine, for this run
   std::uint32_t rounds_finished = 0;  // counted by the run: folded and in the run folder
+  /// Called when the run's folder is this process's alone, before anything is told. May be empty.
+  std::function<Result<void>()> begun = {};
 };
 
 /// One client's line of the closing table.
@@ -69,7 +71,8 @@ struct RunSummary {
 
 /// Where the clients of a run are: in this process, unless a listener is made for those elsewhere.
 struct Hosting {
-  std::function<Result<std::unique_ptr<transport::Listener>>(sys::Executor&)> listener = {};
+  std::function<Result<std::unique_ptr<transport::Listener>>(sys::Executor&, observe::Observer&)>
+      listener = {};
   sys::Durability durability = sys::Durability::kProcess;
   std::shared_ptr<sys::Loop> loop = nullptr;  // for transports that outlive the run
   bool keeps_state = false;                   // for clients that come back after the end

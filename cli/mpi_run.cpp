@@ -30,7 +30,8 @@ Result<VerbOutput> coordinate(const MpiPlace& place, const Job& job, bool force,
   hosting.durability = sys::Durability::kMachine;  // a lost node is not the end of the others
   hosting.loop = sys::make_loop(context.clock);
   MpiMembership membership(place, context);
-  hosting.listener = [&](sys::Executor& executor) -> Result<std::unique_ptr<transport::Listener>> {
+  hosting.listener = [&](sys::Executor& executor,
+                         observe::Observer&) -> Result<std::unique_ptr<transport::Listener>> {
     auto cluster = membership.join(executor);
     if (!cluster) return fail(std::move(cluster).error());
     return (*cluster)->listener();

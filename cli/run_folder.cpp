@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "cli/audit_trail.h"
 #include "cli/federation.h"
 #include "cli/private_run.h"
 #include "cli/version.h"
@@ -236,6 +237,7 @@ Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summ
   auto files = file_hashes(disk_, folder_, {});
   if (!files) return fail(std::move(files).error());
   files->erase("metrics.jsonl");  // still being written
+  files->erase(std::string(kAuditFile));
   json manifest{{"version", kVersion},
                 {"name", job_.name},
                 {"final_model_hash", hex(summary.final_model)},

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "cli/audit_trail.h"
 #include "cli/federation.h"
+#include "cli/plan.h"
 #include "cli/private_run.h"
 #include "cli/run_folder.h"
 #include "cli/run_memory.h"
 #include "cli/run_report.h"
+#include "cli/version.h"
 #include "formats/atomic_folder.h"
 #include "observe/jsonl.h"
 
@@ -75,6 +78,15 @@ Result<bool> is_unfinished(const sys::Disk& disk, const Job& job, const Path& di
                .remedy = "give that job, choose another output folder, or --force"});
 }
 
+Result<void> open_audit(AuditTrail& audit, const Job& job) {
+  if (auto opened = audit.open(); !opened) return opened;
+  audit.on({.name = "run_opened",
+            .fields = {{"program", "strata " + std::string(kVersion)},
+                       {"job", job.name},
+                       {"plan_hash", hex(sha256(bytes_of(Plan(job).whole())))}}});
+  return {};
+}
+
 }  // namespace
 
 Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limit, Context& context,
@@ -115,14 +127,22 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
   std::uint32_t rounds_finished = 0;
   {
     observe::JsonlObserver jsonl(context.disk, context.clock, directory / "metrics.jsonl");
-    observe::FanOut observer({&jsonl, &context.progress});
+    std::vector<observe::Observer*> observers{&jsonl, &context.progress};
+    AuditTrail audit(context.disk, context.clock, directory / kAuditFile);
+    const bool audited = static_cast<bool>(hosting.listener);  // clients are elsewhere
+    if (audited) observers.push_back(&audit);
+    observe::FanOut observer(std::move(observers));
     RunTools tools{.disk = context.disk,
                    .clock = context.clock,
                    .observer = observer,
                    .stopped = context.stopped,
-                   .threads = context.threads};
+                   .threads = context.threads,
+                   .rounds_finished = 0,
+                   .begun = [&] { return audited ? open_audit(audit, job) : Result<void>{}; }};
     summary = run_federation(std::move(*federation), job, directory.string(), tools, hosting);
     metrics = jsonl.status();
+    if (!summary) audit.on({.name = "run_stopped", .fields = {{"reason", summary.error().line()}}});
+    if (metrics) metrics = audit.status();
     rounds_finished = tools.rounds_finished;
   }
   // What others sent is kept, and what a signal stopped; a folder in which somebody else works is
@@ -135,7 +155,7 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
     if (was_there) (void)context.disk.create_directories(directory);
   }
   if (!summary) return fail(std::move(summary).error());
-  if (!metrics) return fail(std::move(metrics).error(), "writing metrics");
+  if (!metrics) return fail(std::move(metrics).error(), "writing down what happened");
   return run_report(*summary, job, directory.string());
 }
 

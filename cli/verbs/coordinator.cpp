@@ -39,7 +39,9 @@ Result<VerbOutput> run(const Options& options, Context& context) {
   Hosting hosting;
   hosting.durability = sys::Durability::kMachine;
   hosting.keeps_state = true;
-  hosting.listener = [&](sys::Executor& executor) -> Result<std::unique_ptr<transport::Listener>> {
+  hosting.listener =
+      [&](sys::Executor& executor,
+          observe::Observer& observer) -> Result<std::unique_ptr<transport::Listener>> {
     auto files = certs::files_in(context.disk, options.certificates);
     if (files.crl.empty()) {
       return fail({.code = ErrorCode::kFileMissing,
@@ -57,8 +59,11 @@ Result<VerbOutput> run(const Options& options, Context& context) {
     tls.limits.connects_burst = std::max(tls.limits.connects_burst, static_cast<double>(crowd));
     tls.limits.unknown_per_address_max = std::max(tls.limits.unknown_per_address_max, crowd);
     tls.limits.unknown_max = std::max(tls.limits.unknown_max, 2 * crowd);
-    tls.refused = [&context](const Error& why) {
-      context.progress.on({.name = "message", .fields = {{"text", "not let in: " + why.line()}}});
+    tls.refused = [&observer](const Error& why) {
+      observer.on({.name = "connection_refused", .fields = {{"reason", why.line()}}});
+    };
+    tls.noticed = [&observer](const std::string& what) {
+      observer.on({.name = "message", .fields = {{"text", what}}});
     };
     auto listener =
         transport::make_tls_listener(executor, context.clock, context.disk, std::move(tls));

@@ -11,6 +11,7 @@ constexpr std::array kVerbs{
     coordinator_verb,
     client_verb,
     status_verb,
+    audit_verb,
     inspect_verb,
     replay_verb,
     pretrain_verb,

@@ -8,6 +8,7 @@ Verb run_verb();
 Verb coordinator_verb();
 Verb client_verb();
 Verb status_verb();
+Verb audit_verb();
 Verb inspect_verb();
 Verb replay_verb();
 Verb pretrain_verb();

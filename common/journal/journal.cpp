@@ -127,11 +127,12 @@ Result<Read> read_all(ByteSpan file, std::uint16_t kind, const std::string& wher
 }  // namespace
 
 Result<std::vector<Record>> Journal::read(const sys::Disk& disk, const std::filesystem::path& path,
-                                          std::uint16_t kind) {
+                                          std::uint16_t kind, Sha256* head) {
   auto file = disk.map(path);
   if (!file) return fail(std::move(file).error());
   auto all = read_all((*file)->bytes(), kind, path.string());
   if (!all) return fail(std::move(all).error());
+  if (head != nullptr) *head = all->head;
   return std::move(all->records);
 }
 

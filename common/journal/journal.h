@@ -42,10 +42,11 @@ class Journal {
                                             std::uint16_t kind, std::vector<Record>& records,
                                             sys::Durability durability = sys::Durability::kMachine);
   /// The records of a journal that somebody else may be writing, without changing it; a torn end is
-  /// left out.
+  /// left out. `head`, where it is given: hash of the last record.
   [[nodiscard]] static Result<std::vector<Record>> read(const sys::Disk& disk,
                                                         const std::filesystem::path& path,
-                                                        std::uint16_t kind);
+                                                        std::uint16_t kind,
+                                                        Sha256* head = nullptr);
 
   /// Writes a record; it counts only once sync() has succeeded. kDiskFull leaves the journal as it
   /// was, to be tried again.

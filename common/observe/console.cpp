@@ -87,6 +87,7 @@ std::string summary(const Event& e) {
     if (std::isfinite(match)) line += format(", exact match %.1f %%", 100.0 * match);
     return line;
   }
+  if (e.name == "connection_refused") return "not let in: " + text(e, "reason");
   if (e.name == "message") return text(e, "text");
   return {};
 }

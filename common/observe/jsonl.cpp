@@ -8,6 +8,15 @@
 
 namespace strata::observe {
 
+std::string json_line(const Event& event, const std::string& utc) {
+  nlohmann::ordered_json line{{"event", event.name}, {"ts", utc}};
+  for (const auto& [key, value] : event.fields) {
+    std::visit([&, &k = key](const auto& v) { line[k] = v; },
+               value);  // the library writes NaN and infinity as null
+  }
+  return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 struct JsonlObserver::State {
   sys::Disk& disk;
   const sys::Clock& clock;
@@ -38,13 +47,7 @@ JsonlObserver::~JsonlObserver() {
 }
 
 void JsonlObserver::on(const Event& event) {
-  nlohmann::ordered_json line{{"event", event.name}, {"ts", state_->clock.utc()}};
-  for (const auto& [key, value] : event.fields) {
-    std::visit([&, &k = key](const auto& v) { line[k] = v; },
-               value);  // the library writes NaN and infinity as null
-  }
-  const std::string text =
-      line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  const std::string text = json_line(event, state_->clock.utc()) + "\n";
   const std::scoped_lock guard(state_->lock);
   state_->pending += text;
   if (event.name != "step" || state_->pending.size() > (1u << 16)) state_->flush();

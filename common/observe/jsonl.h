@@ -11,6 +11,9 @@
 
 namespace strata::observe {
 
+/// {"event", "ts", fields...} in one line, without its end; numbers that are not finite are null.
+[[nodiscard]] std::string json_line(const Event& event, const std::string& utc);
+
 /// Appends {"event", "ts", fields...} per event; numbers that are not finite become null. Lines are
 /// kept and written in blocks: at every event but "step", and at destruction. The first failed
 /// write is kept in status() and ends writing.

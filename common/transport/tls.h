@@ -62,6 +62,9 @@ struct TlsOptions {
   /// Listener: hears, in the executor's thread, who was not let in and why, and of new files that
   /// cannot be used. Floods are told once a minute and address. May be empty.
   std::function<void(const Error&)> refused;
+  /// Listener: hears, in the executor's thread, that changed files are in use, and once a day what
+  /// of them runs out within 30 days. May be empty.
+  std::function<void(const std::string&)> noticed;
 };
 
 class TlsListener : public Listener {

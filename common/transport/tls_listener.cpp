@@ -12,6 +12,7 @@ using boost::asio::ip::tcp;
 
 constexpr int kBacklog = 128;
 constexpr double kOutOfDescriptorsSeconds = 0.1;
+constexpr double kDaySeconds = 86400;
 
 Error cannot_listen(const std::string& address, const std::string& why) {
   return {.code = ErrorCode::kPeer,
@@ -54,6 +55,7 @@ class ListenerImpl final : public TlsListener {
         context_(std::move(context)),
         gate_(options_.limits),
         seen_(hash_of_files()),
+        warned_at_(clock.seconds()),
         endpoint_(executor, clock, options_.limits),
         acceptor_(endpoint_.io().context()),
         rest_(endpoint_.io().context()) {}
@@ -88,6 +90,7 @@ class ListenerImpl final : public TlsListener {
           });
   }
   void poll_files();
+  void warn_daily();
   [[nodiscard]] Sha256 hash_of_files() const;
 
   sys::Executor& executor_;
@@ -98,6 +101,7 @@ class ListenerImpl final : public TlsListener {
   AddressGate gate_;                           // in the sockets' thread
   std::string address_;
   Sha256 seen_;
+  double warned_at_;
   bool reload_failed_ = false;
   sys::TimerId poll_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
@@ -204,13 +208,25 @@ void ListenerImpl::poll_files() {
   if (changed || reload_failed_) {
     auto done = reload();
     reload_failed_ = !done;
+    if (done && options_.noticed) options_.noticed("changed certificate files are in use now");
     if (!done && changed) {
       Error error = std::move(done).error();
       error.doing.emplace_back("the old certificates stay in use");
       tell(std::move(error));
     }
   }
+  warn_daily();
   poll_ = executor_.after(options_.limits.reload_s, [this] { poll_files(); });
+}
+
+// Runs of months outlive certificates. Whoever makes a listener has looked at its files that day.
+void ListenerImpl::warn_daily() {
+  if (!options_.noticed || clock_.seconds() - warned_at_ < kDaySeconds) return;
+  warned_at_ = clock_.seconds();
+  const std::int64_t now = wall_seconds(clock_);
+  const auto node = certs::load_node(disk_, options_.files, certs::Role::kCoordinator, now);
+  if (!node) return tell(node.error());
+  for (const auto& line : certs::expiring(*node, options_.files, now)) options_.noticed(line);
 }
 
 }  // namespace

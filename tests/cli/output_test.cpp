@@ -278,6 +278,11 @@ std::vector<Command> commands() {
        [](const auto& f) -> Args {
          return {"replay", f.folder};
        }},
+      {"audit",
+       {},
+       [](const auto& f) -> Args {
+         return {"audit", f.folder};
+       }},
       {"bench round",
        [](const auto& f) -> Args {
          return {"bench", "round",    "--transport", "in-process", "--clients",

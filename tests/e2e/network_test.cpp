@@ -222,6 +222,38 @@ TEST_F(Network, ASecondCoordinatorIsRefusedByTheName) {
   server->signal(SIGKILL);
 }
 
+// Whom it let in, what came from whom, and which model it came to, over a restart.
+TEST_F(Network, TheCoordinatorKeepsAnAuditTrail) {
+  job_["aggregation"]["rounds"] = 12;
+  write_job();
+  auto first = coordinator();
+  auto clients = clients_of(names_);
+  ASSERT_TRUE(await_round(1));
+  first->signal(SIGTERM);
+  EXPECT_EQ(first->wait().status, 75);
+  auto second = coordinator();
+  const std::string hash = hash_in(second->wait());
+  for (auto& one : clients) EXPECT_EQ(hash_in(one->wait()), hash);
+
+  const auto audit = [&] { return strata({"audit", at("run"), "--format", "json"}); };
+  const Finished told = audit();
+  ASSERT_EQ(told.status, 0) << told.err;
+  const json records = json::parse(told.out).at("data").at("records");
+  std::map<std::string, std::size_t> events;
+  for (const json& record : records) ++events[record.at("event")];
+  EXPECT_EQ(events["run_opened"], 2u);
+  EXPECT_EQ(events["run_stopped"], 1u);
+  EXPECT_EQ(events["client_joined"], 2 * names_.size());
+  EXPECT_EQ(events["aggregate"], 12u);
+  EXPECT_EQ(events["client_round"], 12 * names_.size());
+  EXPECT_TRUE(std::any_of(records.begin(), records.end(),
+                          [&](const json& r) { return r.value("final_model_hash", "") == hash; }));
+  std::string bytes = read_file(at("run/audit.log"));
+  bytes[bytes.find("run_opened")] = 'R';
+  write_file(at("run/audit.log"), bytes);
+  EXPECT_EQ(audit().status, 8) << "a changed record is found";
+}
+
 // The coordinator's job says whose key is whose. Clients need not know, and it may change while the
 // run is stopped.
 TEST_F(Network, AKeyThatTheJobDoesNotNameIsRefused) {

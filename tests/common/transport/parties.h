@@ -3,6 +3,7 @@
 // certificates of a small federation.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -52,19 +53,22 @@ inline wire::Frame frame_of(std::size_t bytes, std::uint16_t type = 0x100,
   return out;
 }
 
-/// A clock whose calendar is `days` off.
+/// A clock whose calendar is `days` off, and that may go on by days.
 class ShiftedClock final : public sys::Clock {
  public:
   explicit ShiftedClock(int days = 0) : days_(days) {}
-  double seconds() const override { return real_->seconds(); }
+  double seconds() const override { return real_->seconds() + 86400.0 * gone_by_; }
   std::string utc() const override {
-    return certs::utc_text(*certs::parse_utc(real_->utc()) + std::int64_t{86400} * days_);
+    return certs::utc_text(*certs::parse_utc(real_->utc()) +
+                           std::int64_t{86400} * (days_ + gone_by_));
   }
   [[nodiscard]] std::int64_t now() const { return *certs::parse_utc(utc()); }
+  void let_pass(int days) { gone_by_ += days; }
 
  private:
   std::unique_ptr<sys::Clock> real_ = sys::make_posix_clock();
   int days_;
+  std::atomic<int> gone_by_ = 0;
 };
 
 /// An authority in a scratch folder, and parties with its certificates.

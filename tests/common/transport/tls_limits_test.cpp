@@ -23,7 +23,8 @@ class TlsLimit : public testing::Test {
         {.address = "127.0.0.1:0",
          .files = files,
          .limits = limits,
-         .refused = [this](const Error& error) { refused_.push_back(steady(error)); }}));
+         .refused = [this](const Error& error) { refused_.push_back(steady(error)); },
+         .noticed = [this](const std::string& what) { noticed_.push_back(what); }}));
     ASSERT_TRUE(listener_->listen(hub_));
   }
   void connect(const TlsLimits& limits) {
@@ -57,7 +58,7 @@ class TlsLimit : public testing::Test {
   std::filesystem::path client_ = federation_.client();
   Notes hub_;
   Notes site_;
-  std::vector<std::string> refused_;
+  std::vector<std::string> refused_, noticed_;
   std::unique_ptr<TlsListener> listener_;
   std::unique_ptr<Dialer> dialer_;
 };
@@ -316,6 +317,25 @@ TEST_F(TlsLimit, ChangedFilesAreFoundAndBadOnesChangeNothing) {
   support::write_file(federation_.crl(), good);
   federation_.revoke("clinic-a");
   EXPECT_THAT(hub_end(), HasSubstr("has been revoked"));
+  EXPECT_THAT(noticed_, testing::Each(HasSubstr("changed certificate files are in use now")));
+  EXPECT_FALSE(noticed_.empty());
+}
+
+// A coordinator that is at work for months says what runs out, and that it has.
+TEST_F(TlsLimit, WhatRunsOutIsToldOnceADay) {
+  auto limits = wide_limits();
+  limits.reload_s = 0.02;
+  listen(limits);
+  pump_.run_for(0.2);
+  EXPECT_TRUE(noticed_.empty()) << "who makes a listener looks at its files";
+  clock_.let_pass(20);  // of 30
+  ASSERT_TRUE(pump_.run_until([&] { return !noticed_.empty(); }));
+  pump_.run_for(0.2);
+  ASSERT_EQ(noticed_.size(), 1u) << "once a day";
+  EXPECT_THAT(noticed_[0], AllOf(HasSubstr("identity.crt runs out on"), HasSubstr("in 9 days")));
+  clock_.let_pass(11);
+  ASSERT_TRUE(pump_.run_until([&] { return !refused_.empty(); }));
+  EXPECT_THAT(refused_[0], HasSubstr("expired"));
 }
 
 TEST(AddressGate, CountsTokensPerAddress) {
