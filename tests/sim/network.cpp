@@ -115,6 +115,8 @@ void Network::note_sent(Line& line, const wire::Frame& frame) {
   held_.frame = std::max(held_.frame, frame.payload.size());
   const auto message = protocol::from_frame(frame);
   if (!message) throw std::logic_error(message.error().line());
+  // What still comes of an update that was answered for is thrown away.
+  if (const auto* ack = std::get_if<protocol::Ack>(&*message)) line.asked.erase(ack->update);
   if (const auto* fetch = std::get_if<protocol::Fetch>(&*message)) {
     line.asked[fetch->object] += fetch->length;
     held_.asked = std::max(held_.asked, line.asked[fetch->object]);
