@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cli/owner_ledger.h"
+#include "client/ledger_budget.h"
 #include "privacy/client_sum.h"
 #include "sys/random.h"
 
@@ -66,7 +67,8 @@ class Central final : public CentralSum {
   Result<void> released(const protocol::RunId& run, std::uint32_t round,
                         const Sha256& result) override {
     if (!ledger_) return {};
-    return noted(ledger_->ledger.release(ledger_->round.dataset, ledger_name(run), round, result));
+    return noted(
+        ledger_->ledger.release(ledger_->round.dataset, client::ledger_name(run), round, result));
   }
 
   const std::optional<Error>& refusal() const override { return refusal_; }
@@ -75,7 +77,7 @@ class Central final : public CentralSum {
   [[nodiscard]] ledger::Reservation reservation(const protocol::RunId& run,
                                                 std::uint32_t round) const {
     ledger::Reservation out = ledger_->round;
-    out.run = ledger_name(run);
+    out.run = client::ledger_name(run);
     out.round = round;
     return out;
   }

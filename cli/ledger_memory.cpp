@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/hash.h"
+#include "sys/temporary_files.h"
 
 namespace strata::cli {
 namespace {
@@ -67,6 +68,9 @@ class FileMemory final : public coordinator::LedgerMemory {
     auto lock = disk_.lock(file_.string() + ".lock");
     if (!lock) return fail(std::move(lock).error());
     if (auto again = read(); !again) return again;
+    const auto folder = file_.has_parent_path() ? file_.parent_path() : std::filesystem::path(".");
+    if (auto gone = sys::remove_temporaries(disk_, folder, file_.filename().string()); !gone)
+      return gone;
     Clients next = clients_;
     LedgerMark& kept = next[client][mark.ledger];
     if (kept.records < mark.records) kept = mark;

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
-#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "cli/plan.h"
+#include "client/ledger_budget.h"
 
 namespace strata::cli {
 namespace {
@@ -50,61 +50,6 @@ std::string host_name() {
   std::array<char, 256> name{};
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
 }
-
-class LedgerBudget final : public client::Budget {
- public:
-  explicit LedgerBudget(OpenLedger opened)
-      : clock_(std::move(opened.clock)),
-        ledger_(std::move(opened.ledger)),
-        round_(std::move(opened.round)) {
-    note();
-  }
-
-  Result<void> reserve(const protocol::RunId& run, std::uint32_t round) override {
-    const std::lock_guard lock(mutex_);
-    ledger::Reservation reservation = round_;
-    reservation.run = ledger_name(run);
-    reservation.round = round;
-    auto receipt = ledger_.reserve(reservation);
-    note();
-    return receipt ? Result<void>{} : fail(std::move(receipt).error());
-  }
-  Result<void> release(const protocol::RunId& run, std::uint32_t round,
-                       const Sha256& update) override {
-    const std::lock_guard lock(mutex_);
-    auto released = ledger_.release(round_.dataset, ledger_name(run), round, update);
-    note();
-    return released;
-  }
-
-  // Does not wait for a charge that is being worked out.
-  Result<protocol::LedgerMark> mark() override {
-    const std::lock_guard lock(mark_mutex_);
-    return mark_;
-  }
-  Result<void> check_remembered(const protocol::LedgerMark& seen) override {
-    const std::lock_guard lock(mutex_);
-    if (seen.ledger != ledger_.id()) {
-      return fail({.code = ErrorCode::kProtocol,
-                   .what = "the coordinator reminds this client of another ledger than its own"});
-    }
-    return ledger_.check_remembered({.records = seen.records, .hash = seen.head});
-  }
-
- private:
-  void note() {
-    const std::lock_guard lock(mark_mutex_);
-    mark_ = {
-        .ledger = ledger_.id(), .records = ledger_.head().records, .head = ledger_.head().hash};
-  }
-
-  std::mutex mark_mutex_;
-  protocol::LedgerMark mark_;
-  std::mutex mutex_;                   // training charges in a thread of its own
-  std::unique_ptr<sys::Clock> clock_;  // the ledger's
-  ledger::Ledger ledger_;
-  ledger::Reservation round_;
-};
 
 tl::unexpected<Error> against(const fs::path& folder, std::string_view key, std::string what,
                               std::string rule, ErrorCode code) {
@@ -224,12 +169,6 @@ Result<void> check_owner(const sys::Disk& disk, const Job& job,
   return check_policy(*policy, promise, *folder);
 }
 
-std::string ledger_name(const protocol::RunId& run) {
-  std::string out;
-  for (const std::byte b : run) out += fmt::format("{:02x}", std::to_integer<int>(b));
-  return out;
-}
-
 Result<OpenLedger> open_ledger(sys::Disk& disk, const Job& job, const privacy::Promise& promise,
                                const std::string& id, std::span<const std::string> rows) {
   const auto& section = job.privacy.ledger;
@@ -298,7 +237,8 @@ Result<std::unique_ptr<client::Budget>> open_budget(sys::Disk& disk, const Job& 
   for (const auto& record : records) rows.push_back(canonical(record));
   auto opened = open_ledger(disk, job, promise, dataset_of(job, client), rows);
   if (!opened) return fail(std::move(opened).error(), "client " + client);
-  return std::make_unique<LedgerBudget>(std::move(*opened));
+  return client::make_ledger_budget(std::move(opened->clock), std::move(opened->ledger),
+                                    std::move(opened->round));
 }
 
 }  // namespace strata::cli

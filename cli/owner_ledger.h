@@ -57,9 +57,6 @@ struct OpenLedger {
                                              const privacy::Promise& promise, const std::string& id,
                                              std::span<const std::string> rows);
 
-/// How a ledger calls a run.
-[[nodiscard]] std::string ledger_name(const protocol::RunId& run);
-
 /// The budget of one private client. Begins a ledger where the folder does not exist yet, and makes
 /// the client's records known in it; charges nothing. kBudget, kConfig, kDamaged, kUnsupported as
 /// Ledger.

@@ -13,6 +13,7 @@
 #include "export/huggingface.h"
 #include "export/peft.h"
 #include "formats/atomic_folder.h"
+#include "sys/temporary_files.h"
 #include "tensor/linalg.h"
 
 namespace strata::cli {
@@ -88,6 +89,8 @@ Result<json> file_hashes(const sys::Disk& disk, const std::filesystem::path& fol
 Result<void> RunFolder::begin(const TextSide& text, const std::vector<ClientData>& data,
                               const nlohmann::ordered_json& statement) {
   if (!reports_) return {};
+  // The manifest names every file of the folder.
+  if (auto gone = sys::remove_temporaries(disk_, folder_); !gone) return gone;
   if (auto written = disk_.write_atomic(folder_ / "config.json", resolved(job_)); !written)
     return written;
   if (auto written = disk_.write_atomic(folder_ / "privacy.json", json(statement).dump(2) + "\n");

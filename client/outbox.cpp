@@ -53,6 +53,8 @@ Result<Outbox> Outbox::open(sys::Disk& disk, std::filesystem::path folder,
     if (!lock) return fail(std::move(lock).error());
     out.lock_ = std::move(*lock);
   }
+  // Whatever was on its way is fetched anew.
+  if (auto gone = disk.remove_all(out.download()); !gone) return fail(std::move(gone).error());
   for (int slot = 0; slot < 2; ++slot) {
     auto file = disk.open(out.path_of(slot), durability);
     if (!file) return fail(std::move(file).error());

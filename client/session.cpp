@@ -61,6 +61,7 @@ void Session::end(Result<protocol::Finished> how) {
   tools_.executor.cancel(timer_);
   tools_.worker.abort();  // it may train ahead of what it was asked for
   lose_connection();
+  if (std::exchange(fetched_, false)) (void)tools_.disk.remove_all(tools_.outbox.download());
   tools_.executor.post([this, alive = alive_, how = std::move(how)] {
     if (*alive) tools_.observer.done(how);
   });

@@ -147,6 +147,7 @@ class Session final : public transport::Handler {
   int complaints_ = 0;
   std::optional<Error> spent_;  // the data owner's budget: no reason to call again
   bool busy_following_ = false;
+  bool fetched_ = false;  // something lies in the outbox's place for it
   std::optional<protocol::History> history_;
   std::unique_ptr<Download> download_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // callbacks ask it

@@ -129,6 +129,7 @@ void Session::fetch(protocol::Object object,
     end(fail(std::move(file).error()));
     return;
   }
+  fetched_ = true;
   download_ = std::make_unique<Download>();
   download_->object = std::move(object);
   download_->file = std::move(*file);
@@ -138,7 +139,8 @@ void Session::fetch(protocol::Object object,
 
 void Session::ask_for_more() {
   Download& d = *download_;
-  while (d.asked < d.object.size && d.asked - d.received < protocol::kAheadBytes) {
+  while (d.asked < d.object.size &&
+         d.asked - d.received < protocol::kAheadChunks * config_.chunk_bytes) {
     const std::uint64_t length = std::min(config_.chunk_bytes, d.object.size - d.asked);
     send(protocol::Fetch{d.object.hash, d.asked, length});
     d.asked += length;

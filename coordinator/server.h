@@ -151,6 +151,7 @@ class Server final : public transport::Handler {
     std::shared_ptr<transport::Connection> connection;
     std::uint64_t number = 0;     // in the order in which they were opened
     protocol::ClientId client;    // once welcomed
+    Sha256 plan{};                // that it came with; zeros: none of its own
     protocol::LedgerMark ledger;  // as it said when it came
     bool ready = false;
     std::unique_ptr<Upload> upload;

@@ -136,6 +136,7 @@ void Server::handle(Session& session, const protocol::Hello& m) {
     return;
   }
   session.client = id;
+  session.plan = m.plan;
   session.ledger = m.ledger;
   welcome(session);
 }
@@ -197,6 +198,14 @@ void Server::handle(Session& session, const protocol::Ready& m) {
     return;
   }
   if (session.ready) return;
+  // It had the plan to compare, which says more than that the two differ.
+  if (session.plan != Sha256{} && session.plan != config_.plan) {
+    refuse(session, {.code = ErrorCode::kConfig,
+                     .what = "the client holds plan " + short_hex(session.plan),
+                     .rule = "this run's is " + short_hex(config_.plan),
+                     .remedy = "use the same job on both sides"});
+    return;
+  }
   session.ready = true;
   met_anybody_ = true;
   remember(session, session.ledger);
@@ -267,6 +276,7 @@ void Server::handle(Session& session, protocol::Offer& m) {
                                      "a conversation has one ledger"));
     return;
   }
+  remember(session, m.ledger);  // whatever becomes of it: its bytes may have come
   if (const Waiting* first = waiting_of(session.client);
       first != nullptr && m.round == machine_.round()) {
     // For the same update the answer comes with the flush that is on its way.
@@ -275,7 +285,6 @@ void Server::handle(Session& session, protocol::Offer& m) {
   }
   switch (machine_.judge(session.client, m.round, m.update.hash)) {
     case Verdict::kNew:
-      remember(session, m.ledger);
       begin_upload(session, m);
       return;
     case Verdict::kDuplicate:
@@ -357,7 +366,8 @@ void Server::give_up_uploads() {
 
 void Server::ask_for_more(Session& session) {
   Upload& up = *session.upload;
-  while (up.asked < up.offer.update.size && up.asked - up.received < protocol::kAheadBytes) {
+  while (up.asked < up.offer.update.size &&
+         up.asked - up.received < protocol::kAheadChunks * config_.chunk_bytes) {
     const std::uint64_t length = std::min(config_.chunk_bytes, up.offer.update.size - up.asked);
     send(session, protocol::Fetch{up.offer.update.hash, up.asked, length});
     up.asked += length;

@@ -3,6 +3,7 @@
 
 #include "coordinator/server.h"
 #include "model/fold.h"
+#include "sys/temporary_files.h"
 
 namespace strata::coordinator {
 
@@ -41,6 +42,9 @@ Result<void> Server::recover() {
     }
   }
   // A process that was killed leaves its temporary files and snapshots.
+  for (const auto& folder : {config_.folder, config_.folder / "results"}) {
+    if (auto gone = sys::remove_temporaries(disk, folder); !gone) return gone;
+  }
   auto names = disk.list(config_.folder);
   if (!names) return fail(std::move(names).error());
   for (const auto& name : *names) {

@@ -8,7 +8,8 @@
 namespace strata::protocol {
 
 /// Bytes of an object that a side asks for ahead of what it has received.
-inline constexpr std::uint64_t kAheadBytes = 2 * wire::kChunkBytes;
+inline constexpr std::uint64_t kAheadChunks = 2;
+inline constexpr std::uint64_t kAheadBytes = kAheadChunks * wire::kChunkBytes;
 
 /// A peer said what it must not say here.
 [[nodiscard]] Error breach(std::string what, std::string rule);

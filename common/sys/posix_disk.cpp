@@ -15,6 +15,7 @@
 #include <system_error>
 
 #include "sys/disk.h"
+#include "sys/temporary_files.h"
 
 namespace strata::sys {
 
@@ -234,7 +235,7 @@ class PosixDisk final : public Disk {
   Result<void> write_atomic(const Path& path,
                             const std::function<Result<void>(FileWriter&)>& produce,
                             Durability durability) override {
-    const Path temporary = path.string() + ".tmp." + std::to_string(::getpid());
+    const Path temporary = temporary_of(path, ::getpid());
     auto written = write_temporary(temporary, path, produce, durability);
     if (written && ::rename(temporary.c_str(), path.c_str()) != 0) {
       written = fail(os_error(path, "renaming into place", errno));

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "privacy/ledger/budget.h"
 #include "privacy/ledger/records.h"
+#include "sys/temporary_files.h"
 
 namespace strata::ledger {
 namespace {
@@ -249,6 +250,9 @@ Result<Ledger> Ledger::open(Tools tools, fs::path folder) {
   auto session = out.begin();
   if (!session) return fail(std::move(session).error());
   if (session->lines.all.empty()) return none();
+  // What processes that were killed left; no other one works here while this holds the lock.
+  if (auto gone = sys::remove_temporaries(out.tools_.disk, folder); !gone)
+    return fail(std::move(gone).error());
   return out;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "sys/temporary_files.h"
+
 namespace strata::sim {
 namespace {
 
@@ -102,12 +104,18 @@ Result<void> Disk::flush(File& file, const Path& path) {
                  .what = space ? "no space left" : "the disk fails",
                  .where = path.string()});
   }
+  take_time();
   if (!lies) file.synced = file.now;
   return {};
 }
 
+void Disk::take_time() {
+  if (slow > 0.0 && took) took(slow * draw_.uniform(0.0, 2.0));
+}
+
 void Disk::unlock() {
   *locks_ = {};
+  ++process_;
   for (auto& [path, file] : names_) {
     if (std::exchange(file->doubtful, false) && draw_.below(2) == 0) file->now = file->synced;
   }
@@ -156,6 +164,17 @@ std::vector<std::string> Disk::all_files() const {
   return out;
 }
 
+std::string Disk::lasting(const Path& path) const {
+  const auto found = synced_.find(path.string());
+  return found == synced_.end() ? std::string() : found->second->synced;
+}
+
+void Disk::put(const Path& path, const std::string& text) {
+  auto file = std::make_shared<File>();
+  file->now = file->synced = text;
+  names_[path.string()] = synced_[path.string()] = file;
+}
+
 bool Disk::exists(const Path& path) const {
   return names_.contains(path.string()) || folders_.contains(path.string());
 }
@@ -197,21 +216,35 @@ Result<void> Disk::create_private_directory(const Path& folder) {
 Result<void> Disk::write_atomic(const Path& path,
                                 const std::function<Result<void>(sys::FileWriter&)>& produce,
                                 sys::Durability durability) {
-  Writer writer;
-  if (auto produced = produce(writer); !produced) return produced;
-  if (auto may = change("write", path); !may) return may;
-  auto file = std::make_shared<File>();
-  file->now = std::move(writer.text);
-  if (durability == sys::Durability::kMachine) {
-    if (auto flushed = flush(*file, path); !flushed) return flushed;
+  const Path temporary = sys::temporary_of(path, process_);
+  if (auto written = write_temporary(temporary, path, produce, durability); !written) {
+    names_.erase(temporary.string());
+    return written;
   }
-  if (auto may = change("rename", path); !may) return may;
+  auto file = std::move(names_.extract(temporary.string()).mapped());
   names_[path.string()] = file;
   if (durability == sys::Durability::kMachine) {
     if (auto may = change("sync folder of", path); !may) return may;
     if (!lies) synced_[path.string()] = file;
   }
   return {};
+}
+
+// A process that ends in here leaves the file behind.
+Result<void> Disk::write_temporary(const Path& temporary, const Path& path,
+                                   const std::function<Result<void>(sys::FileWriter&)>& produce,
+                                   sys::Durability durability) {
+  if (auto may = change("create", path); !may) return may;
+  auto file = std::make_shared<File>();
+  names_[temporary.string()] = file;
+  Writer writer;
+  if (auto produced = produce(writer); !produced) return produced;
+  if (auto may = change("write", path); !may) return may;
+  file->now = std::move(writer.text);
+  if (durability == sys::Durability::kMachine) {
+    if (auto flushed = flush(*file, path); !flushed) return flushed;
+  }
+  return change("rename", path);
 }
 
 Result<std::unique_ptr<sys::RandomFile>> Disk::open(const Path& path, sys::Durability durability) {

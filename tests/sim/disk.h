@@ -22,6 +22,9 @@ class Disk final : public sys::Disk {
   bool broken = false;       // writes and flushes give kIo
   double flush_fails = 0.0;  // chance that a flush alone gives kIo or kDiskFull
   bool lies = false;         // flushes say yes and do nothing
+  double slow = 0.0;         // seconds that a flush takes, drawn up to twice this
+  /// Called for every flush of a slow disk, with how long it took.
+  std::function<void(double seconds)> took;
 
   /// The machine falls and comes back.
   void fall();
@@ -31,6 +34,10 @@ class Disk final : public sys::Disk {
   /// Flips a bit of the file, as ageing does; false when it is not there or empty.
   bool rot(const Path& path);
   [[nodiscard]] std::vector<std::string> all_files() const;
+  /// What of a file comes back after a fall in any case; empty: nothing.
+  [[nodiscard]] std::string lasting(const Path& path) const;
+  /// Somebody puts a copy there, for good.
+  void put(const Path& path, const std::string& text);
 
   bool exists(const Path& path) const override;
   bool is_directory(const Path& path) const override;
@@ -62,7 +69,13 @@ class Disk final : public sys::Disk {
 
  private:
   using Names = std::map<std::string, std::shared_ptr<File>>;
+  void take_time();
+  [[nodiscard]] Result<void> write_temporary(
+      const Path& temporary, const Path& path,
+      const std::function<Result<void>(sys::FileWriter&)>& produce, sys::Durability durability);
+
   sys::Stream draw_;
+  long process_ = 1;  // counts those that used it
   Names names_, synced_;
   std::set<std::string> folders_;
   std::shared_ptr<std::set<std::string>> locks_ = std::make_shared<std::set<std::string>>();

@@ -10,6 +10,7 @@
 #include "protocol/update_codec.h"
 #include "sim/disk.h"
 #include "sim/network.h"
+#include "sim/owner.h"
 #include "sim/tiny_model.h"
 #include "support/updates.h"
 
@@ -77,7 +78,7 @@ class HostileClient : public testing::Test {
           coordinator::Outline{{kTensor, protocol::TensorOutline{8, 16, {2}}}});
     }
     auto server = coordinator::Server::open(std::move(config), std::move(*core),
-                                            {executor_, time_, disk_, observer_});
+                                            {executor_, time_, disk_, observer_, &ledgers_});
     ASSERT_TRUE(server) << server.error().line();
     server_ = std::move(*server);
     listener_ = network_.listener(executor_);
@@ -173,6 +174,7 @@ class HostileClient : public testing::Test {
   ProcessExecutor executor_{time_, [](const auto& task) { task(); }};
   ProcessExecutor elsewhere_{time_, [](const auto& task) { task(); }};
   Observer observer_;
+  SeenLedgers ledgers_;
   Sha256 base_{};
   std::unique_ptr<coordinator::Server> server_;
   std::unique_ptr<transport::Listener> listener_;
@@ -424,6 +426,43 @@ TEST_F(SlowClient, GoesOnWithAnUploadOfARoundThatIsOver) {
   ASSERT_EQ(hex(apart->close().value().chain), hex(next));
   ASSERT_TRUE(apart->accept(anna_of(2, next)));
   EXPECT_EQ(hex(observer_.rounds[1].chain), hex(apart->close().value().chain));
+}
+
+// Its bytes have come, and what they cost was paid before.
+TEST_F(SlowClient, ComesTooLateAndItsLedgerIsRememberedAllTheSame) {
+  Party mallory, anna, again;
+  const protocol::LedgerMark first{sha256(bytes_of("ledger")), 3, sha256(bytes_of("three"))};
+  const protocol::LedgerMark further{first.ledger, 5, sha256(bytes_of("five"))};
+  auto greeting = hello();
+  greeting.ledger = first;
+  call(mallory, "mallory");
+  mallory.say(greeting);
+  settle();
+  mallory.say(protocol::Ready{});
+  settle();
+  join(anna, "anna");
+  anna.say(offer(encoded(anna_of(1, base_))));
+  while (observer_.rounds.empty()) settle();
+  auto late = offer(update("mallory", 5));
+  late.ledger = further;
+  mallory.say(late);
+  settle();
+  ASSERT_EQ(last<Ack>(mallory).outcome, Outcome::kLate);
+  call(again, "mallory");
+  again.say(greeting);  // as after an older copy was put back
+  settle();
+  EXPECT_EQ(last<protocol::Welcome>(again).remembered, further);
+}
+
+TEST_F(HostileClient, TakesPartWithAnotherPlan) {
+  Party mallory;
+  call(mallory, "mallory");
+  auto m = hello();
+  m.plan = sha256(bytes_of("older"));
+  mallory.say(m);
+  settle();
+  EXPECT_EQ(last<protocol::Welcome>(mallory).plan, "{}") << "to be compared";
+  EXPECT_THAT(problem_after(mallory, protocol::Ready{}), HasSubstr("the client holds plan"));
 }
 
 }  // namespace

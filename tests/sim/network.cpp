@@ -2,11 +2,14 @@
 
 #include <algorithm>
 
+#include "protocol/messages.h"
+
 namespace strata::sim {
 
 namespace {
 
 constexpr double kHeartbeatTime = 45.0;
+constexpr std::size_t kFrameBytes = wire::kHeaderBytes + wire::kTrailerBytes;
 
 class SimConnection final : public transport::Connection {
  public:
@@ -16,8 +19,8 @@ class SimConnection final : public transport::Connection {
   SimConnection(const SimConnection&) = delete;
   SimConnection& operator=(const SimConnection&) = delete;
   const transport::Peer& peer() const override { return line_->ends[side_].peer; }
-  void send(wire::Frame frame) override { net_.carry(line_, side_, std::move(frame)); }
-  std::size_t unsent_bytes() const override { return 0; }
+  void send(wire::Frame frame) override { net_.send(line_, side_, std::move(frame)); }
+  std::size_t unsent_bytes() const override { return line_->ends[side_].unsent; }
   void trust() override {}
   void close() override { net_.hang_up(line_, side_); }
 
@@ -71,7 +74,8 @@ class SimDialer final : public transport::Dialer {
       net_.lines_.push_back(line);
       std::erase_if(net_.lines_, [](const auto& l) { return l.expired(); });
       auto* listening = net_.listening_;
-      net_.listener_executor_->post([listening, there] { listening->on_open(there); });
+      net_.listener_executor_->at(net_.time_.seconds(),
+                                  [listening, there] { listening->on_open(there); });
       handler.on_open(here);
     });
   }
@@ -92,21 +96,67 @@ std::unique_ptr<transport::Dialer> Network::dialer(ProcessExecutor& executor, st
   return std::make_unique<SimDialer>(*this, executor, std::move(id));
 }
 
+void Network::send(const std::shared_ptr<Line>& line, int from, wire::Frame frame) {
+  if (!line->open) return;
+  if (from == 1) {
+    if (coordinator_sends) coordinator_sends(line->client, frame);
+    note_sent(*line, frame);
+    carry(line, from, std::move(frame));
+    return;
+  }
+  if (client_sends) client_sends(line->client, frame);
+  auto more = aside ? aside(line->client, frame) : std::nullopt;
+  if (more && more->first) carry(line, from, std::move(more->frame));
+  carry(line, from, std::move(frame));
+  if (more && !more->first) carry(line, from, std::move(more->frame));
+}
+
+void Network::note_sent(Line& line, const wire::Frame& frame) {
+  held_.frame = std::max(held_.frame, frame.payload.size());
+  const auto message = protocol::from_frame(frame);
+  if (!message) throw std::logic_error(message.error().line());
+  // What still comes of an update that was answered for is thrown away.
+  if (const auto* ack = std::get_if<protocol::Ack>(&*message)) line.asked.erase(ack->update);
+  if (const auto* fetch = std::get_if<protocol::Fetch>(&*message)) {
+    line.asked[fetch->object] += fetch->length;
+    held_.asked = std::max(held_.asked, line.asked[fetch->object]);
+  }
+}
+
+void Network::break_line(const std::shared_ptr<Line>& line, int first) {
+  line->open = false;
+  const bool silent = draw_.uniform() < faults.lost_end;
+  tell_end(line, first, some_delay());
+  tell_end(line, 1 - first, silent ? kHeartbeatTime : some_delay());
+}
+
+double Network::leave_at(const std::shared_ptr<Line>& line, int from, std::size_t bytes) {
+  End& end = line->ends[from];
+  const bool slow = faults.slow > 0.0 && faults.slow_clients.contains(line->client);
+  const double seconds = slow ? static_cast<double>(bytes) / faults.slow : 0.0;
+  end.free_at = std::max(end.free_at, end.executor->seconds()) + seconds;
+  if (end.free_at <= time_.seconds()) return time_.seconds();
+  end.unsent += bytes;
+  if (from == 1) held_.queued = std::max(held_.queued, end.unsent);
+  time_.at(end.free_at, [line, from, bytes] { line->ends[from].unsent -= bytes; });
+  return end.free_at;
+}
+
 void Network::carry(const std::shared_ptr<Line>& line, int from, wire::Frame frame) {
   if (!line->open) return;
   ++frames_;
-  if (draw_.uniform() < faults.break_chance) {
-    line->open = false;
-    const bool silent = draw_.uniform() < faults.lost_end;
-    tell_end(line, from, some_delay());
-    tell_end(line, 1 - from, silent ? kHeartbeatTime : some_delay());
+  const bool too_slow = line->ends[from].unsent > kQueueMax;
+  if (too_slow) ++held_.too_slow;
+  if (too_slow || draw_.uniform() < faults.break_chance) {
+    break_line(line, from);
     return;
   }
   End& to = line->ends[1 - from];
-  to.last_arrival = std::max(to.last_arrival + 1e-9, time_.seconds() + some_delay());
+  const double left = leave_at(line, from, frame.payload.size() + kFrameBytes);
+  to.last_arrival = std::max(to.last_arrival + 1e-9, left + some_delay());
   auto held = std::make_shared<wire::Frame>(std::move(frame));
   const bool was_cut = cut.contains(line->client);
-  to.executor->after(to.last_arrival - time_.seconds(), [this, line, from, held, was_cut] {
+  to.executor->at(to.last_arrival, [this, line, from, held, was_cut] {
     const auto connection = line->ends[1 - from].connection.lock();
     transport::Handler* handler = line->ends[1 - from].handler;
     if (!connection || handler == nullptr) return;
@@ -116,6 +166,14 @@ void Network::carry(const std::shared_ptr<Line>& line, int from, wire::Frame fra
         tell_end(line, 1, kHeartbeatTime);
       }
       return;
+    }
+    if (from == 0 && !line->asked.empty()) {
+      const auto message = protocol::from_frame(*held);
+      const auto* chunk = message ? std::get_if<protocol::Chunk>(&*message) : nullptr;
+      if (chunk != nullptr) {
+        auto& asked = line->asked[chunk->object];
+        asked -= std::min<std::uint64_t>(asked, chunk->data.size());
+      }
     }
     handler->on_frame(*connection, std::move(*held));
   });

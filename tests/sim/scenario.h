@@ -30,8 +30,17 @@ struct Scenario {
   double flush_fails = 0.0;    // chance of a failure of each flush alone
   double cut_every = 0.0;      // seconds between cuts of a client's link
   bool cut_all = false;
-  double rot_every = 0.0;   // seconds between flipped bits in the open round's updates
-  bool lying_disk = false;  // for the test of the tests: flushes do nothing
+  double rot_every = 0.0;        // seconds between flipped bits in the open round's updates
+  bool lying_disk = false;       // for the test of the tests: flushes do nothing
+  double copy_back_every = 0.0;  // seconds between old copies of ledgers put back
+  double slow_disk = 0.0;        // seconds of a flush, about
+  bool wall_jumps = false;       // wall clocks go an hour forward or back
+  std::string equivocates;       // this client sends two updates for each round
+  std::string stale;             // this client comes with an older plan, until it is told twice
+  bool stale_blindly = false;    // and does not look at the one it is given
+  // Clients that train privately: each owner's ledger, and how many rounds it can pay for.
+  bool private_clients = false;
+  std::map<std::string, std::size_t> affordable;  // absent: more than there are
   std::uint64_t piece = 0;  // bytes in which updates and results travel; 0: with their message
   NetworkFaults network;
   std::map<std::string, std::map<std::uint32_t, Spoilt>> spoilt;
@@ -41,8 +50,16 @@ struct Scenario {
   /// Drawn: shape and faults.
   [[nodiscard]] static Scenario draw(std::uint64_t seed);
   /// Every honest client contributes to every round, whatever happens.
-  [[nodiscard]] bool all_contribute() const { return deadline == 0.0 && quorum == 0; }
+  [[nodiscard]] bool all_contribute() const {
+    // Fresh noise is other noise, and of two updates either may come first.
+    return deadline == 0.0 && quorum == 0 && !private_clients && equivocates.empty();
+  }
   [[nodiscard]] std::string line() const;
+  /// Of the client with that number.
+  [[nodiscard]] static std::string name_of(std::size_t client);
+
+ private:
+  void draw_budgets(sys::Stream& draw);
 };
 
 }  // namespace strata::sim

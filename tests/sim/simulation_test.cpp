@@ -26,24 +26,58 @@ Verdict hold(const Scenario& scenario) {
   return verdict;
 }
 
+/// What hit how often, over seeds: a fault that hits nothing tests nothing.
+struct Hits {
+  std::size_t rotten = 0, conflicts = 0, stale = 0, put_back = 0, found = 0, refusals = 0, slow = 0;
+  double waited = 0.0;
+
+  void add(const Verdict& v) {
+    rotten += v.rotten, conflicts += v.conflicts, stale += v.stale_refusals;
+    put_back += v.put_back, found += v.found_put_back, refusals += v.refusals, slow += v.too_slow;
+    waited += v.waited;
+  }
+};
+
 TEST(Simulation, EverySeedKeepsEveryPromise) {
   const std::uint64_t only = number("STRATA_SIM_SEED", 0);
   const std::uint64_t first = only != 0 ? only : 1;
   const std::uint64_t last = only != 0 ? only : number("STRATA_SIM_SEEDS", 300);
-  std::size_t failed = 0, rotten = 0;
+  std::size_t failed = 0;
+  Hits hits;
   for (std::uint64_t seed = first; seed <= last && failed < 3; ++seed) {
-    rotten += hold(Scenario::draw(seed)).rotten;
+    hits.add(hold(Scenario::draw(seed)));
     if (HasFailure()) ++failed;
   }
   if (last - first >= 299 && failed == 0) {
-    EXPECT_GT(rotten, 10u) << "this fault hits nothing";
+    EXPECT_GT(hits.rotten, 10u) << "flipped bits";
+    EXPECT_GT(hits.conflicts, 50u) << "second updates of a round";
+    EXPECT_GT(hits.stale, 50u) << "clients with an older plan";
+    EXPECT_GT(hits.put_back, 20u) << "older copies of ledgers";
+    EXPECT_GT(hits.found, 10u) << "of those, noticed";
+    EXPECT_GT(hits.refusals, 30u) << "rounds that a ledger does not pay for";
+    EXPECT_GT(hits.slow, 5u) << "connections with too much queued";
+    EXPECT_GT(hits.waited, 1000.0) << "seconds of waiting for disks";
   }
 }
 
 TEST(Simulation, OneSeedIsOneHistory) {
-  for (const std::uint64_t seed : {3u, 7u, 19u, 40u}) {
+  std::size_t with_ledgers = 0;
+  for (const std::uint64_t seed : {3u, 7u, 19u, 40u, 41u, 42u, 43u, 44u}) {
     const Scenario scenario = Scenario::draw(seed);
+    if (scenario.private_clients) ++with_ledgers;
     EXPECT_EQ(hex(run(scenario).log), hex(run(scenario).log)) << scenario.line();
+  }
+  EXPECT_GT(with_ledgers, 0u) << "no seed has the randomness of ledgers in it";
+}
+
+// Nothing of what happens depends on what the wall clocks say.
+TEST(Simulation, WallClocksThatJumpChangeNothing) {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    Scenario scenario = Scenario::draw(seed);
+    scenario.wall_jumps = true;
+    const Verdict jumping = run(scenario);
+    scenario.wall_jumps = false;
+    EXPECT_EQ(hex(jumping.log), hex(run(scenario).log)) << scenario.line();
   }
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "client/budget.h"
 #include "client/round_worker.h"
 #include "protocol/update_codec.h"
 #include "sim/executor.h"
@@ -39,15 +40,26 @@ class Worker final : public client::RoundWorker {
     std::map<std::uint32_t, Spoilt> spoilt;  // by round
     /// Every honest update, by hash: what an independent aggregation is made from.
     std::map<Sha256, protocol::Update>* made = nullptr;
+    /// Of a private client: pays for each training, which draws fresh noise, counted here.
+    client::Budget* budget = nullptr;
+    std::uint64_t* noise = nullptr;
+    /// Of a client that has two updates for each round: the bytes of the other one, by hash.
+    std::map<Sha256, Bytes>* others = nullptr;
   };
   Worker(ProcessExecutor& executor, Setup setup);
 
   void train(const client::RoundStart& start,
              std::function<void(Result<client::RoundDone>)> done) override;
   void abort() override;
+  Result<void> release(const protocol::RunId& run, std::uint32_t round,
+                       const Sha256& update) override;
+  Result<protocol::LedgerMark> mark() override;
+  Result<void> check_remembered(const protocol::LedgerMark& seen) override;
   Result<void> restore(ByteSpan state) override;
 
  private:
+  [[nodiscard]] protocol::Update draw_update(const client::RoundStart& start,
+                                             std::uint64_t seed) const;
   [[nodiscard]] client::RoundDone make(const client::RoundStart& start);
   ProcessExecutor& executor_;
   Setup setup_;

@@ -51,7 +51,7 @@ const std::map<std::string, std::set<std::string>>& allowed_deps() {
       {"client",
        {"base", "sys", "wire", "config", "observe", "tensor", "formats", "text", "privacy",
         "adapter", "model", "protocol", "transport", "evaluation", "optimizer", "schedule",
-        "noise"}},
+        "noise", "ledger"}},
       {"updates", {"base", "sys", "tensor", "formats", "adapter", "protocol"}},
       {"aggregator", {"base", "sys", "config", "tensor", "adapter", "protocol", "updates"}},
       {"coordinator",

@@ -13,6 +13,7 @@
 
 #include "support/file_size_limit.h"
 #include "support/process.h"
+#include "sys/temporary_files.h"
 
 namespace strata::sys {
 namespace {
@@ -25,6 +26,7 @@ using support::write_file;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::UnorderedElementsAre;
 
 std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text.data(), text.size()));
@@ -106,6 +108,24 @@ TEST_F(PosixDisk, AWriteCutShortBySystemLeavesTheOldFileAndNoTemporary) {
   EXPECT_EQ(written.error().where, at("file")) << "not the temporary, which is gone";
   EXPECT_EQ(read_file(at("file")), "old");
   EXPECT_THAT(names_in(scratch_.path()), ElementsAre("file"));
+}
+
+// As of a process that was killed: this one only looks at what is left.
+TEST_F(PosixDisk, WhatAKilledWriterLeftIsRemovedAndNothingElse) {
+  for (const char* name : {"file", "file.tmp.12", "other.tmp.345", ".tmp.1", "a.tmp.x", "b.tmp."})
+    write_file(at(name), "half");
+  ASSERT_TRUE(remove_temporaries(*disk_, scratch_.path(), "file"));
+  EXPECT_THAT(names_in(scratch_.path()),
+              UnorderedElementsAre("file", "other.tmp.345", ".tmp.1", "a.tmp.x", "b.tmp."));
+  ASSERT_TRUE(remove_temporaries(*disk_, scratch_.path()));
+  EXPECT_THAT(names_in(scratch_.path()),
+              UnorderedElementsAre("file", ".tmp.1", "a.tmp.x", "b.tmp."));
+  EXPECT_TRUE(remove_temporaries(*disk_, at("absent")));
+  // It is so called while it is written.
+  EXPECT_TRUE(disk_->write_atomic(at("file"), [&](FileWriter&) -> Result<void> {
+    EXPECT_TRUE(fs::exists(temporary_of(at("file"), ::getpid())));
+    return {};
+  }));
 }
 
 TEST_F(PosixDisk, AFullDiskHasItsOwnCodeAndARemedy) {
