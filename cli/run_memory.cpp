@@ -106,8 +106,9 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
       plan.folded += parameter.size() * sizeof(float);
   }
   adapter::AdapterSet set;
-  plan.full = dense || saved_values > 0;
-  if (job.aggregation.diagnostics) plan.folded += model.parameter_count() * sizeof(float);
+  plan.full = dense || saved_values > 0 || job.aggregation.diagnostics;
+  if (job.aggregation.diagnostics)  // the model as it was, and the gradient of the merged loss
+    plan.folded += model.parameter_count() * 2 * sizeof(float);
   if (!dense) {
     auto made = adapter::AdapterSet::make(largest->adapter_config(), client::linear_shapes(model),
                                           sys::Stream(0));

@@ -199,9 +199,8 @@ Result<VerbOutput> pretrain(const Options& o, Context& context) {
   auto place = mpi_place();
   if (!place) return fail(std::move(place).error());
   if (*place) return run_by_mpi(**place, job, o.force, *limit, context);
-  return start_run(job, o.force, *limit, context, [&]() -> Result<Federation> {
-    return assemble(context.disk, job, context.threads);
-  });
+  return start_run(job, o.force, *limit, context,
+                   [&] { return assemble(context.disk, job, context.threads); });
 }
 
 }  // namespace
@@ -250,7 +249,8 @@ Verb pretrain_verb() {
                         "lte: learning rate of B over that of everything else")
             ->check(CLI::Range(1e-6, 1e6));
         command.add_flag("--diagnostics", o->diagnostics,
-                         "effective ranks and alignment of heads, for `strata inspect`");
+                         "effective ranks, alignment of heads and their descent, for `strata "
+                         "inspect`");
         command.add_option("--dtype", o->dtype, "type of matrix products")
             ->check(CLI::IsMember({"f32", "bf16"}));
         command.add_option("--save-dtype", o->save_dtype, "type of the saved tensors")

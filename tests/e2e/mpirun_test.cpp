@@ -111,7 +111,10 @@ TEST_F(Mpirun, PretrainingIsSharedOutToo) {
                                       "--warmup",
                                       "0",
                                       "--batch-size",
-                                      "2"};
+                                      "2",
+                                      "--diagnostics",
+                                      "--held-out",
+                                      at("anna.jsonl")};
   auto alone = args;
   alone.insert(alone.end(), {"-o", at("plain"), "--threads", "1", "--format", "json"});
   const std::string expected = hash_in(strata(alone));
@@ -121,6 +124,13 @@ TEST_F(Mpirun, PretrainingIsSharedOutToo) {
   const std::string run = " run " + at("job.json").string();
   words.back().replace(words.back().find(run), run.size(), all);
   EXPECT_EQ(hash_in(support::run_program(words)), expected);
+  // No gradient leaves a client: rank 0 has its held-out records.
+  for (const auto& [folder, records_of] :
+       {std::pair{"plain", "clients"}, std::pair{"run", "held_out"}}) {
+    EXPECT_THAT(support::read_file(at(folder) / "metrics.jsonl"),
+                HasSubstr(std::string("\"records_of\":\"") + records_of + "\""))
+        << folder;
+  }
 }
 
 TEST_F(Mpirun, HiddenClientsGiveTheModelOfOneProcess) {
