@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "federation.h"
 
@@ -140,6 +141,36 @@ TEST_F(PretrainHeads, TheDescentOfTheMergedLossIsToldAndShown) {
   }
   hash_in(pretrain({"--steps", "3", "--merge-every", "3"}));
   EXPECT_TRUE(events(f_.out(), "gradient").empty()) << "only when asked for";
+}
+
+// Settings mean what they mean over a job file, for all clients, and are refused in its words.
+TEST_F(PretrainHeads, SettingsGoOverWhatTheFlagsSay) {
+  std::set<std::string> hashes;
+  for (const char* moments : {"reset", "keep", "prune"}) {
+    hashes.insert(hash_in(pretrain({"--steps", "4", "--merge-every", "2", "--reset", "--set",
+                                    std::string("training.moments=") + moments})));
+    EXPECT_EQ(config().at("training").at("moments"), moments);
+  }
+  EXPECT_EQ(hashes.size(), 3U);
+  EXPECT_TRUE(
+      hashes.contains(hash_in(pretrain({"--steps", "4", "--merge-every", "2", "--reset"}))));
+  hash_in(pretrain({"--steps", "4", "--merge-every", "2", "--clients", "2", "--set",
+                    "adapter.rank=1", "--set", "output.directory=elsewhere"}));
+  EXPECT_EQ(config().at("clients").at(1).at("adapter").at("rank"), 1);
+  EXPECT_FALSE(fs::exists("elsewhere"));
+  for (const char* setting : {"training.moment=keep", "training.moments=some", "training.moments",
+                              "adapter.heads=3", "evaluation.every=0"}) {
+    const Finished here = pretrain({"--steps", "4", "--merge-every", "2", "--set", setting});
+    const Finished there =
+        f_.run({"--set", "training.batch_size=4", "--set", setting, "--format", "json"});
+    EXPECT_EQ(here.status, there.status) << setting;
+    EXPECT_NE(here.status, 0) << setting;
+    const auto message = [](const Finished& done) {
+      const std::string line = json::parse(done.out).at("message");
+      return line.substr(line.find(": "));  // behind the file's name, where there is one
+    };
+    EXPECT_EQ(message(here), message(there)) << here.out;
+  }
 }
 
 TEST_F(PretrainHeads, BadNumbersAreRefusedInOneLine) {
