@@ -15,7 +15,6 @@ namespace {
 using client::dense;
 using client::LocalTrainer;
 using coordinator::Coordinator;
-using coordinator::MergeDescent;
 using protocol::Restart;
 
 // anna has two heads, berta one and other records; berta's update weighs half of anna's.
