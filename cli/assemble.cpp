@@ -437,7 +437,6 @@ Result<Site> assemble_site(sys::Disk& disk, const Job& job, model::Model base, c
                             .initial = initial,
                             .examples = std::move(examples->examples),
                             .weight = weight_of(job, client, config),
-                            .diagnostics = job.aggregation.diagnostics,
                             .gradients = tells_gradients(job),
                             .late = job.aggregation.overlap};
     if (auto ready = make_private(job, *promise, base, own.records, spec); !ready)

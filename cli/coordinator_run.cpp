@@ -9,6 +9,13 @@
 namespace strata::cli {
 namespace {
 
+void add_descent(observe::Event& event, const coordinator::Descent& descent) {
+  event.fields.emplace_back("gradient_norm", descent.gradient_norm);
+  event.fields.emplace_back("update_norm", descent.update_norm);
+  event.fields.emplace_back("gradient_cosine", descent.cosine);
+  event.fields.emplace_back("descent", descent.descent);
+}
+
 std::int64_t whole(std::uint64_t value) { return static_cast<std::int64_t>(value); }
 
 }  // namespace
@@ -155,11 +162,22 @@ Result<void> CoordinatorRun::closed(const coordinator::RoundReport& report,
                                 .aggregate = {},
                                 .exactness = report.exactness,
                                 .diagnostics = {},
+                                .descent = {},
                                 .clients = report.clients,
                                 .packet = report.packet,
                                 .chain = report.chain};
   summary_.rounds.push_back(std::move(kept));
   return {};
+}
+
+void CoordinatorRun::tell_descent(std::uint32_t round, const coordinator::MergeDescent& descent) {
+  observe::Event event{.name = "gradient",
+                       .fields = {{"round", whole(round)},
+                                  {"records_of", descent.records_of},
+                                  {"records", whole(descent.records)},
+                                  {"loss", descent.loss}}};
+  add_descent(event, descent.whole);
+  tools_.observer.on(event);
 }
 
 void CoordinatorRun::tell_aggregate(const coordinator::RoundReport& report, double seconds) {
@@ -184,15 +202,21 @@ void CoordinatorRun::tell_aggregate(const coordinator::RoundReport& report, doub
     fields.emplace_back("update_norm", report.exactness.update_norm);
   }
   tools_.observer.on({.name = "aggregate", .fields = std::move(fields)});
+  if (report.descent) tell_descent(report.round, *report.descent);
   for (const auto& d : report.diagnostics) {
-    tools_.observer.on({.name = "tensor",
-                        .fields = {{"round", whole(report.round)},
-                                   {"tensor", d.tensor},
-                                   {"effective_rank", d.effective_rank},
-                                   {"stable_rank", d.stable_rank},
-                                   {"change_norm", d.change_norm},
-                                   {"alignment_b", d.alignment_b},
-                                   {"alignment_a", d.alignment_a}}});
+    observe::Event event{.name = "tensor",
+                         .fields = {{"round", whole(report.round)},
+                                    {"tensor", d.tensor},
+                                    {"effective_rank", d.effective_rank},
+                                    {"stable_rank", d.stable_rank},
+                                    {"change_norm", d.change_norm},
+                                    {"alignment_b", d.alignment_b},
+                                    {"alignment_a", d.alignment_a}}};
+    if (report.descent) {
+      const auto own = report.descent->tensors.find(d.tensor);
+      if (own != report.descent->tensors.end()) add_descent(event, own->second);
+    }
+    tools_.observer.on(event);
   }
 }
 

@@ -54,6 +54,7 @@ class CoordinatorRun final : public coordinator::ServerObserver {
  private:
   void use(const coordinator::UpdateAccepted& update);
   void refuse(const coordinator::ClientOut& out);
+  void tell_descent(std::uint32_t round, const coordinator::MergeDescent& descent);
   void tell_aggregate(const coordinator::RoundReport& report, double seconds);
   [[nodiscard]] ClientSummary& summary_of(const std::string& client);
   [[nodiscard]] int workers() const;

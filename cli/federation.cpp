@@ -12,6 +12,7 @@
 #include "cli/central_sum.h"
 #include "cli/coordinator_run.h"
 #include "cli/ledger_memory.h"
+#include "cli/merged_loss.h"
 #include "cli/mesh_member.h"
 #include "cli/plan.h"
 #include "cli/private_run.h"
@@ -204,6 +205,8 @@ Result<void> Run::open_server() {
     ledgers_ = std::move(*memory);
   }
   if (auto opened = open_private_sum(); !opened) return opened;
+  federation_.coordinator.measure_descent(loss_of_merged(
+      job_, federation_.trainers, federation_.held_out, tools_.threads, tools_.stopped));
   auto server =
       coordinator::Server::open(std::move(config), std::move(federation_.coordinator),
                                 {*loop_, tools_.clock, tools_.disk, observer_, ledgers_.get()});

@@ -130,8 +130,9 @@ void describe_aggregation(Fields& f, coordinator::AggregationConfig& a) {
             "a round with fewer usable updates fails");
   f.boolean("measure", a.measure, "compute the exactness line of every round");
   f.boolean("diagnostics", a.diagnostics,
-            "tell each round, by tensor, the effective rank of all that was merged and how far the "
-            "heads' directions agree; for strata inspect");
+            "tell each round, by tensor, the effective rank of all that was merged, how far the "
+            "heads' directions agree, and how what they merge goes along the gradient of the "
+            "merged loss; for strata inspect");
 }
 
 void describe_evaluation(Fields& f, EvaluationSection& e) {

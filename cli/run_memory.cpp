@@ -42,18 +42,30 @@ std::size_t copied_bytes(const model::Model& model) {
   return model.parameter_count() * (sizeof(float) + half);
 }
 
+// Of all clients' updates, as they are planned.
+std::size_t told_values(const Federation& federation, const model::Model& model) {
+  std::size_t out = 0;
+  for (const auto& client : federation.planned) {
+    for (const auto& [name, rank] : client.ranks) {
+      const auto& p = model.parameters()[model.find(name)];
+      out += rank == 0 ? p.size() : client.terms * rank * (p.d_out() + p.d_in());
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<void> check_run_memory(const Federation& federation, const Job& job, int threads,
                               std::size_t limit) {
   const model::Model& model = federation.coordinator.model();
   const auto own = static_cast<int>(job.training.threads);
-  MemoryPlan plan{
-      .model = model,
-      .workers = std::clamp(threads / own, 1, static_cast<int>(federation.trainers.size())),
-      .threads = own,
-      .pass_tokens = static_cast<std::size_t>(job.training.pass_tokens),
-      .recompute = job.training.recompute};
+  MemoryPlan plan{.model = model,
+                  .workers = std::clamp(threads / own, 1,
+                                        std::max(1, static_cast<int>(federation.trainers.size()))),
+                  .threads = own,
+                  .pass_tokens = static_cast<std::size_t>(job.training.pass_tokens),
+                  .recompute = job.training.recompute};
   const auto batch =
       static_cast<std::size_t>(job.training.batch_size * job.training.gradient_accumulation);
   const client::LocalTrainer* largest = nullptr;
@@ -80,13 +92,20 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
     plan.step_tokens = std::max(plan.step_tokens, step);
     plan.longest = std::max(plan.longest, lengths.empty() ? 0 : lengths.front());
   }
-  const bool dense = largest->adapter_config().method == "full";
+  if (largest == nullptr) {  // all clients are elsewhere: rounds are folded and evaluated here
+    all_values = told_values(federation, model);
+    for (const auto& example : federation.held_out)
+      plan.longest = std::max(plan.longest, example.tokens.size());
+    plan.step_tokens = plan.longest;
+  }
+  const bool dense = largest != nullptr ? largest->adapter_config().method == "full"
+                                        : job.adapter.config.method == "full";
   // With kept factors: value, gradient, moments and anchor of every client. Each round: the packet,
   // and the rounds' sum in the run folder; one tensor of all clients a thread, with its stack;
   // masters of what is folded into.
   if (tells_gradients(job)) {
     plan.kept += model.parameter_count() * 3 * sizeof(float);  // moments, and the mean gradient
-  } else if (federation.coordinator.restart() != protocol::Restart::kFresh) {
+  } else if (largest != nullptr && federation.coordinator.restart() != protocol::Restart::kFresh) {
     plan.kept += all_values * 5 * sizeof(float);
   }
   std::size_t packet = 0, sides = 0, widest = 1;
@@ -106,9 +125,10 @@ Result<void> check_run_memory(const Federation& federation, const Job& job, int 
       plan.folded += parameter.size() * sizeof(float);
   }
   adapter::AdapterSet set;
-  plan.full = dense || saved_values > 0;
-  if (job.aggregation.diagnostics) plan.folded += model.parameter_count() * sizeof(float);
-  if (!dense) {
+  plan.full = dense || saved_values > 0 || job.aggregation.diagnostics;
+  if (job.aggregation.diagnostics)  // the model as it was, and the gradient of the merged loss
+    plan.folded += model.parameter_count() * 2 * sizeof(float);
+  if (!dense && largest != nullptr) {
     auto made = adapter::AdapterSet::make(largest->adapter_config(), client::linear_shapes(model),
                                           sys::Stream(0));
     if (!made) return fail(std::move(made).error());

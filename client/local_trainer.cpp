@@ -1,10 +1,8 @@
 #include "client/local_trainer_impl.h"
-#include "client/merge_direction.h"
 #include "client/passes.h"
 #include "client/private_step.h"
 #include "client/training_step.h"
 #include "evaluation/evaluator.h"
-#include "evaluation/pack.h"
 
 namespace strata::client {
 
@@ -125,6 +123,13 @@ const std::string& LocalTrainer::name() const { return impl_->spec.name; }
 std::size_t LocalTrainer::rank() const { return impl_->rank; }
 const std::map<std::string, std::size_t>& LocalTrainer::ranks() const { return impl_->ranks; }
 std::span<const text::Example> LocalTrainer::examples() const { return impl_->spec.examples; }
+std::span<const text::Example> LocalTrainer::first_step() const {
+  const Impl& c = *impl_;
+  check(!c.spec.privacy && !c.spec.central, "the records of a private client are not looked at");
+  const auto heads = static_cast<std::size_t>(c.spec.adapter.heads);
+  const std::size_t count = std::min(c.records_per_step(), c.spec.examples.size());
+  return std::span(c.spec.examples).first(count / heads * heads);
+}
 std::int64_t LocalTrainer::steps_per_round() const { return impl_->steps_per_round; }
 
 std::size_t LocalTrainer::units() const { return impl_->units.size(); }
@@ -178,34 +183,6 @@ void LocalTrainer::Impl::merge(const RoundTask& task, RoundTools& tools, std::in
   if (task.restart != protocol::Restart::kFresh) return;
   restart_moments();
   restarted_at = step + 1;
-}
-
-// The gradient of the mean token loss by the adapted weights themselves, over the first records: as
-// many as a step has.
-model::FullGradients LocalTrainer::Impl::full_gradients(const model::Model& base,
-                                                        RoundTools& tools) const {
-  std::vector<std::size_t> adapted;
-  for (std::size_t i = 0; i < base.linears().size(); ++i) {
-    if (trainable->adapters()->at(i) != nullptr) adapted.push_back(base.linears()[i].weight);
-  }
-  auto out = model::FullGradients::zeros(base, adapted);
-  const std::size_t count = std::min(records_per_step(), spec.examples.size());
-  std::vector<std::size_t> records(count);
-  std::iota(records.begin(), records.end(), std::size_t{0});
-  std::size_t tokens = 0;
-  for (std::size_t i = 0; i < count; ++i) tokens += spec.examples[i].trained_tokens();
-  model::Decoder decoder(base, tools.workspace, {.recompute = training.recompute});
-  model::PackedBatch batch;
-  for (const PassRange& pass :
-       plan_passes(spec.examples, records, static_cast<std::size_t>(training.pass_tokens), count)) {
-    batch.clear();
-    for (std::size_t i = pass.first; i < pass.first + pass.count; ++i)
-      evaluation::pack(batch, spec.examples[i]);
-    const std::vector<float> weights(pass.count,
-                                     1.0f / static_cast<float>(std::max<std::size_t>(1, tokens)));
-    (void)decoder.train(batch, {.full = &out, .record_weights = weights});
-  }
-  return out;
 }
 
 // NOLINTNEXTLINE(readability-make-member-function-const): it changes what the optimizer holds
@@ -441,10 +418,6 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
   if (auto made = c.ensure_trainable(base, Impl::Factors::kDrawn, &tools.workspace.team()); !made)
     return fail(std::move(made).error(), "client " + c.spec.name);
   c.trainable->begin_round(base);
-  const auto gradients =
-      c.spec.diagnostics && !c.spec.privacy && !c.spec.central && c.trainable->adapters() != nullptr
-          ? std::optional(c.full_gradients(base, tools))
-          : std::nullopt;
   auto done = c.spec.central                 ? c.run_central_steps(task, tools, out.stats)
               : !c.spec.privacy              ? c.run_steps(task, tools, out.stats)
               : c.spec.privacy->whole_update ? c.run_hidden_steps(task, tools, out.stats)
@@ -459,14 +432,6 @@ Result<RoundResult> LocalTrainer::run_round(const model::Model& base, const Roun
       .delta = c.trainable->delta()};
   if (task.restart != protocol::Restart::kKeep) own_factors_end(out.update.delta);
   c.trainable->end_round();
-  if (gradients) {
-    tools.observer.on(
-        {.name = "heads",
-         .fields = {{"round", static_cast<std::int64_t>(task.round)},
-                    {"client", c.spec.name},
-                    {"heads", c.spec.adapter.heads},
-                    {"gradient_cosine", descent_cosine(base, *gradients, out.update.delta)}}});
-  }
   if (task.restart == protocol::Restart::kFresh) {  // nothing of this round is used again
     c.trainable.reset();
     c.restart_moments();

@@ -38,9 +38,6 @@ struct ClientSpec {
   bool central = false;
   /// Whom each example is of, for units larger than an example; empty: each stands for itself.
   std::vector<std::string> people = {};
-  /// Tell each round how far the heads' mean change follows the gradient (merge_direction.h); not
-  /// of a private client.
-  bool diagnostics = false;
   /// A round is one step, of which the gradient of all parameters is told instead of a change. Not
   /// together with privacy.
   bool gradients = false;
@@ -96,6 +93,9 @@ class LocalTrainer {
   /// Rank of each tensor its adapters change; empty for full training.
   [[nodiscard]] const std::map<std::string, std::size_t>& ranks() const;
   [[nodiscard]] std::span<const text::Example> examples() const;
+  /// The first of them, as many as a step has: the same number for each head. Not of a private
+  /// client.
+  [[nodiscard]] std::span<const text::Example> first_step() const;
   /// Optimizer steps of one round, and of the whole run (max_steps applied).
   [[nodiscard]] std::int64_t steps_per_round() const;
 

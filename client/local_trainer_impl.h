@@ -45,7 +45,7 @@ struct LocalTrainer::Impl {
         stream(sys::Stream(static_cast<std::uint64_t>(t.seed))
                    .at({.client = sys::name_hash(spec.name), .purpose = "client"})) {}
 
-  std::size_t records_per_step() const {
+  [[nodiscard]] std::size_t records_per_step() const {
     return static_cast<std::size_t>(training.batch_size * training.gradient_accumulation);
   }
 
@@ -83,8 +83,6 @@ struct LocalTrainer::Impl {
     return every > 0 && done % every == 0 && done < planned;
   }
   void merge(const RoundTask& task, RoundTools& tools, std::int64_t done);
-  [[nodiscard]] model::FullGradients full_gradients(const model::Model& base,
-                                                    RoundTools& tools) const;
   void restart_moments();
   Result<void> go_on(protocol::Restart policy, const protocol::MeanFactors& mean);
 

@@ -201,8 +201,11 @@ Result<Coordinator::Combined> Coordinator::combine() {
 }
 
 Result<RoundReport> Coordinator::fold_combined(Combined combined) {
+  auto descent = descent_of(combined.aggregate.packet);
+  if (!descent) return fail(std::move(descent).error());
   RoundReport report = fold(std::move(combined.aggregate));
   report.exactness = std::move(combined.exactness);
+  report.descent = std::move(*descent);
   if (first_) {
     auto diagnostics = diagnose(updates_, heads_, *first_, model_, &team_);
     if (!diagnostics) return fail(std::move(diagnostics).error());
@@ -212,6 +215,21 @@ Result<RoundReport> Coordinator::fold_combined(Combined combined) {
   aggregator_ = entry_->make(planned_);
   updates_ = UpdateSet();
   return report;
+}
+
+// Before the packet is folded.
+Result<std::optional<MergeDescent>> Coordinator::descent_of(const adapter::Packet& packet) {
+  if (!loss_ || private_) return std::optional<MergeDescent>();
+  const auto adapted = adapted_tensors(model_, packet);
+  if (adapted.empty()) return std::optional<MergeDescent>();
+  Weights shares = updates_.normalised_weights(planned_);
+  double sum = 0.0;  // below 1 where the plan fixes shares and somebody is missing
+  for (const auto& [client, share] : shares) sum += share;
+  for (auto& [client, share] : shares) share /= sum;
+  auto loss = loss_({.model = model_, .round = round_, .tensors = adapted, .shares = shares});
+  if (!loss) return fail(std::move(loss).error());
+  if (!*loss) return std::optional<MergeDescent>();
+  return std::optional(merge_descent(model_, packet, **loss, team_));
 }
 
 void Coordinator::change_model(const adapter::Packet& packet) {

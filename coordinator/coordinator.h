@@ -15,6 +15,7 @@
 #include "coordinator/aggregator/common_factors.h"
 #include "coordinator/aggregator/exactness.h"
 #include "coordinator/diagnostics.h"
+#include "coordinator/merge_descent.h"
 #include "coordinator/private_sum.h"
 #include "coordinator/updates/kept_update.h"
 #include "model/fold_rule.h"
@@ -47,6 +48,7 @@ struct RoundReport {
   Aggregate aggregate;
   Exactness exactness;
   std::vector<TensorDiagnostics> diagnostics;  // when asked for
+  std::optional<MergeDescent> descent;         // measure_descent()
   std::vector<std::string> clients;            // whose updates were used, in order
   Sha256 packet{};
   Sha256 chain{};
@@ -71,6 +73,10 @@ class Coordinator {
   void fold_by(std::shared_ptr<model::FoldRule> rule) { rule_ = std::move(rule); }
   /// Whether a model cannot be gone on with without the packets that led to it.
   [[nodiscard]] bool needs_all_packets() const { return rule_ != nullptr; }
+
+  /// Tells of each round how what it merges goes along the gradient of this loss, where that is
+  /// known and adapters change something; never in a private federation. Before the first round.
+  void measure_descent(LossOfMerged loss) { loss_ = std::move(loss); }
 
   /// Whether rounds of these clients can succeed at all: kConfig when the method cannot combine
   /// what they will send, factors would outlive a round for which they are drawn, or min_clients
@@ -138,6 +144,7 @@ class Coordinator {
   [[nodiscard]] Result<CommonFactors> common_factors() const;
   [[nodiscard]] Result<Aggregate> noisy_mean();
   [[nodiscard]] Result<Aggregate> mean();
+  [[nodiscard]] Result<std::optional<MergeDescent>> descent_of(const adapter::Packet& packet);
   [[nodiscard]] RoundReport fold(Aggregate aggregate);
   void change_model(const adapter::Packet& packet);
   void go_on_to(const Sha256& chain);
@@ -149,6 +156,7 @@ class Coordinator {
   Weights planned_;                           // where shares are fixed
   std::map<std::string, std::size_t> heads_;  // of each client
   std::optional<model::Model> first_;         // the model as it was, for diagnostics
+  LossOfMerged loss_;                         // null: its gradient is not looked at
   protocol::Restart restart_;
   tensor::Team team_;
   model::Model model_;

@@ -1,5 +1,6 @@
 // strata inspect RUN: how training went, round by round, from the run's metrics.jsonl: losses, what
-// was merged, and (aggregation.diagnostics) in how many directions and how alike the heads are.
+// was merged, and (aggregation.diagnostics) in how many directions, how alike the heads are and how
+// their mean goes along the gradient of the merged loss.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -39,7 +40,9 @@ class Mean {
 
 struct Round {
   double loss = kNone, update_norm = kNone, rank = kNone;
-  Mean effective_rank, alignment_b, alignment_a, gradient_cosine;
+  double merged_loss = kNone, gradient_norm = kNone, gradient_cosine = kNone, descent = kNone;
+  std::string records_of;  // the gradient's
+  Mean effective_rank, alignment_b, alignment_a;
 };
 
 struct Metrics {
@@ -57,8 +60,13 @@ void take(Metrics& out, const json& event) {
   } else if (name == "aggregate") {
     out.rounds[round].update_norm = number(event, "update_norm");
     out.rounds[round].rank = number(event, "rank");
-  } else if (name == "heads") {
-    out.rounds[round].gradient_cosine.add(number(event, "gradient_cosine"));
+  } else if (name == "gradient") {
+    auto& own = out.rounds[round];
+    own.records_of = event.value("records_of", "");
+    own.merged_loss = number(event, "loss");
+    own.gradient_norm = number(event, "gradient_norm");
+    own.gradient_cosine = number(event, "gradient_cosine");
+    own.descent = number(event, "descent");
   } else if (name == "tensor") {
     auto& own = out.rounds[round];
     own.effective_rank.add(number(event, "effective_rank"));
@@ -88,20 +96,26 @@ Result<VerbOutput> inspect(const std::string& folder, std::int64_t wanted, Conte
   }
   VerbOutput out;
   json rounds = json::array();
-  std::vector<std::vector<std::string>> rows{
-      {"round", "loss", "update norm", "effective rank", "B alike", "A alike", "along gradient"}};
+  std::vector<std::vector<std::string>> rows{{"round", "loss", "update norm", "effective rank",
+                                              "B alike", "A alike", "gradient", "along it"}};
   for (const auto& [round, own] : metrics.rounds) {
-    rounds.push_back({{"round", round},
-                      {"loss", data_of(own.loss)},
-                      {"update_norm", data_of(own.update_norm)},
-                      {"effective_rank", data_of(own.effective_rank.value())},
-                      {"alignment_b", data_of(own.alignment_b.value())},
-                      {"alignment_a", data_of(own.alignment_a.value())},
-                      {"gradient_cosine", data_of(own.gradient_cosine.value())}});
-    rows.push_back(
-        {fmt::format("{}", round), number_text(own.loss, 4), number_text(own.update_norm, 4),
-         number_text(own.effective_rank.value(), 1), number_text(own.alignment_b.value(), 3),
-         number_text(own.alignment_a.value(), 3), number_text(own.gradient_cosine.value(), 3)});
+    rounds.push_back(
+        {{"round", round},
+         {"loss", data_of(own.loss)},
+         {"update_norm", data_of(own.update_norm)},
+         {"effective_rank", data_of(own.effective_rank.value())},
+         {"alignment_b", data_of(own.alignment_b.value())},
+         {"alignment_a", data_of(own.alignment_a.value())},
+         {"gradient_of", own.records_of.empty() ? json(nullptr) : json(own.records_of)},
+         {"merged_loss", data_of(own.merged_loss)},
+         {"gradient_norm", data_of(own.gradient_norm)},
+         {"gradient_cosine", data_of(own.gradient_cosine)},
+         {"descent", data_of(own.descent)}});
+    rows.push_back({fmt::format("{}", round), number_text(own.loss, 4),
+                    number_text(own.update_norm, 4), number_text(own.effective_rank.value(), 1),
+                    number_text(own.alignment_b.value(), 3),
+                    number_text(own.alignment_a.value(), 3), number_text(own.gradient_norm, 4),
+                    number_text(own.gradient_cosine, 3)});
   }
   out.text = table(rows);
   json tensors = json::array();
@@ -115,14 +129,16 @@ Result<VerbOutput> inspect(const std::string& folder, std::int64_t wanted, Conte
     }
     std::vector<std::vector<std::string>> of{{fmt::format("after round {}", found->first),
                                               "effective rank", "stable rank", "change", "B alike",
-                                              "A alike"}};
+                                              "A alike", "gradient", "along it"}};
     for (const auto& event : found->second) {
       tensors.push_back(event);
       of.push_back({event.value("tensor", ""), number_text(number(event, "effective_rank"), 1),
                     number_text(number(event, "stable_rank"), 2),
                     number_text(number(event, "change_norm"), 4),
                     number_text(number(event, "alignment_b"), 3),
-                    number_text(number(event, "alignment_a"), 3)});
+                    number_text(number(event, "alignment_a"), 3),
+                    number_text(number(event, "gradient_norm"), 4),
+                    number_text(number(event, "gradient_cosine"), 3)});
     }
     out.text += "\n" + table(of);
   }

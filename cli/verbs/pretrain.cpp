@@ -45,6 +45,7 @@ struct Options {
   double weight_decay = 0.1;
   std::optional<double> beta2;
   std::optional<double> max_grad_norm;
+  std::vector<std::string> settings;
   std::string memory_limit;
   bool force = false;
 };
@@ -149,6 +150,19 @@ Job job_of(const Options& o, int threads) {
   return job;
 }
 
+// Settings go over what the flags come to as they go over a job file; only -o wins.
+Result<Job> job_with_settings(const Options& o, int threads) {
+  Job job = job_of(o, threads);
+  if (o.settings.empty()) return job;
+  auto text = nlohmann::json::parse(resolved(job));
+  for (auto& client : text["clients"]) {  // for the rest they go by the job's own sections
+    client = {{"name", client["name"]}, {"data", client["data"]}};
+  }
+  auto read = parse_job(text.dump(), "strata pretrain", o.settings);
+  if (read) read->output.directory = o.directory;
+  return read;
+}
+
 Result<void> check(const Options& o) {
   const auto refuse = [](std::string flag, std::int64_t value, std::string rule) {
     return fail({.code = ErrorCode::kUsage,
@@ -193,15 +207,15 @@ Result<void> check(const Options& o) {
 
 Result<VerbOutput> pretrain(const Options& o, Context& context) {
   if (auto good = check(o); !good) return fail(std::move(good).error());
-  const Job job = job_of(o, context.threads);
+  const auto job = job_with_settings(o, context.threads);
+  if (!job) return fail(job.error());
   auto limit = memory_limit_of(o.memory_limit);
   if (!limit) return fail(std::move(limit).error());
   auto place = mpi_place();
   if (!place) return fail(std::move(place).error());
-  if (*place) return run_by_mpi(**place, job, o.force, *limit, context);
-  return start_run(job, o.force, *limit, context, [&]() -> Result<Federation> {
-    return assemble(context.disk, job, context.threads);
-  });
+  if (*place) return run_by_mpi(**place, *job, o.force, *limit, context);
+  return start_run(*job, o.force, *limit, context,
+                   [&] { return assemble(context.disk, *job, context.threads); });
 }
 
 }  // namespace
@@ -250,7 +264,8 @@ Verb pretrain_verb() {
                         "lte: learning rate of B over that of everything else")
             ->check(CLI::Range(1e-6, 1e6));
         command.add_flag("--diagnostics", o->diagnostics,
-                         "effective ranks and alignment of heads, for `strata inspect`");
+                         "effective ranks, alignment of heads and their descent, for `strata "
+                         "inspect`");
         command.add_option("--dtype", o->dtype, "type of matrix products")
             ->check(CLI::IsMember({"f32", "bf16"}));
         command.add_option("--save-dtype", o->save_dtype, "type of the saved tensors")
@@ -286,6 +301,9 @@ Verb pretrain_verb() {
             ->check(CLI::NonNegativeNumber);
         command.add_option("--seed", o->seed, "seed of weights and order")
             ->check(CLI::NonNegativeNumber);
+        command.add_option("--set", o->settings,
+                           "KEY=VALUE of a job file over what the flags say, e.g. "
+                           "training.moments=prune; repeatable");
         command.add_option("--memory-limit", o->memory_limit,
                            "refuse to start what needs more, e.g. 2.5G");
         command.add_flag("--force", o->force, "replace an existing run folder");

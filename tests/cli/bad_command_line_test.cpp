@@ -10,9 +10,6 @@
 namespace strata::cli {
 namespace {
 
-using support::ScratchFolder;
-using support::write_file;
-
 constexpr int kUsage = 2;
 constexpr int kBadFile = 7;
 

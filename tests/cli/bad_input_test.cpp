@@ -17,10 +17,6 @@
 namespace strata::cli {
 namespace {
 
-using support::read_file;
-using support::ScratchFolder;
-using support::write_file;
-
 constexpr int kUsage = 2;
 constexpr int kConfig = 3;
 constexpr int kBadFile = 7;

@@ -13,10 +13,7 @@
 namespace strata::cli {
 namespace {
 
-using support::read_file;
 using support::run_program;
-using support::ScratchFolder;
-using support::write_file;
 using testing::HasSubstr;
 using testing::Not;
 

@@ -7,7 +7,6 @@
 namespace strata::cli {
 namespace {
 
-using support::ScratchFolder;
 using testing::HasSubstr;
 
 class Certs : public testing::Test {

@@ -16,10 +16,7 @@
 namespace strata::cli {
 namespace {
 
-using support::read_file;
 using support::run_program;
-using support::ScratchFolder;
-using support::write_file;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::IsEmpty;

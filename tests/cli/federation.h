@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -16,6 +17,9 @@ namespace strata::cli {
 namespace fs = std::filesystem;
 using nlohmann::json;
 using support::Finished;
+using support::read_file;
+using support::ScratchFolder;
+using support::write_file;
 
 [[nodiscard]] inline std::vector<std::string> strata_args(std::vector<std::string> args) {
   args.insert(args.begin(), STRATA_BINARY);
@@ -88,6 +92,17 @@ struct Federation {
     return strata(run_args(more));
   }
 };
+
+/// What a run folder's metrics.jsonl tells under `name`, in order.
+[[nodiscard]] inline std::vector<json> events(const fs::path& folder, const std::string& name) {
+  std::vector<json> out;
+  std::istringstream lines(read_file(folder / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    json event = json::parse(line);
+    if (event.at("event") == name) out.push_back(std::move(event));
+  }
+  return out;
+}
 
 /// Until `path` exists; throws after a minute.
 inline void wait_for(const fs::path& path) {

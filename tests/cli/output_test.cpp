@@ -15,7 +15,6 @@
 namespace strata::cli {
 namespace {
 
-using support::ScratchFolder;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;

@@ -4,15 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "federation.h"
 
 namespace strata::cli {
 namespace {
 
-using support::read_file;
-using support::ScratchFolder;
-using support::write_file;
 using testing::HasSubstr;
 
 class PretrainHeads : public testing::Test {
@@ -101,6 +99,77 @@ TEST_F(PretrainHeads, DiagnosticsAreSeenByInspect) {
     EXPECT_GT(round.at("alignment_a").get<double>(), 0.0);
     EXPECT_LE(round.at("alignment_a").get<double>(), 1.0);
     EXPECT_GT(round.at("gradient_cosine").get<double>(), 0.0) << "heads descend";
+  }
+}
+
+// The gradient of the merged loss: of the run and of its layers, told and shown.
+TEST_F(PretrainHeads, TheDescentOfTheMergedLossIsToldAndShown) {
+  for (const char* clients : {"1", "2"}) {
+    hash_in(pretrain({"--steps", "6", "--merge-every", "3", "--evaluations", "2", "--diagnostics",
+                      "--clients", clients}));
+    const auto told = events(f_.out(), "gradient");
+    ASSERT_EQ(told.size(), 2U);
+    const json shown =
+        json::parse(strata({"inspect", f_.out(), "--format", "json"}).out).at("data");
+    for (std::size_t i = 0; i < told.size(); ++i) {
+      const json& event = told[i];
+      EXPECT_EQ(event.at("records_of"), "clients");
+      EXPECT_EQ(event.at("records"), 4) << "a step's";
+      const double gradient = event.at("gradient_norm"), update = event.at("update_norm");
+      const double cosine = event.at("gradient_cosine");
+      EXPECT_GT(cosine, 0.0) << event;
+      EXPECT_NEAR(event.at("descent").get<double>(), cosine * gradient * update, 1e-9);
+      const json& row = shown.at("rounds").at(i);
+      EXPECT_EQ(row.at("gradient_of"), "clients");
+      EXPECT_EQ(row.at("merged_loss"), event.at("loss"));
+      for (const char* key : {"gradient_norm", "gradient_cosine", "descent"})
+        EXPECT_EQ(row.at(key), event.at(key)) << key;
+      double gradient2 = 0.0, update2 = 0.0, descent = 0.0;
+      for (const json& tensor : events(f_.out(), "tensor")) {
+        if (tensor.at("round") != event.at("round")) continue;
+        gradient2 += std::pow(tensor.at("gradient_norm").get<double>(), 2);
+        update2 += std::pow(tensor.at("update_norm").get<double>(), 2);
+        descent += tensor.at("descent").get<double>();
+      }
+      EXPECT_NEAR(std::sqrt(gradient2), gradient, 1e-9);
+      EXPECT_NEAR(std::sqrt(update2), update, 1e-9);
+      EXPECT_NEAR(descent, event.at("descent").get<double>(), 1e-9);
+    }
+    EXPECT_LT(told[1].at("loss"), told[0].at("loss")) << "what is merged falls";
+    EXPECT_TRUE(shown.at("tensors").at(0).contains("gradient_cosine"));
+    EXPECT_THAT(strata({"inspect", f_.out()}).out, HasSubstr("along it"));
+  }
+  hash_in(pretrain({"--steps", "3", "--merge-every", "3"}));
+  EXPECT_TRUE(events(f_.out(), "gradient").empty()) << "only when asked for";
+}
+
+// Settings mean what they mean over a job file, for all clients, and are refused in its words.
+TEST_F(PretrainHeads, SettingsGoOverWhatTheFlagsSay) {
+  std::set<std::string> hashes;
+  for (const char* moments : {"reset", "keep", "prune"}) {
+    hashes.insert(hash_in(pretrain({"--steps", "4", "--merge-every", "2", "--reset", "--set",
+                                    std::string("training.moments=") + moments})));
+    EXPECT_EQ(config().at("training").at("moments"), moments);
+  }
+  EXPECT_EQ(hashes.size(), 3U);
+  EXPECT_TRUE(
+      hashes.contains(hash_in(pretrain({"--steps", "4", "--merge-every", "2", "--reset"}))));
+  hash_in(pretrain({"--steps", "4", "--merge-every", "2", "--clients", "2", "--set",
+                    "adapter.rank=1", "--set", "output.directory=elsewhere"}));
+  EXPECT_EQ(config().at("clients").at(1).at("adapter").at("rank"), 1);
+  EXPECT_FALSE(fs::exists("elsewhere"));
+  for (const char* setting : {"training.moment=keep", "training.moments=some", "training.moments",
+                              "adapter.heads=3", "evaluation.every=0"}) {
+    const Finished here = pretrain({"--steps", "4", "--merge-every", "2", "--set", setting});
+    const Finished there =
+        f_.run({"--set", "training.batch_size=4", "--set", setting, "--format", "json"});
+    EXPECT_EQ(here.status, there.status) << setting;
+    EXPECT_NE(here.status, 0) << setting;
+    const auto message = [](const Finished& done) {
+      const std::string line = json::parse(done.out).at("message");
+      return line.substr(line.find(": "));  // behind the file's name, where there is one
+    };
+    EXPECT_EQ(message(here), message(there)) << here.out;
   }
 }
 

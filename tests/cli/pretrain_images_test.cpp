@@ -7,8 +7,6 @@
 namespace strata::cli {
 namespace {
 
-using support::ScratchFolder;
-using support::write_file;
 using testing::HasSubstr;
 
 // Images of 4 x 4, dark of class 0 and light of class 1.

@@ -13,9 +13,6 @@
 namespace strata::cli {
 namespace {
 
-using support::read_file;
-using support::ScratchFolder;
-using support::write_file;
 using testing::ElementsAre;
 using testing::HasSubstr;
 

@@ -94,6 +94,33 @@ TEST_F(PrivateRun, TellsNothingThatDependsOnTheRecords) {
   EXPECT_EQ(rounds, 4u);
 }
 
+// A gradient is of the records as they are: neither told nor worked out.
+TEST_F(PrivateRun, DiagnosticsLookAtNoGradient) {
+  federation_.job["aggregation"]["diagnostics"] = true;
+  federation_.job["evaluation"] = {{"data", "b.jsonl"}};
+  privacy()["metrics"] = {{"eval", "public_data"}};
+  for (const char* mode : {"example_dpsgd", "client_local"}) {
+    if (std::string(mode) == "client_local") {
+      federation_.job["privacy"] = {
+          {"mode", mode},
+          {"unit", {{"kind", "client"}}},
+          {"adjacency", "replace_one"},
+          {"budget", {{"epsilon", 8.0}, {"delta", 1e-5}}},
+          {"metrics", {{"eval", "public_data"}}},
+          {"ledger", {{"path", "ledger-2"}, {"lock_service", "the test"}}}};
+    }
+    const Finished done = run();
+    ASSERT_EQ(done.status, 0) << done.err;
+    EXPECT_TRUE(events(federation_.out(), "gradient").empty()) << mode;
+    const auto tensors = events(federation_.out(), "tensor");
+    EXPECT_FALSE(tensors.empty()) << mode;
+    for (const auto& event : tensors) {
+      for (const char* key : {"gradient_norm", "gradient_cosine", "descent"})
+        EXPECT_FALSE(event.contains(key)) << mode << " " << event;
+    }
+  }
+}
+
 TEST_F(PrivateRun, DrawsOtherNoiseEachTime) {
   const auto hash = [&] { return read("manifest.json").at("final_model_hash").get<std::string>(); };
   ASSERT_EQ(run().status, 0);

@@ -19,9 +19,6 @@
 namespace strata::cli {
 namespace {
 
-using support::read_file;
-using support::ScratchFolder;
-using support::write_file;
 using testing::AllOf;
 using testing::AnyOf;
 using testing::EndsWith;
@@ -29,16 +26,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 json parsed(const fs::path& path) { return json::parse(read_file(path)); }
-
-std::vector<json> events(const fs::path& folder, const std::string& name) {
-  std::vector<json> out;
-  std::istringstream lines(read_file(folder / "metrics.jsonl"));
-  for (std::string line; std::getline(lines, line);) {
-    json event = json::parse(line);
-    if (event.at("event") == name) out.push_back(std::move(event));
-  }
-  return out;
-}
 
 /// Every file and folder below can be read to its end and is nobody's temporary.
 void expect_whole(const fs::path& folder) {

@@ -7,9 +7,6 @@
 namespace strata::cli {
 namespace {
 
-using support::read_file;
-using support::ScratchFolder;
-using support::write_file;
 using testing::HasSubstr;
 using testing::SizeIs;
 

@@ -17,16 +17,10 @@ TEST_F(FrozenATest, WithAFrozenTrainBAlone) {
   auto config = lte(2);
   config.freeze_a = true;
   const auto start = factors(3, 9);
-  auto trainer = LocalTrainer::make({.name = "frozen",
-                                     .adapter = config,
-                                     .initial = start,
-                                     .examples = examples(),
-                                     .weight = 1.0},
-                                    training(2, 4), run_.model, 1)
-                     .value();
+  auto frozen = trainer(config, training(2, 4), 1, start);
   auto t = tools();
   const auto done =
-      trainer.run_round(run_.model, {.round = 1, .rounds = 1, .restart = Restart::kKeep}, t);
+      frozen.run_round(run_.model, {.round = 1, .rounds = 1, .restart = Restart::kKeep}, t);
   ASSERT_TRUE(done) << done.error().line();
   for (const auto& [name, delta] : done->update.delta) {
     const auto& a = start.at(name.substr(0, name.rfind('.'))).a;
@@ -111,15 +105,12 @@ TEST_F(FrozenATest, AFrozenALastsWhereFactorsAreKept) {
   for (const auto policy : {Restart::kKeep, Restart::kFresh}) {
     auto config = lte(2);
     config.freeze_a = true;
-    auto trainer = LocalTrainer::make(
-                       {.name = "one", .adapter = config, .examples = examples(), .weight = 1.0},
-                       training(2, 1), run_.model, 2)
-                       .value();
+    auto one = trainer(config, training(2, 1), 2);
     std::map<std::string, std::uint64_t> names;
     for (std::uint32_t round = 1; round <= 2; ++round) {
-      ASSERT_TRUE(trainer.begin(policy, round, true, {}, run_.model));
+      ASSERT_TRUE(one.begin(policy, round, true, {}, run_.model));
       const auto done =
-          trainer.run_round(run_.model, {.round = round, .rounds = 2, .restart = policy}, t);
+          one.run_round(run_.model, {.round = round, .rounds = 2, .restart = policy}, t);
       ASSERT_TRUE(done) << done.error().line();
       for (const auto& [name, delta] : done->update.delta) {
         const auto lasting = std::get<adapter::LowRank>(delta.terms.at(0)).lasting_a;

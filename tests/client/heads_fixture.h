@@ -70,6 +70,18 @@ class HeadsFixture : public testing::Test {
     out.seed = 5;
     return out;
   }
+  // One client of all examples.
+  LocalTrainer trainer(const adapter::AdapterConfig& adapter, const TrainingConfig& how,
+                       std::uint32_t rounds,
+                       std::map<std::string, adapter::Factors> initial = {}) const {
+    return LocalTrainer::make({.name = "anna",
+                               .adapter = adapter,
+                               .initial = std::move(initial),
+                               .examples = examples(),
+                               .weight = 1.0},
+                              how, run_.model, rounds)
+        .value();
+  }
   RoundTools tools() {
     return {.clock = *clock_, .observer = nobody_, .workspace = run_.workspace};
   }

@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include "client/heads_fixture.h"
-#include "client/merge_direction.h"
 #include "client/training_step.h"
 #include "model/fold.h"
 
@@ -362,22 +361,19 @@ TEST_F(HeadsTest, TakeTheSameStepHoweverTheBatchIsCutIntoPasses) {
 
 // A thousand clients of one process wait for their turn with what the next round needs and no more.
 TEST_F(HeadsTest, AClientBetweenRoundsKeepsFactorsAndMomentsOnly) {
-  auto trainer =
-      LocalTrainer::make({.name = "anna", .adapter = lte(2), .examples = examples(), .weight = 1.0},
-                         training(2, 3), run_.model, 3)
-          .value();
-  const std::size_t before = trainer.idle_bytes();
+  auto anna = trainer(lte(2), training(2, 3), 3);
+  const std::size_t before = anna.idle_bytes();
   std::size_t values = 0;
-  for (const auto& [name, rank] : trainer.ranks()) {
+  for (const auto& [name, rank] : anna.ranks()) {
     const auto& p = run_.model.parameters()[run_.model.find(name)];
     values += rank * (p.d_out() + p.d_in());
   }
   auto t = tools();
   for (std::uint32_t round = 1; round <= 3; ++round) {
-    ASSERT_TRUE(trainer.begin(Restart::kKeep, round, true, {}, run_.model));
+    ASSERT_TRUE(anna.begin(Restart::kKeep, round, true, {}, run_.model));
     ASSERT_TRUE(
-        trainer.run_round(run_.model, {.round = round, .rounds = 3, .restart = Restart::kKeep}, t));
-    const std::size_t kept = trainer.idle_bytes() - before;
+        anna.run_round(run_.model, {.round = round, .rounds = 3, .restart = Restart::kKeep}, t));
+    const std::size_t kept = anna.idle_bytes() - before;
     EXPECT_GE(kept, 3 * values * sizeof(float));
     EXPECT_LE(kept, 3 * values * sizeof(float) + 1000) << "an order of records, and bookkeeping";
   }
@@ -387,13 +383,10 @@ TEST_F(HeadsTest, AClientBetweenRoundsKeepsFactorsAndMomentsOnly) {
 TEST_F(HeadsTest, ModulesToSaveAreTrainedThemselves) {
   auto config = lte(2);
   config.modules_to_save = {"all-other"};
-  auto trainer =
-      LocalTrainer::make({.name = "anna", .adapter = config, .examples = examples(), .weight = 1.0},
-                         training(2, 3), run_.model, 2)
-          .value();
+  auto anna = trainer(config, training(2, 3), 2);
   auto t = tools();
   const auto done =
-      trainer.run_round(run_.model, {.round = 1, .rounds = 2, .restart = Restart::kKeep}, t);
+      anna.run_round(run_.model, {.round = 1, .rounds = 2, .restart = Restart::kKeep}, t);
   ASSERT_TRUE(done) << done.error().line();
   EXPECT_EQ(done->update.delta.size(), run_.model.parameters().size());
   for (const auto& parameter : run_.model.parameters()) {
@@ -458,48 +451,23 @@ TEST_F(HeadsTest, HaveTheGradientsOfTheirOwnLosses) {
   EXPECT_EQ(beside, (std::vector<float>{3.0F, 4.0F}));
 }
 
-// What follows the gradient exactly, and what is across it.
-TEST_F(HeadsTest, ChangesAreComparedWithTheGradientOfTheWeights) {
-  auto every = model::FullGradients::zeros(run_.model);
-  const auto weights = run_.mean_weights();
-  (void)model::Decoder(run_.model, run_.workspace)
-      .train(run_.batch, {.full = &every, .record_weights = weights});
-  adapter::DeltaTerms down;
-  for (const auto& site : run_.model.linears()) {
-    const auto& parameter = run_.model.parameters()[site.weight];
-    adapter::LowRank pair{.b = tensor::Matrix(site.d_out, site.d_in),
-                          .a = tensor::Matrix(site.d_in, site.d_in)};
-    for (std::size_t i = 0; i < pair.b.size(); ++i)
-      pair.b.values()[i] = -0.1F * every.values[site.weight][i];
-    for (std::size_t i = 0; i < site.d_in; ++i) pair.a(i, i) = 1.0F;
-    down[parameter.name()] = {site.d_out, site.d_in, {pair}};
-  }
-  EXPECT_NEAR(descent_cosine(run_.model, every, down), 1.0, 1e-6);
-  adapter::scale(down, -2.0F);
-  EXPECT_NEAR(descent_cosine(run_.model, every, down), -1.0, 1e-6);
-  EXPECT_TRUE(std::isnan(descent_cosine(run_.model, every, {})));
-}
-
 // A restart forgets, keeps or thins out what the optimizer remembers of the factors that go.
 TEST_F(HeadsTest, MomentsOfFactorsThatRestartAreResetKeptOrPruned) {
   std::map<std::string, std::vector<double>> updates;
   for (const std::string moments : {"reset", "keep", "prune"}) {
     auto config = training(2, 2);
     config.moments = moments;
-    auto trainer = LocalTrainer::make(
-                       {.name = "anna", .adapter = lte(1), .examples = examples(), .weight = 1.0},
-                       config, run_.model, 3)
-                       .value();
+    auto anna = trainer(lte(1), config, 3);
     auto t = tools();
     for (std::uint32_t round = 1; round <= 2; ++round) {
-      ASSERT_TRUE(trainer.begin(Restart::kFresh, round, true, {}, run_.model));
+      ASSERT_TRUE(anna.begin(Restart::kFresh, round, true, {}, run_.model));
       if (round == 2) {  // the same when it was saved and loaded in between
-        const Bytes state = trainer.save();
-        ASSERT_TRUE(trainer.load(state, run_.model));
-        ASSERT_TRUE(trainer.begin(Restart::kFresh, round, true, {}, run_.model));
+        const Bytes state = anna.save();
+        ASSERT_TRUE(anna.load(state, run_.model));
+        ASSERT_TRUE(anna.begin(Restart::kFresh, round, true, {}, run_.model));
       }
-      const auto done = trainer.run_round(
-          run_.model, {.round = round, .rounds = 3, .restart = Restart::kFresh}, t);
+      const auto done =
+          anna.run_round(run_.model, {.round = round, .rounds = 3, .restart = Restart::kFresh}, t);
       ASSERT_TRUE(done) << done.error().line();
       if (round == 2) updates[moments] = dense(done->update.delta.begin()->second);
     }

@@ -111,7 +111,12 @@ TEST_F(Mpirun, PretrainingIsSharedOutToo) {
                                       "--warmup",
                                       "0",
                                       "--batch-size",
-                                      "2"};
+                                      "2",
+                                      "--memory-limit",
+                                      "4G",
+                                      "--diagnostics",
+                                      "--held-out",
+                                      at("anna.jsonl")};
   auto alone = args;
   alone.insert(alone.end(), {"-o", at("plain"), "--threads", "1", "--format", "json"});
   const std::string expected = hash_in(strata(alone));
@@ -120,7 +125,19 @@ TEST_F(Mpirun, PretrainingIsSharedOutToo) {
   for (const auto& word : args) all += " " + word;
   const std::string run = " run " + at("job.json").string();
   words.back().replace(words.back().find(run), run.size(), all);
+  auto tight = words;  // of rank 0 too, which trains nobody
+  tight.back().replace(tight.back().find(" 4G"), 3, " 1M");
+  const Finished refused = support::run_program(tight);
+  EXPECT_NE(refused.status, 0);
+  EXPECT_THAT(refused.out, HasSubstr("--memory-limit allows 1.0 MB"));
   EXPECT_EQ(hash_in(support::run_program(words)), expected);
+  // No gradient leaves a client: rank 0 has its held-out records.
+  for (const auto& [folder, records_of] :
+       {std::pair{"plain", "clients"}, std::pair{"run", "held_out"}}) {
+    EXPECT_THAT(support::read_file(at(folder) / "metrics.jsonl"),
+                HasSubstr(std::string("\"records_of\":\"") + records_of + "\""))
+        << folder;
+  }
 }
 
 TEST_F(Mpirun, HiddenClientsGiveTheModelOfOneProcess) {

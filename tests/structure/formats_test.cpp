@@ -90,7 +90,7 @@ class RunPages : public ::testing::Test {
            {"adapter", {{"rank", 3}}}}}},
         {"privacy", {{"mode", "none"}}},
         {"training", {{"local_steps", 2}, {"batch_size", 2}}},
-        {"aggregation", {{"rounds", 2}, {"method", method}}},
+        {"aggregation", {{"rounds", 2}, {"method", method}, {"diagnostics", true}}},
         {"evaluation", {{"data", write_records(scratch.path() / "held.jsonl", 3, 3)}}},
         {"output", {{"merged_model", true}, {"checkpoint_every", method == "flora" ? 2 : 0}}}};
     support::write_file(scratch.path() / "job.json", job.dump());
@@ -151,8 +151,9 @@ TEST_F(RunPages, MetricsHaveTheEventsAndFieldsOfTheirPage) {
     found.erase("event");
     expect_documented(found, document.section(name).text, name);
   }
-  EXPECT_EQ(events, (std::set<std::string>{"run_started", "evaluation", "step", "client_round",
-                                           "aggregate", "round", "run_finished"}));
+  EXPECT_EQ(events,
+            (std::set<std::string>{"run_started", "evaluation", "step", "client_round", "aggregate",
+                                   "gradient", "tensor", "round", "run_finished"}));
 }
 
 // Every event a source names has a section, also those that this run did not have.
