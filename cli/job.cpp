@@ -274,8 +274,24 @@ void describe(Fields& f, Job& job) {
       "evaluation", [&](Fields& inner) { describe_evaluation(inner, job.evaluation); },
       "what is measured");
   f.object(
+      "network", [&](Fields& inner) { describe(inner, job.network); },
+      "how long the processes of a run wait for each other");
+  f.object(
       "output", [&](Fields& inner) { describe_output(inner, job.output); }, "what is written");
   f.required({"model", "clients"});
+}
+
+void describe(Fields& f, NetworkSection& n) {
+  constexpr double kDay = 86400;
+  f.number("connect", n.connect, {.max = kDay, .above = 0.0},
+           "seconds to find a host and to be connected to it by TLS");
+  f.number("handshake", n.handshake, {.max = kDay, .above = 0.0},
+           "seconds until a TLS peer has proved who it is, and as many until its first frame");
+  f.number("silence", n.silence, {.min = 1, .max = kDay},
+           "seconds without a word after which a peer is taken for gone, over TLS and MPI; each "
+           "side says something in a third of them");
+  f.number("reload", n.reload, {.max = kDay, .above = 0.0},
+           "seconds between a coordinator's looks for a new certificate or list of revoked ones");
 }
 
 Result<Job> read_job(const sys::Disk& disk, const std::string& path,

@@ -59,6 +59,15 @@ struct EvaluationSection {
   std::int64_t max_new_tokens = 32;
 };
 
+/// Seconds of a process's patience with the others of its run; each process has its own.
+struct NetworkSection {
+  double connect = 10;  // over TLS: to find a host and to be connected
+  double handshake =
+      10;               // over TLS: until a peer has proved who it is; as long for its first frame
+  double silence = 45;  // over TLS and MPI: without a word, until a peer is gone
+  double reload = 60;   // a coordinator's: between looks for changed certificates
+};
+
 struct OutputSection {
   std::string directory;
   bool round_adapters = true;         // each round's update as a PEFT adapter
@@ -79,11 +88,15 @@ struct Job {
   coordinator::AggregationConfig aggregation;
   privacy::PrivacyConfig privacy;
   EvaluationSection evaluation;
+  NetworkSection network;
   OutputSection output;
 };
 
 /// Every key of a job file with its rule and help.
 void describe(config::Fields& fields, Job& job);
+
+/// The keys of the section network, of a job and of a client's own file.
+void describe(config::Fields& fields, NetworkSection& network);
 
 /// Reads a job file, applies `overrides` ("training.seed=3"), checks what one field alone cannot
 /// say (client names, data for every client). kConfig naming file and key.

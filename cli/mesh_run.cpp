@@ -34,6 +34,9 @@ struct Deal {
   }
 };
 
+// All listen as soon as they have joined; a rank that cannot be reached for so long is gone.
+constexpr double kPatienceSeconds = 10;
+
 std::string name_of(int rank) { return fmt::format("rank {}", rank); }
 
 // Of what all members have in common.
@@ -72,7 +75,7 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
   hosting.member = static_cast<std::size_t>(place.rank);
   hosting.member_name = [](std::size_t member) { return name_of(static_cast<int>(member)); };
   const std::string plan = Plan(job).whole();
-  MpiMembership membership(place, context);
+  MpiMembership membership(place, job.network, context);
   const auto join = [&] { return membership.join(*hosting.loop, true); };
   if (static_cast<std::size_t>(place.rank) >= deal.members) {  // more ranks than clients
     VerbOutput out;
@@ -86,6 +89,7 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
     auto cluster = join();
     if (!cluster) return fail(std::move(cluster).error());
     client::PeersConfig config{.name = name_of(place.rank), .plan = begins_with(plan, base)};
+    config.patience = std::min(kPatienceSeconds, job.network.silence);
     for (int rank = 0; rank < static_cast<int>(deal.members); ++rank) {
       if (rank != place.rank) config.others.push_back(name_of(rank));
     }
@@ -107,7 +111,7 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
     return out;
   };
   if (place.rank == 0) {
-    return membership.ending(start_run(
+    return membership.ending_in_mesh(start_run(
         job, force, memory_limit, context, [&] { return member(job); }, hosting));
   }
 
@@ -132,7 +136,7 @@ Result<VerbOutput> run_in_mesh(const MpiPlace& place, const Job& job, bool force
                  .stopped = context.stopped,
                  .threads = context.threads};
   auto summary = run_federation(std::move(*federation), own, own.output.directory, tools, hosting);
-  if (!summary) return membership.ending(fail(std::move(summary).error()));
+  if (!summary) return membership.ending_in_mesh(fail(std::move(summary).error()));
   VerbOutput out;
   out.silent = true;
   return out;

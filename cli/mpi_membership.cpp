@@ -1,5 +1,7 @@
 #include "cli/mpi_membership.h"
 
+#include "cli/network_limits.h"
+
 namespace strata::cli {
 namespace {
 
@@ -13,11 +15,20 @@ MpiMembership::~MpiMembership() {
   if (!cluster_) return;
   const double wait = place_.rank == 0 ? kFarewellSeconds : kForeverSeconds;
   if (!cluster_->finish(wait)) context_.leave_at_once = true;
+  if (untold_ && !a_lower_rank_is_left()) (void)context_.tell(*untold_);
+}
+
+// Those said farewell.
+bool MpiMembership::a_lower_rank_is_left() const {
+  for (int rank = 0; rank < place_.rank; ++rank) {
+    if (cluster_->has_left(rank)) return true;
+  }
+  return false;
 }
 
 Result<transport::MpiCluster*> MpiMembership::join(sys::Executor& executor, bool mesh) {
   if (cluster_) return cluster_.get();
-  transport::MpiOptions options;
+  transport::MpiOptions options = mpi_options(network_);
   options.join_s = kJoinSeconds;
   options.mesh = mesh;
   auto joined = transport::join_mpi(executor, context_.clock, {}, options);
@@ -31,7 +42,21 @@ Result<transport::MpiCluster*> MpiMembership::join(sys::Executor& executor, bool
 Result<VerbOutput> MpiMembership::ending(Result<VerbOutput> output) const {
   if (output || !context_.tell) return output;
   VerbOutput told;
+  told.silent = true;
+  // Rank 0 has stopped in good order and said why: its status is the job's.
+  const bool stopped = output.error().code == ErrorCode::kInterrupted;
+  if (stopped && cluster_ && cluster_->has_left(0)) return told;
   told.status = context_.tell(output.error());
+  return told;
+}
+
+Result<VerbOutput> MpiMembership::ending_in_mesh(Result<VerbOutput> output) {
+  const bool others_see =
+      !output && output.error().code == ErrorCode::kPeer && cluster_ && place_.rank > 0;
+  if (!others_see || !context_.tell) return ending(std::move(output));
+  untold_ = std::move(output).error();
+  VerbOutput told;
+  told.status = exit_status(untold_->code);
   told.silent = true;
   return told;
 }

@@ -12,6 +12,10 @@
 namespace strata::cli {
 namespace {
 
+// A client's, to reach a rank 0 that fell silent or ended: some 8 s. A dead one does not come back
+// to this job, and one that was only asleep does at once.
+constexpr int kAttempts = 4;
+
 // Clients in the order of their names, dealt out to the ranks behind the coordinator's.
 std::vector<std::string> clients_of(const Job& job, const MpiPlace& place) {
   std::vector<std::string> names;
@@ -29,7 +33,7 @@ Result<VerbOutput> coordinate(const MpiPlace& place, const Job& job, bool force,
   Hosting hosting;
   hosting.durability = sys::Durability::kMachine;  // a lost node is not the end of the others
   hosting.loop = sys::make_loop(context.clock);
-  MpiMembership membership(place, context);
+  MpiMembership membership(place, job.network, context);
   hosting.listener = [&](sys::Executor& executor,
                          observe::Observer&) -> Result<std::unique_ptr<transport::Listener>> {
     auto cluster = membership.join(executor);
@@ -52,9 +56,10 @@ Result<VerbOutput> train(const MpiPlace& place, const Job& job, Context& context
                  .threads = context.threads};
   ClientHosting hosting{
       .state = std::filesystem::path(job.output.directory) / kStateFolder / "clients",
-      .durability = sys::Durability::kMachine};
+      .durability = sys::Durability::kMachine,
+      .attempts_max = kAttempts};
   hosting.loop = sys::make_loop(context.clock);
-  MpiMembership membership(place, context);
+  MpiMembership membership(place, job.network, context);
   hosting.dialer = [&](sys::Executor& executor,
                        const std::string& id) -> Result<std::unique_ptr<transport::Dialer>> {
     auto cluster = membership.join(executor);

@@ -16,6 +16,7 @@ json shared(const Job& job) {
   json plan = json::parse(resolved(job));
   plan.erase("output");
   plan.erase("evaluation");
+  plan.erase("network");  // each process's own
   plan["model"].erase("path");
   plan["adapter"].erase("init");
   plan["privacy"].erase("ledger");  // the data owner's own

@@ -77,7 +77,7 @@ class ServerObserver {
   }
   /// Not told to the clients yet. An error ends the run; the round stays committed.
   virtual Result<void> committed(const RoundCommitted&) { return {}; }
-  /// A record of the journal, read when the run goes on.
+  /// A record of the journal, read when the run goes on or written to mend it then.
   virtual void replayed(const RoundRecord&) {}
   /// A round that was committed before this process began.
   virtual Result<void> resumed(const protocol::RoundChange&, const RoundCommitted&,

@@ -132,19 +132,18 @@ Result<void> Server::reopen_updates() {
     }
     lost.push_back(client);
   }
-  for (const auto& client : lost) {
-    const UpdateLost record{machine_.round(), client};
+  const auto journal_now = [this](const RoundRecord& record) {
     auto done = append(*journal_, record);
     if (done) done = journal_->sync();
     if (done) done = machine_.apply(record);
-    if (!done) return done;
+    if (done) tools_.observer.replayed(record);
+    return done;
+  };
+  for (const auto& client : lost) {
+    if (auto done = journal_now(UpdateLost{machine_.round(), client}); !done) return done;
     tools_.observer.noticed("the update of " + client + " was damaged on the disk; asking again");
   }
-  if (!machine_.hopeless(false)) return {};
-  const RoundReopened record{machine_.round()};
-  auto done = append(*journal_, record);
-  if (done) done = journal_->sync();
-  return done ? machine_.apply(record) : done;
+  return machine_.hopeless(false) ? journal_now(RoundReopened{machine_.round()}) : Result<void>{};
 }
 
 }  // namespace strata::coordinator

@@ -126,7 +126,8 @@ Result<BenchRoundReport> over_tls(const BenchRoundOptions& bench, Context& conte
 Result<BenchRoundReport> over_mpi(const BenchRoundOptions& bench, const MpiPlace& place,
                                   Context& context) {
   const auto loop = sys::make_loop(context.clock);
-  MpiMembership membership(place, context);
+  const NetworkSection network;
+  MpiMembership membership(place, network, context);
   auto cluster = membership.join(*loop);
   if (!cluster) return fail(std::move(cluster).error());
   if (place.rank == 0) {

@@ -4,6 +4,7 @@
 #include "certs/node.h"
 #include "cli/certs.h"
 #include "cli/client_run.h"
+#include "cli/network_limits.h"
 #include "cli/plan.h"
 #include "cli/private_run.h"
 #include "cli/signed_statement.h"
@@ -23,6 +24,7 @@ struct Options {
   std::string certificates;
   std::string state;
   std::string model;
+  NetworkSection network;
   int attempts = 0;
   bool force = false;
 };
@@ -53,6 +55,9 @@ void describe_client(config::Fields& f, ClientFile& c, Options& o) {
   f.text("coordinator", o.coordinator, "HOST:PORT");
   f.path("certificates", o.certificates, "folder with this client's certificate and key");
   f.path("state", o.state, "folder for what must not be lost");
+  f.object(
+      "network", [&](config::Fields& inner) { describe(inner, o.network); },
+      "how long it waits for the coordinator, as in a job");
   f.required({"model", "data"});
 }
 
@@ -89,6 +94,7 @@ Result<Job> find_job(Context& context, Options& options, const std::string& text
            .rule = "between sites one coordinator merges; a mesh is for the ranks of mpirun",
            .remedy = "set it to \"star\""});
     }
+    options.network = job->network;
     if (auto given = check_given(options); !given) return fail(std::move(given).error());
     auto id = own_name(context, options);
     if (!id) return fail(std::move(id).error());
@@ -142,10 +148,10 @@ Result<VerbOutput> run(Options options, Context& context) {
   ClientHosting hosting{.attempts_max = options.attempts, .wants_model = !options.model.empty()};
   hosting.dialer = [&](sys::Executor& executor,
                        const std::string&) -> Result<std::unique_ptr<transport::Dialer>> {
-    return transport::make_tls_dialer(
-        executor, context.clock, context.disk,
-        {.address = options.coordinator,
-         .files = certs::files_in(context.disk, options.certificates)});
+    return transport::make_tls_dialer(executor, context.clock, context.disk,
+                                      {.address = options.coordinator,
+                                       .files = certs::files_in(context.disk, options.certificates),
+                                       .limits = tls_limits(options.network)});
   };
   std::string name;
   auto job = find_job(context, options, *text, whole, hosting, tools, name);

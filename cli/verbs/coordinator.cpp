@@ -2,6 +2,7 @@
 #include "cli/certs.h"
 #include "cli/federation.h"
 #include "cli/memory_plan.h"
+#include "cli/network_limits.h"
 #include "cli/start_run.h"
 #include "cli/verbs/verbs.h"
 #include "transport/tls.h"
@@ -54,6 +55,7 @@ Result<VerbOutput> run(const Options& options, Context& context) {
       return fail(std::move(own).error());
     transport::TlsOptions tls{
         .address = options.listen, .files = std::move(files), .allowed = roster, .keys = keys};
+    tls.limits = tls_limits(job->network);
     // All of its clients may call at once, and from behind one address.
     const auto crowd = static_cast<int>(roster.size());
     tls.limits.connects_burst = std::max(tls.limits.connects_burst, static_cast<double>(crowd));

@@ -7,9 +7,11 @@
 //   - rank 0 listens, every rank dials it, rank 0 too; a rank may be many clients, each with
 //     connections of its own. In a mesh every rank listens, and dials whom it likes;
 //   - ranks that have nothing to say to each other still say that they are there. One that is
-//     silent for dead_s is gone: its connections end with kPeer. A send that MPI takes is no
-//     delivery, and with a dead rank no call of MPI ever ends: nothing here waits for one;
-//   - a rank that was thought dead and speaks again may dial again;
+//     silent for dead_s is gone: its connections end with kPeer. Rank 0, when it finishes, waits no
+//     longer than three heartbeats for the farewell of one that is silent. A send that MPI takes is
+//     no delivery, and with a dead rank no call of MPI ever ends: nothing here waits for one;
+//   - a rank that was thought dead and speaks again may dial again; to dial one that has finished
+//     fails with kInterrupted: it does not come back to this job;
 //   - nothing collective after the start; one thread makes every call of MPI.
 // The job is started with `mpirun --enable-recovery`, or it ends with its first dead rank.
 // Threads: as transport.h says, in one executor's thread; executor and clock outlive the cluster.
@@ -57,6 +59,8 @@ class MpiCluster {
   /// files are to be flushed then, and the process left with std::_Exit. Once.
   [[nodiscard]] virtual bool finish(double wait_s) = 0;
   [[nodiscard]] bool finish() { return finish(5); }
+  /// Whether that rank has said farewell to this one; false of this one itself.
+  [[nodiscard]] virtual bool has_left(int rank) const = 0;
 };
 
 /// Loads the plugin and joins the job; returns when all of its ranks have. Once in a process.
@@ -74,13 +78,15 @@ class MpiCluster {
 /// How this process was started.
 struct MpiLaunch {
   std::string by;  // "mpirun", "srun", "a PMI launcher"; empty: by none
-  int ranks = 0;   // that the launcher started; 0: it does not say
+  int ranks = 0;   // that the launcher started; 0: there is none
 };
 
 /// The value of an environment variable, as std::getenv gives it.
 using Environment = std::function<const char*(const char*)>;
 
-/// From the variables of Open MPI, PMI, PMIx and Slurm. kConfig when a count is no count.
+/// From the variables of Open MPI, PMI, PMIx and Slurm. kConfig when a count is no count, and when
+/// a launcher has left its mark but no count: whether this is one of several processes or the only
+/// one then shows nowhere, and several that take themselves for the only one do the work again.
 [[nodiscard]] Result<MpiLaunch> detect_launch(const Environment& environment);
 
 /// Whether the job has the ranks that the launcher started. kConfig when not: processes that do not

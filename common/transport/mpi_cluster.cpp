@@ -121,6 +121,7 @@ class Cluster final : public MpiCluster {
     return std::make_unique<MpiDialer>(*engine_, executor_, std::move(id), to, new_hearing());
   }
 
+  bool has_left(int rank) const override { return engine_->has_left(rank); }
   bool finish(double wait_s) override {
     check(thread_.joinable(), "a cluster is finished once");
     hear_no_more();

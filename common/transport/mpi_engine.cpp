@@ -18,6 +18,8 @@ constexpr double kAlertSeconds = 0.02;
 constexpr Microseconds kPauseAlert{100};
 // Turns without news, while something is under way, before the first pause.
 constexpr int kEagerTurns = 64;
+// Beats of a rank that may fail to come before it is thought dead at the end of a job.
+constexpr double kPartingBeats = 3;
 // Messages taken in before what we have to say has its turn.
 constexpr int kMessagesPerTurn = 64;
 
@@ -180,6 +182,11 @@ void MpiEngine::finish(double wait_s) {
   finish_by_ = now_ + wait_s;
 }
 
+bool MpiEngine::has_left(int rank) const {
+  const std::lock_guard lock(mutex_);
+  return farewells_.contains(rank);
+}
+
 bool MpiEngine::farewells_done() const {
   for (int number = 0; number < place_.size; ++number) {
     const Rank& rank = ranks_[static_cast<std::size_t>(number)];
@@ -208,10 +215,14 @@ void MpiEngine::tick() {
 void MpiEngine::watch(int number, Rank& rank) {
   if (rank.left) return;
   const double silence = now_ - std::max(rank.heard, deaf_until_);
-  if (!rank.lost && silence > options_.dead_s) {
+  // Rank 0 goes last: one that still lives and is thought dead then loses nothing but a farewell.
+  const bool parting = finishing_ && place_.rank == 0;
+  const double patience =
+      parting ? std::min(options_.dead_s, kPartingBeats * options_.heartbeat_s) : options_.dead_s;
+  if (!rank.lost && silence > patience) {
     lose(number, {.code = ErrorCode::kPeer,
                   .what = fmt::format("has been silent for {:.3g} s", silence),
-                  .rule = fmt::format("a rank is heard of every {:.3g} s", options_.dead_s)});
+                  .rule = fmt::format("a rank is heard of every {:.3g} s", patience)});
   }
   // A lost rank may have been asleep, and then thinks the same of us.
   const double pause = rank.lost ? options_.dead_s : options_.heartbeat_s;

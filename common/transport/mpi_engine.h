@@ -9,6 +9,7 @@
 #include <future>
 #include <map>
 #include <mutex>
+#include <set>
 #include <tuple>
 #include <vector>
 
@@ -35,6 +36,8 @@ class MpiEngine {
   /// Nobody waits for the thread any more: should MPI come back to it, it ends. Clock and executor
   /// need not be there then.
   void give_up() { given_up_ = true; }
+  /// Whether that rank has said farewell. From any thread.
+  [[nodiscard]] bool has_left(int rank) const;
 
   // The engine's thread.
   void run();
@@ -118,9 +121,10 @@ class MpiEngine {
   std::atomic<bool> given_up_ = false;
   std::shared_ptr<std::atomic<std::size_t>> inbox_ = std::make_shared<std::atomic<std::size_t>>(0);
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable news_;
   std::vector<std::function<void()>> tasks_;  // under the mutex
+  std::set<int> farewells_;                   // under the mutex; ranks
 
   // The engine's thread only, from here on.
   MpiPlace place_;

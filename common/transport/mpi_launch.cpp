@@ -32,6 +32,17 @@ Result<int> count_in(const char* name, std::string_view text) {
                .remedy = "start the job with mpirun or `srun --mpi=pmix`, and do not set it"});
 }
 
+Error uncounted(const std::string& by, const std::string& mark) {
+  return {.code = ErrorCode::kConfig,
+          .what = by + " has started this process and does not say how many there are",
+          .where = "environment variable " + mark,
+          .rule = "a job is one process, or ranks that know their number",
+          .remedy =
+              "start the job with mpirun or `srun --mpi=pmix`; where this is the only "
+              "process, unset the variable: `env -u " +
+              mark + " strata ...`"};
+}
+
 }  // namespace
 
 Result<MpiLaunch> detect_launch(const Environment& environment) {
@@ -55,10 +66,9 @@ Result<MpiLaunch> detect_launch(const Environment& environment) {
       if (!found) return fail(found.error());
       if (*found) return out;
     }
-    out.by = "srun";
-  } else if (environment("PMIX_RANK") != nullptr) {
-    out.by = "a PMIx launcher";
+    return fail(uncounted("srun", "SLURM_STEP_ID"));
   }
+  if (environment("PMIX_RANK") != nullptr) return fail(uncounted("a PMIx launcher", "PMIX_RANK"));
   return out;
 }
 

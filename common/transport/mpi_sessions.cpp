@@ -29,8 +29,12 @@ void MpiEngine::dial(std::shared_ptr<MpiLink> link, std::shared_ptr<MpiHearing> 
                      const std::string& id, int to) {
   const Rank& hub = rank_at(to);
   if (hub.lost) return link->failed(*hub.lost);
-  if (finishing_ || hub.left)
-    return link->failed({.code = ErrorCode::kPeer, .what = "has finished", .where = name_of(to)});
+  if (finishing_ || hub.left) {
+    return link->failed({.code = ErrorCode::kInterrupted,
+                         .what = "has finished",
+                         .where = name_of(to),
+                         .remedy = "the same command goes on if the run is not complete"});
+  }
   auto session = std::make_shared<Session>(Session{.rank = to,
                                                    .end = MpiEnd::kDialer,
                                                    .number = ++last_number_,
@@ -67,6 +71,10 @@ void MpiEngine::take(const MpiArrival& arrival) {
       return;
     case MpiKind::kFarewell:
       from.left = true;
+      {
+        const std::lock_guard lock(mutex_);
+        farewells_.insert(arrival.rank);
+      }
       return end_all_of(
           arrival.rank,
           {.code = ErrorCode::kPeer, .what = "has finished", .where = name_of(arrival.rank)},

@@ -36,6 +36,21 @@ TEST(BadRun, ExactMatchNeedsRecordsThatTheCoordinatorHas) {
   EXPECT_THAT(refused.err, Not(HasSubstr("held_out_fraction")));
 }
 
+// Each of several would take itself for the only one and do all of the work.
+TEST(BadRun, AProcessOfALauncherThatDoesNotCountIsRefused) {
+  const ScratchFolder scratch;
+  const Federation federation(scratch.path());
+  write_file(scratch.path() / "job.json", federation.job.dump(1));
+  for (const char* rank : {"0", "3"}) {
+    const auto refused =
+        run_program({"/usr/bin/env", std::string("PMIX_RANK=") + rank, STRATA_BINARY, "run",
+                     scratch.path() / "job.json", "-o", federation.out()});
+    expect_one_line(refused, kConfig,
+                    {"environment variable PMIX_RANK", "`srun --mpi=pmix`", "`env -u PMIX_RANK"});
+    EXPECT_FALSE(fs::exists(federation.out()));
+  }
+}
+
 TEST(BadRun, AnOutputFolderThatExistsIsLeftAloneWithoutForce) {
   const ScratchFolder scratch;
   const Federation federation(scratch.path());

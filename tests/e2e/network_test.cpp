@@ -458,6 +458,7 @@ TEST_F(Network, AClientsOwnFileIsEnough) {
                                    {"data", "anna.jsonl"},
                                    {"coordinator", "127.0.0.1:" + port_},
                                    {"certificates", "certs/anna"},
+                                   {"network", {{"silence", 30.0}}},
                                    {"state", "state"}}
                                   .dump());
   auto server = coordinator();

@@ -33,8 +33,20 @@ TEST(MpiLaunch, IsReadFromWhatLaunchersSet) {
   EXPECT_EQ(launch_of({{"PMI_SIZE", "3"}}).ranks, 3);
   EXPECT_EQ(launch_of({{"SLURM_STEP_ID", "0"}, {"SLURM_NTASKS", "4"}}).by, "srun");
   EXPECT_EQ(launch_of({{"SLURM_STEP_ID", "0"}, {"SLURM_NTASKS", "4"}}).ranks, 4);
-  EXPECT_EQ(launch_of({{"PMIX_RANK", "0"}}).by, "a PMIx launcher");
-  EXPECT_EQ(launch_of({{"PMIX_RANK", "0"}}).ranks, 0);
+}
+
+// One of several and the only one look alike then.
+TEST(MpiLaunch, RefusesALauncherThatDoesNotCount) {
+  const std::pair<Variables, const char*> cases[] = {
+      {{{"PMIX_RANK", "0"}}, "PMIX_RANK: a PMIx launcher has started this process"},
+      {{{"PMIX_RANK", "3"}, {"PMIX_NAMESPACE", "job"}}, "`env -u PMIX_RANK strata ...`"},
+      {{{"SLURM_STEP_ID", "0"}, {"PMIX_RANK", "1"}}, "SLURM_STEP_ID: srun has started"}};
+  for (const auto& [variables, said] : cases) {
+    const auto launch = detect_launch(environment_of(variables));
+    ASSERT_FALSE(launch) << said;
+    EXPECT_EQ(launch.error().code, ErrorCode::kConfig);
+    EXPECT_THAT(launch.error().line(), testing::HasSubstr(said));
+  }
 }
 
 // A job of 8 tasks whose step has 2; a batch script, which is in a job but in no step.
@@ -69,7 +81,6 @@ TEST(MpiLaunch, RefusesACountThatIsNone) {
 
 TEST(MpiLaunch, FindsSingletons) {
   EXPECT_TRUE(check_launch({.by = "srun", .ranks = 4}, 4));
-  EXPECT_TRUE(check_launch({.by = "a PMIx launcher", .ranks = 0}, 7));
   EXPECT_TRUE(check_launch({}, 1));
   const auto srun = check_launch({.by = "srun", .ranks = 4}, 1);
   ASSERT_FALSE(srun);

@@ -283,6 +283,8 @@ TEST_F(MpiLimits, FarewellsEndConnectionsAtOnce) {
   leaving_too.join();
   EXPECT_TRUE(left);
   EXPECT_LT(clock_->seconds() - began, 2);
+  EXPECT_TRUE(ranks_[0]->has_left(1) && ranks_[0]->has_left(2) && ranks_[1]->has_left(0));
+  EXPECT_FALSE(ranks_[0]->has_left(0));
   EXPECT_TRUE(a_.ends.empty());
   // Afterwards nothing is heard and nothing breaks.
   a_.connections[0]->send(frame_of(10));
@@ -299,6 +301,22 @@ TEST_F(MpiLimits, NobodyWaitsForADeadRankToSayFarewell) {
   std::thread leaving([&] { EXPECT_TRUE(ranks_[2]->finish(5)); });
   const double began = clock_->seconds();
   EXPECT_TRUE(ranks_[0]->finish(5));
+  EXPECT_LT(clock_->seconds() - began, 2);
+  leaving.join();
+  EXPECT_TRUE(ranks_[0]->has_left(2));
+  EXPECT_FALSE(ranks_[0]->has_left(1));
+}
+
+// It goes last: a rank that lives and is not heard loses a farewell and nothing else.
+TEST_F(MpiLimits, RankZeroWaitsThreeBeatsForAFarewellNotAWholeSilence) {
+  auto options = short_times();
+  options.dead_s = 30;
+  start(options);
+  connect_both();
+  job_->silence(1);
+  std::thread leaving([&] { EXPECT_TRUE(ranks_[2]->finish(5)); });
+  const double began = clock_->seconds();
+  EXPECT_TRUE(ranks_[0]->finish(20));
   EXPECT_LT(clock_->seconds() - began, 2);
   leaving.join();
 }
