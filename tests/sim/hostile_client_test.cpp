@@ -11,6 +11,7 @@
 #include "sim/disk.h"
 #include "sim/network.h"
 #include "sim/owner.h"
+#include "sim/party.h"
 #include "sim/tiny_model.h"
 #include "support/updates.h"
 
@@ -23,31 +24,6 @@ using protocol::Outcome;
 using testing::HasSubstr;
 
 constexpr const char* kTensor = "model.layers.0.mlp.down_proj.weight";
-
-// One end of a conversation, driven by the test.
-class Party final : public transport::Handler {
- public:
-  void on_open(const std::shared_ptr<transport::Connection>& c) override {
-    connection = c;
-    c->trust();
-  }
-  void on_frame(transport::Connection&, wire::Frame frame) override {
-    auto message = protocol::from_frame(frame);
-    if (!message) throw std::logic_error(message.error().line());
-    if (const auto* welcome = std::get_if<protocol::Welcome>(&*message)) run = welcome->run;
-    heard.push_back(std::move(*message));
-  }
-  void on_end(transport::Connection&, const Error& why) override {
-    ended = why.line();
-    connection.reset();
-  }
-  void say(const Message& message) { connection->send(protocol::to_frame(message, run)); }
-
-  std::shared_ptr<transport::Connection> connection;
-  protocol::RunId run{};
-  std::deque<Message> heard;
-  std::optional<std::string> ended;
-};
 
 class HostileClient : public testing::Test {
  protected:
