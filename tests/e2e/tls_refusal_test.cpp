@@ -73,12 +73,13 @@ class TlsRefusals : public Network {
     job["clients"] = {{{"name", folder.filename()}, {"data", "anna.jsonl"}}};
     support::write_file(at("stranger.json"), job.dump());
     const auto began = std::chrono::steady_clock::now();
-    const Finished done = start(party,
-                                {"client", at("stranger.json"), "--coordinator",
-                                 address.empty() ? host_ + ":" + port_ : address, "--certs", folder,
-                                 "--state", at("strangers"), "--threads", "1", "-q"},
-                                0)
-                              ->wait();
+    const Finished done =
+        start(party,
+              {"client", at("stranger.json"), "--coordinator",
+               address.empty() ? host_ + ":" + port_ : address, "--certs", folder, "--state",
+               at("strangers"), "--attempts", "3", "--threads", "1", "-q"},
+              0)
+            ->wait();
     EXPECT_EQ(done.status, 6) << party;
     EXPECT_THAT(done.out, IsEmpty()) << party;
     EXPECT_EQ(steady(done.err), "strata: error: " + line + " [E_AUTH]\n") << party;
