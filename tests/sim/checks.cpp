@@ -208,7 +208,7 @@ void check_history(const Scenario& scenario, History& history, const Disk& coord
 }
 
 void check_held(const Scenario& scenario, const Network::Held& held, const Complain& complain) {
-  constexpr std::size_t kWords = 2048;  // of a message without the object that it may carry
+  constexpr std::size_t kWords = 1024;  // of a message without the object that it may carry
   const std::size_t frame_max = kWords + (scenario.piece > 0 ? scenario.piece : 8192);
   if (held.frame > frame_max) complain(fmt::format("a frame of {} bytes was sent", held.frame));
   if (held.queued > kQueueMax + frame_max)

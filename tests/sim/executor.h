@@ -103,7 +103,7 @@ class ProcessExecutor final : public sys::Executor {
   // Posted tasks keep their order: each a hair after the one before, and after those that wait.
   void post(Task task) override {
     const double behind = seconds() > time_.seconds() ? 1e-6 : 0.0;
-    last_ = std::max(last_ + 1e-9, seconds() + behind);
+    last_ = std::max({last_ + 1e-9, seconds() + behind, waits_ + 1e-9});
     later(last_, std::move(task), 0);
   }
   sys::TimerId after(double seconds, Task task) override {

@@ -55,7 +55,7 @@ class Federation {
   void start_coordinator();
   [[nodiscard]] coordinator::ServerConfig server_config() const;
   [[nodiscard]] coordinator::Coordinator core();
-  void start_client(std::size_t process);
+  void start_client(std::size_t i);
   /// Its outbox, and its ledger where it has one.
   [[nodiscard]] Result<void> open_client(std::size_t process, ClientProcess& client);
   [[nodiscard]] client::SessionConfig session_config(std::size_t process) const;

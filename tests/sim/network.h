@@ -87,7 +87,7 @@ class Network {
   [[nodiscard]] double leave_at(const std::shared_ptr<Line>& line, int from, std::size_t bytes);
   void note_sent(Line& line, const wire::Frame& frame);
   void break_line(const std::shared_ptr<Line>& line, int first);
-  void tell_end(const std::shared_ptr<Line>& line, int side, double delay);
+  static void tell_end(const std::shared_ptr<Line>& line, int side, double delay);
   [[nodiscard]] double some_delay();
 
   Timeline& time_;

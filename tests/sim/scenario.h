@@ -19,31 +19,31 @@ struct Scenario {
   double deadline = 0.0;
   std::string method = "flora";
   std::string restart = "fresh";
-  bool hides_clients = false;  // the mean is noised, and a round may close with nobody
   // Faults, until `faults_end`.
   double faults_end = 120.0;
-  double crash_every = 0.0;    // seconds between ends of processes; 0: none
-  double machine_share = 0.0;  // of them, falls of the machine
-  double crash_at_call = 0.0;  // chance of an end at a change of the disk
-  double full_every = 0.0;     // seconds between times of a full disk
-  double broken_every = 0.0;   // seconds between disk errors
-  double flush_fails = 0.0;    // chance of a failure of each flush alone
-  double cut_every = 0.0;      // seconds between cuts of a client's link
-  bool cut_all = false;
+  double crash_every = 0.0;      // seconds between ends of processes; 0: none
+  double machine_share = 0.0;    // of them, falls of the machine
+  double crash_at_call = 0.0;    // chance of an end at a change of the disk
+  double full_every = 0.0;       // seconds between times of a full disk
+  double broken_every = 0.0;     // seconds between disk errors
+  double flush_fails = 0.0;      // chance of a failure of each flush alone
+  double cut_every = 0.0;        // seconds between cuts of a client's link
   double rot_every = 0.0;        // seconds between flipped bits in the open round's updates
-  bool lying_disk = false;       // for the test of the tests: flushes do nothing
   double copy_back_every = 0.0;  // seconds between old copies of ledgers put back
   double slow_disk = 0.0;        // seconds of a flush, about
-  bool wall_jumps = false;       // wall clocks go an hour forward or back
   std::string equivocates;       // this client sends two updates for each round
   std::string stale;             // this client comes with an older plan, until it is told twice
-  bool stale_blindly = false;    // and does not look at the one it is given
-  // Clients that train privately: each owner's ledger, and how many rounds it can pay for.
-  bool private_clients = false;
+  // Of private clients: how many rounds a ledger can pay for.
   std::map<std::string, std::size_t> affordable;  // absent: more than there are
   std::uint64_t piece = 0;  // bytes in which updates and results travel; 0: with their message
   NetworkFaults network;
   std::map<std::string, std::map<std::uint32_t, Spoilt>> spoilt;
+  bool hides_clients = false;    // the mean is noised, and a round may close with nobody
+  bool cut_all = false;          // cuts are of all links
+  bool lying_disk = false;       // for the test of the tests: flushes do nothing
+  bool wall_jumps = false;       // wall clocks go an hour forward or back
+  bool stale_blindly = false;    // `stale` does not look at the plan it is given
+  bool private_clients = false;  // each has a ledger
 
   /// Without any fault.
   [[nodiscard]] Scenario calm() const;
