@@ -41,9 +41,10 @@ class Guest final : public transport::Handler {
     if (!message) throw std::runtime_error(message.error().line());
     if (const auto* welcome = std::get_if<protocol::Welcome>(&*message)) {
       run_ = welcome->run;
-      say(protocol::Ready{});
+      say(protocol::Ready{{0, base_}});
     } else if (const auto* open = std::get_if<protocol::RoundOpen>(&*message)) {
       asked = open->round;
+      asked_on = open->base;
     } else if (const auto* problem = std::get_if<protocol::Problem>(&*message)) {
       end = problem->message;
     }
@@ -58,6 +59,7 @@ class Guest final : public transport::Handler {
   [[nodiscard]] bool connected() const { return connection_ != nullptr; }
 
   std::uint32_t asked = 0;  // the latest round that it shall train for
+  Sha256 asked_on{};        // the model it shall train on
   std::string end;          // what the coordinator or the line ended it with
 
  private:

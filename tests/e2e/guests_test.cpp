@@ -107,7 +107,7 @@ TEST_F(Guests, WhoWasLeftOutBeforeTheRoundWasReopenedIsNamedWhenItIsMissing) {
     for (const char* name : {"berta", "carla"}) {
       const auto one = guest(name);
       ASSERT_TRUE(pump_.run_until([&] { return one->asked == 1; }));
-      one->say(protocol::Failed{1, "its disk is full"});
+      one->say(protocol::Failed{1, one->asked_on, "its disk is full"});
       pump_.run_for(0.1);
     }
     const Finished first = server->wait();

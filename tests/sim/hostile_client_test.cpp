@@ -414,7 +414,7 @@ TEST_F(SlowClient, ComesTooLateAndItsLedgerIsRememberedAllTheSame) {
   call(mallory, "mallory");
   mallory.say(greeting);
   settle();
-  mallory.say(protocol::Ready{});
+  mallory.say(protocol::Ready{{0, base_}});
   settle();
   join(anna, "anna");
   anna.say(offer(encoded(anna_of(1, base_))));
@@ -438,7 +438,7 @@ TEST_F(HostileClient, TakesPartWithAnotherPlan) {
   mallory.say(m);
   settle();
   EXPECT_EQ(last<protocol::Welcome>(mallory).plan, "{}") << "to be compared";
-  EXPECT_THAT(problem_after(mallory, protocol::Ready{}), HasSubstr("the client holds plan"));
+  EXPECT_THAT(problem_after(mallory, protocol::Ready{{0, base_}}), HasSubstr("the client holds plan"));
 }
 
 }  // namespace
