@@ -9,8 +9,15 @@ namespace {
 // Pieces that one turn sends: messages to other ranks, and what comes, have their turn too.
 constexpr int kPiecesPerTurn = 16;
 
+// Up to this size a message goes between the pieces of others.
+constexpr std::size_t kShortMax = 4096;
+
+bool is_of(const MpiMessage& head, MpiEnd end, std::uint64_t connection) {
+  return head.end == end && head.connection == connection;
+}
+
 bool is_frame_of(const MpiMessage& head, MpiEnd end, std::uint64_t connection) {
-  return head.kind == MpiKind::kData && head.end == end && head.connection == connection;
+  return head.kind == MpiKind::kData && is_of(head, end, connection);
 }
 
 }  // namespace
@@ -21,8 +28,7 @@ void MpiOutbox::push(MpiKind kind, MpiEnd end, std::uint64_t connection, std::st
   Item item{.head = {.kind = kind, .end = end, .connection = connection, .total = body.size()},
             .payload = Bytes(body.begin(), body.end()),
             .meter = std::move(meter)};
-  if (shut_) return settle(item);
-  queue_.push_back(std::move(item));
+  push(std::move(item));
 }
 
 void MpiOutbox::push(MpiEnd end, std::uint64_t connection, wire::Frame frame,
@@ -32,25 +38,45 @@ void MpiOutbox::push(MpiEnd end, std::uint64_t connection, wire::Frame frame,
             .payload = std::move(frame.payload),
             .meter = std::move(meter)};
   item.head.total = wire::kHeaderBytes + item.payload.size() + wire::kTrailerBytes;
+  push(std::move(item));
+}
+
+void MpiOutbox::push(Item item) {
   if (shut_) return settle(item);
-  queue_.push_back(std::move(item));
+  auto& queue = goes_short(item) ? shorts_ : longs_;
+  queue.push_back(std::move(item));
+}
+
+// Not before what is queued of its connection; and a farewell is the last word of all.
+bool MpiOutbox::goes_short(const Item& item) const {
+  if (item.head.total > kShortMax || item.head.kind == MpiKind::kFarewell) return false;
+  const auto before = [&](const Item& other) {
+    return is_of(other.head, item.head.end, item.head.connection);
+  };
+  return !(long_ && before(*long_)) && std::none_of(longs_.begin(), longs_.end(), before);
 }
 
 void MpiOutbox::drop_frames(MpiEnd end, std::uint64_t connection) {
-  if (current_ && is_frame_of(current_->head, end, connection)) current_->dropped = true;
-  std::erase_if(queue_, [&](const Item& item) {
-    const bool found = is_frame_of(item.head, end, connection);
-    if (found) settle(item);
-    return found;
-  });
+  if (long_ && is_frame_of(long_->head, end, connection)) long_->dropped = true;
+  for (auto* queue : {&shorts_, &longs_}) {
+    std::erase_if(*queue, [&](const Item& item) {
+      const bool found = is_frame_of(item.head, end, connection);
+      if (found) settle(item);
+      return found;
+    });
+  }
 }
 
 void MpiOutbox::shut() {
   shut_ = true;
-  for (const Item& item : queue_) settle(item);
-  queue_.clear();
-  if (current_) settle(*current_);
-  current_.reset();
+  for (auto* queue : {&shorts_, &longs_}) {
+    for (const Item& item : *queue) settle(item);
+    queue->clear();
+  }
+  for (auto* begun : {&short_, &long_}) {
+    if (*begun) settle(**begun);
+    begun->reset();
+  }
 }
 
 Result<bool> MpiOutbox::turn(MpiPort& port, double now) {
@@ -64,12 +90,9 @@ Result<bool> MpiOutbox::turn(MpiPort& port, double now) {
       moved = true;
       piece_sent();
     }
-    if (!current_) {
-      if (queue_.empty()) return moved;
-      current_ = std::move(queue_.front());
-      queue_.pop_front();
-    }
-    write_piece();
+    const Item* item = next();
+    if (item == nullptr) return moved;
+    write_piece(*item);
     if (auto begun = port.send(rank_, ByteSpan(piece_).first(kMpiHeaderBytes + piece_body_));
         !begun)
       return fail(begun.error());
@@ -79,9 +102,22 @@ Result<bool> MpiOutbox::turn(MpiPort& port, double now) {
   return true;
 }
 
+const MpiOutbox::Item* MpiOutbox::next() {
+  const auto take = [](std::deque<Item>& queue) {
+    Item out = std::move(queue.front());
+    queue.pop_front();
+    return out;
+  };
+  if (!shorts_.empty()) {
+    short_ = take(shorts_);
+    return &*short_;
+  }
+  if (!long_ && !longs_.empty()) long_ = take(longs_);
+  return long_ ? &*long_ : nullptr;
+}
+
 // The next bytes of header, payload and trailer, which lie in three places.
-void MpiOutbox::write_piece() {
-  const Item& item = *current_;
+void MpiOutbox::write_piece(const Item& item) {
   piece_body_ =
       std::min<std::size_t>(kMpiPieceMax - kMpiHeaderBytes, item.head.total - item.head.offset);
   // Never smaller again: growing writes zeros.
@@ -102,11 +138,12 @@ void MpiOutbox::write_piece() {
 }
 
 void MpiOutbox::piece_sent() {
-  if (!current_) return;  // shut in between
-  current_->head.offset += piece_body_;
-  if (!current_->dropped && current_->head.offset < current_->head.total) return;
-  settle(*current_);
-  current_.reset();
+  auto& sent = short_ ? short_ : long_;
+  if (!sent) return;  // shut in between
+  sent->head.offset += piece_body_;
+  if (!sent->dropped && sent->head.offset < sent->head.total) return;
+  settle(*sent);
+  sent.reset();
 }
 
 void MpiOutbox::settle(const Item& item) {

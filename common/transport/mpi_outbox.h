@@ -1,6 +1,8 @@
 #pragma once
 // What is queued for one rank. At most one piece is under way: a rank that dies keeps the buffer of
-// that one, and of no more. For the files mpi*.cpp only; in the thread of MPI.
+// that one, and of no more. Short messages go between the pieces of long frames of other
+// connections: who asks for something does not wait until all it is asked for is sent. Within a
+// connection everything keeps its order. For the files mpi*.cpp only; in the thread of MPI.
 #include <deque>
 #include <memory>
 #include <optional>
@@ -31,7 +33,9 @@ class MpiOutbox {
   /// Sends what MPI will take now; whether anything moved.
   [[nodiscard]] Result<bool> turn(MpiPort& port, double now);
   [[nodiscard]] bool under_way() const { return under_way_; }
-  [[nodiscard]] bool empty() const { return !current_ && queue_.empty(); }
+  [[nodiscard]] bool empty() const {
+    return !short_ && !long_ && shorts_.empty() && longs_.empty();
+  }
   /// When something was last handed to MPI.
   [[nodiscard]] double said() const { return said_; }
   /// The buffer that MPI may be reading from.
@@ -46,13 +50,18 @@ class MpiOutbox {
     bool dropped = false;
   };
 
-  void write_piece();
+  void push(Item item);
+  [[nodiscard]] bool goes_short(const Item& item) const;
+  /// What the next piece is of; null when nothing is queued.
+  [[nodiscard]] const Item* next();
+  void write_piece(const Item& item);
   void piece_sent();
   static void settle(const Item& item);
 
   int rank_;
-  std::deque<Item> queue_;
-  std::optional<Item> current_;
+  std::deque<Item> shorts_, longs_;
+  std::optional<Item> short_;  // under way
+  std::optional<Item> long_;   // begun
   Bytes piece_;
   std::size_t piece_body_ = 0;
   bool under_way_ = false;
