@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::uint16_t kAuditJournal = 2;  // its kind
 constexpr std::uint16_t kEvent = 1;         // type of its records
+constexpr std::size_t kWaitingMax = 10000;  // records, while the disk is full
 
 // Not how training went: that is no matter of who did what, and there is much of it.
 constexpr std::string_view kKept[] = {
@@ -41,16 +42,32 @@ void AuditTrail::on(const observe::Event& event) {
   if (std::find(std::begin(kKept), std::end(kKept), event.name) == std::end(kKept)) return;
   const std::string text = observe::json_line(without_learning(event), clock_.utc());
   const std::scoped_lock guard(lock_);
-  if (!journal_ || error_) return;
-  auto kept = journal_->append(kEvent, bytes_of(text));
-  if (kept) kept = journal_->sync();
-  if (!kept) error_ = std::move(kept).error();
+  if (!journal_ || error_ || waiting_.size() >= kWaitingMax) return;
+  waiting_.push_back(text);
+  auto kept = keep();
+  // Anybody can call, as often as they like.
+  if (kept && event.name != "connection_refused") kept = journal_->sync();
+  const bool full = !kept && kept.error().code == ErrorCode::kDiskFull;
+  if (!kept && failed_ && !(full && full_)) failed_(kept.error());
+  full_ = full;
+  if (!kept && !full) error_ = std::move(kept).error();
+}
+
+Result<void> AuditTrail::keep() {
+  while (!waiting_.empty()) {
+    if (auto kept = journal_->append(kEvent, bytes_of(waiting_.front())); !kept) return kept;
+    waiting_.pop_front();
+  }
+  return {};
 }
 
 Result<void> AuditTrail::status() const {
   const std::scoped_lock guard(lock_);
   if (error_) return fail(*error_);
-  return {};
+  if (waiting_.empty()) return {};
+  return fail({.code = ErrorCode::kDiskFull,
+               .what = "lacks the last " + std::to_string(waiting_.size()) + " records",
+               .where = path_.string()});
 }
 
 Result<AuditRecords> read_audit_trail(const sys::Disk& disk, const std::filesystem::path& path) {

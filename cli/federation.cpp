@@ -507,7 +507,10 @@ coordinator::ServerConfig server_config(const Job& job,
 Result<RunSummary> run_federation(Federation federation, const Job& job,
                                   const std::string& directory, RunTools& tools,
                                   const Hosting& hosting) {
-  return Run(std::move(federation), job, directory, tools, hosting).all();
+  Run run(std::move(federation), job, directory, tools, hosting);
+  auto summary = run.all();
+  if (!summary && tools.stopping) tools.stopping(summary.error());
+  return summary;
 }
 
 }  // namespace strata::cli

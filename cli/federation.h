@@ -26,6 +26,9 @@ struct RunTools {
   std::uint32_t rounds_finished = 0;  // counted by the run: folded and in the run folder
   /// Called when the run's folder is this process's alone, before anything is told. May be empty.
   std::function<Result<void>()> begun = {};
+  /// Called when the run cannot go on in this process, while the folder is still its own. May be
+  /// empty.
+  std::function<void(const Error&)> stopping = {};
 };
 
 /// One client's line of the closing table.

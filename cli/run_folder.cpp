@@ -237,6 +237,7 @@ Result<void> RunFolder::finish(const model::Model& model, const RunSummary& summ
   if (job_.output.merged_model) {
     if (auto written = write_model(folder_ / "model", model); !written) return written;
   }
+  if (auto gone = sys::remove_temporaries(disk_, folder_); !gone) return gone;  // of killed ones
   auto files = file_hashes(disk_, folder_, {});
   if (!files) return fail(std::move(files).error());
   files->erase("metrics.jsonl");  // still being written

@@ -47,8 +47,9 @@ Result<void> check_spared(const Job& job, const Path& directory) {
   return {};
 }
 
-// A job without what may change while its run goes on: whose key is whose.
+// A job without what may change while its run goes on: whose key is whose, how long to wait.
 std::string lasting(Job job) {
+  job.network = {};
   for (auto& client : job.clients) client.key.clear();
   return resolved(job);
 }
@@ -127,10 +128,13 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
   std::uint32_t rounds_finished = 0;
   {
     observe::JsonlObserver jsonl(context.disk, context.clock, directory / "metrics.jsonl");
+    AuditTrail audit(context.disk, context.clock, directory / kAuditFile, [&](const Error& why) {
+      context.progress.on({.name = "message", .fields = {{"text", "auditing: " + why.line()}}});
+    });
     std::vector<observe::Observer*> observers{&jsonl, &context.progress};
-    AuditTrail audit(context.disk, context.clock, directory / kAuditFile);
     const bool audited = static_cast<bool>(hosting.listener);  // clients are elsewhere
-    if (audited) observers.push_back(&audit);
+    // First: a round that the metrics have is not told again after a crash.
+    if (audited) observers.insert(observers.begin(), &audit);
     observe::FanOut observer(std::move(observers));
     RunTools tools{.disk = context.disk,
                    .clock = context.clock,
@@ -138,10 +142,13 @@ Result<VerbOutput> start_run(const Job& job, bool force, std::size_t memory_limi
                    .stopped = context.stopped,
                    .threads = context.threads,
                    .rounds_finished = 0,
-                   .begun = [&] { return audited ? open_audit(audit, job) : Result<void>{}; }};
+                   .begun = [&] { return audited ? open_audit(audit, job) : Result<void>{}; },
+                   .stopping =
+                       [&](const Error& why) {
+                         audit.on({.name = "run_stopped", .fields = {{"reason", why.line()}}});
+                       }};
     summary = run_federation(std::move(*federation), job, directory.string(), tools, hosting);
     metrics = jsonl.status();
-    if (!summary) audit.on({.name = "run_stopped", .fields = {{"reason", summary.error().line()}}});
     if (metrics) metrics = audit.status();
     rounds_finished = tools.rounds_finished;
   }

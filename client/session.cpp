@@ -402,10 +402,12 @@ void Session::handle(const protocol::Fetch& m) {
 void Session::handle(const protocol::Ack& m) {
   tools_.observer.acknowledged(m);
   if (!open_ || open_->round != m.round) return;
-  if (m.base != open_->base) {
+  const auto& last = tools_.outbox.last();
+  const Sha256& base = last && last->round == m.round ? last->base : open_->base;
+  if (m.base != base) {
     complain(protocol::breach(
         fmt::format("an answer for round {} on {} came", m.round, hex(m.base).substr(0, 12)),
-        fmt::format("the round is trained on {}", hex(open_->base).substr(0, 12))));
+        fmt::format("the update was trained on {}", hex(base).substr(0, 12))));
     return;
   }
   complaints_ = 0;

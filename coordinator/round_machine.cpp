@@ -80,6 +80,7 @@ void RoundMachine::take(const RoundOpened& r) {
   selected_ = r.selected;
   accepted_.clear();
   out_.clear();
+  rejected_now_.clear();
   contributors_.clear();
   phase_ = Phase::kOpen;
 }
@@ -115,11 +116,16 @@ protocol::Head RoundMachine::head() const {
 
 void RoundMachine::take(const UpdateLost& r) { accepted_.erase(r.client); }
 
-void RoundMachine::take(const RoundReopened&) { out_.clear(); }
+void RoundMachine::take(const RoundReopened&) {
+  out_.clear();
+  for (const auto& client : rejected_now_) --rejected_[client];
+  rejected_now_.clear();
+}
 
 void RoundMachine::take(const UpdateRejected& r) {
   out_.emplace(r.client, r.reason);
   ++rejected_[r.client];
+  rejected_now_.push_back(r.client);
 }
 
 std::uint32_t RoundMachine::rejected(const protocol::ClientId& client) const {

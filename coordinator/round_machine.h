@@ -28,7 +28,8 @@ struct MachineConfig {
   std::uint64_t seed = 0;       // of the draw
 };
 
-/// A client of so many rejected updates is not drawn for the rest of the run.
+/// A client of so many rejected updates is not drawn for the rest of the run. Those of a round that
+/// is tried again do not count: it was hopeless without that client.
 inline constexpr std::uint32_t kRejectedMax = 5;
 
 enum class Phase : std::uint8_t { kNotBegun, kBetween, kOpen, kClosed, kDone };
@@ -123,6 +124,7 @@ class RoundMachine {
   std::map<protocol::ClientId, std::string> out_;
   std::vector<protocol::ClientId> contributors_;
   std::map<protocol::ClientId, std::uint32_t> rejected_;
+  std::vector<protocol::ClientId> rejected_now_;  // in the round at hand
   std::vector<RoundCommitted> committed_;
   std::map<protocol::ClientId, Last> last_;
   Sha256 state_{};

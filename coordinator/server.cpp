@@ -22,10 +22,10 @@ bool resumable(ErrorCode code) {
 }  // namespace
 
 Server::Server(ServerConfig config, Coordinator core, ServerTools tools)
-    : config_(std::move(config)),
-      tools_(tools),
-      core_(std::move(core)),
-      machine_(config_.machine) {}
+    : config_(std::move(config)), tools_(tools), core_(std::move(core)), machine_(config_.machine) {
+  check(!config_.complete || core_.private_sum() == nullptr,
+        "noise is drawn once, for all tensors");
+}
 
 Server::~Server() {
   *alive_ = false;
@@ -273,7 +273,9 @@ Result<bool> Server::combine(const std::vector<protocol::ClientId>& contributors
     auto combined = core_.combine();
     if (!combined) return fail(std::move(combined).error());
     combined_ = std::move(*combined);
+    combined_of_ = contributors;
   }
+  check(combined_of_ == contributors, "a round that is combined before it is closed has everybody");
   if (!config_.complete || complete_) return true;
   auto complete = config_.complete(machine_.round(), combined_->aggregate.packet, advance_later());
   if (complete) complete_ = *complete;

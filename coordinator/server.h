@@ -275,6 +275,7 @@ class Server final : public transport::Handler {
   bool met_quorum_ = false;  // since this process began
   bool deadline_passed_ = false;
   std::optional<Coordinator::Combined> combined_;  // of the round at hand, to be folded
+  std::vector<protocol::ClientId> combined_of_;    // whose updates that are
   bool complete_ = false;                          // with what others have merged
   std::unique_ptr<RoundReport> folded_;            // closed and folded, not committed
   double fold_seconds_ = 0.0;                      // that it took

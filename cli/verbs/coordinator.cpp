@@ -3,6 +3,7 @@
 #include "cli/federation.h"
 #include "cli/memory_plan.h"
 #include "cli/network_limits.h"
+#include "cli/refusal_teller.h"
 #include "cli/start_run.h"
 #include "cli/verbs/verbs.h"
 #include "transport/tls.h"
@@ -61,9 +62,8 @@ Result<VerbOutput> run(const Options& options, Context& context) {
     tls.limits.connects_burst = std::max(tls.limits.connects_burst, static_cast<double>(crowd));
     tls.limits.unknown_per_address_max = std::max(tls.limits.unknown_per_address_max, crowd);
     tls.limits.unknown_max = std::max(tls.limits.unknown_max, 2 * crowd);
-    tls.refused = [&observer](const Error& why) {
-      observer.on({.name = "connection_refused", .fields = {{"reason", why.line()}}});
-    };
+    tls.refused = [teller = std::make_shared<RefusalTeller>(observer, context.clock)](
+                      const Error& why) { teller->tell(why); };
     tls.noticed = [&observer](const std::string& what) {
       observer.on({.name = "message", .fields = {{"text", what}}});
     };

@@ -215,7 +215,7 @@ void MpiEngine::tick() {
 void MpiEngine::watch(int number, Rank& rank) {
   if (rank.left) return;
   const double silence = now_ - std::max(rank.heard, deaf_until_);
-  // Rank 0 goes last: one that still lives and is thought dead then loses nothing but a farewell.
+  // Rank 0 goes last: one that still lives and is thought dead then loses its last words at most.
   const bool parting = finishing_ && place_.rank == 0;
   const double patience =
       parting ? std::min(options_.dead_s, kPartingBeats * options_.heartbeat_s) : options_.dead_s;

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sim/disk.h"
 #include "support/process.h"
 
 namespace strata::cli {
@@ -72,6 +73,32 @@ TEST_F(AuditTrailTest, AChangedRecordIsFound) {
   EXPECT_EQ(records.error().code, ErrorCode::kDamaged);
   AuditTrail trail(*disk_, *clock_, path_);
   EXPECT_EQ(trail.open().error().code, ErrorCode::kDamaged) << "nothing is added behind it";
+}
+
+// Room is made: what waited is kept, in its order.
+TEST_F(AuditTrailTest, WhatHappensWhileTheDiskIsFullWaits) {
+  std::vector<std::string> failures;
+  sim::Disk disk{sys::Stream(std::uint64_t{1})};
+  AuditTrail trail(disk, *clock_, "/audit.log",
+                   [&](const Error& why) { failures.push_back(std::string(name(why.code))); });
+  ASSERT_TRUE(trail.open());
+  const auto join = [&](const char* client) {
+    trail.on({.name = "client_joined", .fields = {{"client", std::string(client)}}});
+  };
+  join("a");
+  disk.full = true;
+  join("b");
+  join("c");
+  EXPECT_EQ(trail.status().error().code, ErrorCode::kDiskFull);
+  disk.full = false;
+  EXPECT_EQ(failures, std::vector<std::string>{"E_DISK_FULL"}) << "told once";
+  join("d");
+  EXPECT_TRUE(trail.status());
+  const auto records = read_audit_trail(disk, "/audit.log");
+  ASSERT_TRUE(records) << records.error().line();
+  ASSERT_EQ(records->lines.size(), 4u);
+  EXPECT_EQ(json::parse(records->lines[1]).at("client"), "b");
+  EXPECT_EQ(json::parse(records->lines[3]).at("client"), "d");
 }
 
 TEST_F(AuditTrailTest, AJournalOfRoundsIsNone) {

@@ -64,27 +64,27 @@ TEST(BarredClient, LeavesItsPlaceInADrawToOthers) {
   EXPECT_THAT(m.next_round({}).selected, ElementsAre("a", "c"));
 }
 
-// A round is opened again after a restart: its rejections stay counted.
-TEST(BarredClient, IsCountedAlsoInRoundsThatAreTriedAgain) {
-  RoundMachine m = machine();
-  ASSERT_TRUE(m.apply(m.next_round({})));
-  for (std::uint32_t i = 0; i < kRejectedMax; ++i) {
-    EXPECT_TRUE(m.apply(UpdateRejected{1, "b", "holds a NaN"}));
-    EXPECT_TRUE(m.apply(RoundReopened{1}));
-  }
-  EXPECT_THAT(m.barred(), ElementsAre("b"));
-}
-
-TEST(BarredClient, WhereNobodyIsLeftTheRoundHasNoHope) {
-  RoundMachine m({.clients = {"a"}, .rounds = 3, .quorum = 1});
+// A run that needs everybody may be started again until the client is mended.
+TEST(BarredClient, IsNotCountedInRoundsThatAreTriedAgain) {
+  RoundMachine m({.clients = {"a", "b"}, .rounds = 3, .quorum = 2});
   ASSERT_TRUE(m.apply(RunOpened{}));
   ASSERT_TRUE(m.apply(m.next_round({})));
-  for (std::uint32_t i = 0; i < kRejectedMax; ++i) {
-    EXPECT_TRUE(m.apply(UpdateRejected{1, "a", "holds a NaN"}));
+  for (std::uint32_t i = 0; i < 2 * kRejectedMax; ++i) {
+    EXPECT_TRUE(m.apply(UpdateRejected{1, "b", "holds a NaN"}));
     EXPECT_TRUE(m.hopeless(false));
     EXPECT_TRUE(m.apply(RoundReopened{1}));
   }
-  EXPECT_TRUE(m.next_round({}).selected.empty());
+  EXPECT_TRUE(m.barred().empty());
+  EXPECT_THAT(m.next_round({}).selected, ElementsAre("a", "b"));
+}
+
+// Who is left is never fewer than closed the round before.
+TEST(BarredClient, LeavesAQuorum) {
+  RoundMachine m({.clients = {"a", "b", "c"}, .rounds = 20, .quorum = 2});
+  ASSERT_TRUE(m.apply(RunOpened{}));
+  for (std::uint32_t i = 0; i < kRejectedMax; ++i) play<UpdateRejected>(m, "b");
+  ASSERT_TRUE(m.apply(m.next_round({})));
+  EXPECT_FALSE(m.hopeless(false));
 }
 
 }  // namespace
