@@ -80,7 +80,7 @@ TEST_F(AuditTrailTest, WhatHappensWhileTheDiskIsFullWaits) {
   std::vector<std::string> failures;
   sim::Disk disk{sys::Stream(std::uint64_t{1})};
   AuditTrail trail(disk, *clock_, "/audit.log",
-                   [&](const Error& why) { failures.push_back(std::string(name(why.code))); });
+                   [&](const Error& why) { failures.emplace_back(name(why.code)); });
   ASSERT_TRUE(trail.open());
   const auto join = [&](const char* client) {
     trail.on({.name = "client_joined", .fields = {{"client", std::string(client)}}});

@@ -104,6 +104,7 @@ class Federation : public testing::Test {
   }
   std::vector<std::unique_ptr<Running>> clients_of(const std::vector<std::string>& names) {
     std::vector<std::unique_ptr<Running>> out;
+    out.reserve(names.size());
     for (const auto& name : names) out.push_back(client(name));
     return out;
   }

@@ -17,11 +17,11 @@ class OnePiece final : public MpiPort {
   Result<void> send(int, ByteSpan bytes) override {
     const auto message = decode_message(bytes);
     if (!message) return fail(message.error());
-    sent_.push_back(std::to_string(message->connection) +
-                    (message->kind == MpiKind::kFarewell ? " farewell"
-                     : message->kind == MpiKind::kClose  ? " close"
-                     : message->total > kMpiPieceMax     ? " long"
-                                                         : " short"));
+    pieces.push_back(std::to_string(message->connection) +
+                     (message->kind == MpiKind::kFarewell ? " farewell"
+                      : message->kind == MpiKind::kClose  ? " close"
+                      : message->total > kMpiPieceMax     ? " long"
+                                                          : " short"));
     ready_ = false;
     return {};
   }
@@ -32,7 +32,7 @@ class OnePiece final : public MpiPort {
   void abandon(std::unique_ptr<MpiPort>, std::vector<Bytes>) override {}
 
   void let_go() { ready_ = true; }
-  std::vector<std::string> sent_;
+  std::vector<std::string> pieces;
 
  private:
   bool ready_ = false;
@@ -52,7 +52,7 @@ class MpiOutboxTest : public testing::Test {
   }
   std::vector<std::string> all() {
     while (!outbox_.empty() || outbox_.under_way()) step();
-    return port_.sent_;
+    return port_.pieces;
   }
 
   OnePiece port_;
