@@ -11,7 +11,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-using testing::EndsWith;
 using testing::HasSubstr;
 using testing::SizeIs;
 

@@ -55,6 +55,7 @@ TEST_F(QuickstartJob, GivesOneModelByAllThreeWays) {
                                 at("kit/coordinator"), "-o", at("by_tls")}),
                       0);
   std::vector<std::unique_ptr<Running>> clients;
+  clients.reserve(sites.size());
   for (const auto& name : sites) {
     clients.push_back(start(name,
                             with_job({"client", "--coordinator", host_ + ":" + port_, "--certs",

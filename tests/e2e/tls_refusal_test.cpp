@@ -16,7 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using certs::Role;
-using support::read_file;
 using testing::ElementsAreArray;
 using testing::HasSubstr;
 using testing::IsEmpty;

@@ -85,7 +85,7 @@ class Lock final : public sys::FileLock {
 
 }  // namespace
 
-Result<void> Disk::change(const std::string& what, const Path& path) {
+Result<void> Disk::change(const std::string& what, const Path& path) const {
   if (before_change) before_change(what + " " + path.string());
   if (broken)
     return fail({.code = ErrorCode::kIo, .what = "the disk fails", .where = path.string()});
@@ -153,7 +153,8 @@ bool Disk::rot(const Path& path) {
   const auto found = names_.find(path.string());
   if (found == names_.end() || found->second->now.empty()) return false;
   std::string& text = found->second->now;
-  text[draw_.below(text.size())] ^= static_cast<char>(1 << draw_.below(8));
+  char& byte = text[draw_.below(text.size())];
+  byte = static_cast<char>(static_cast<unsigned char>(byte) ^ (1u << draw_.below(8)));
   found->second->synced = text;
   return true;
 }

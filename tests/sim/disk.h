@@ -64,7 +64,7 @@ class Disk final : public sys::Disk {
     std::string synced;     // as it comes back after a fall, at least
     bool doubtful = false;  // a flush failed: what was not flushed before may never be
   };
-  [[nodiscard]] Result<void> change(const std::string& what, const Path& path);
+  [[nodiscard]] Result<void> change(const std::string& what, const Path& path) const;
   [[nodiscard]] Result<void> flush(File& file, const Path& path);
 
  private:
