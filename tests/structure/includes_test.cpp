@@ -259,9 +259,10 @@ Problems misplaced_libraries(const std::map<std::string, Room>& rooms,
       if (library.target.empty() ||
           std::find(room.libs.begin(), room.libs.end(), library.target) == room.libs.end())
         continue;
+      const std::string inside = folder + "/";
       const bool here =
           std::any_of(library.places.begin(), library.places.end(),
-                      [&](std::string_view place) { return place.starts_with(folder + "/"); });
+                      [&](std::string_view place) { return place.starts_with(inside); });
       if (!here)
         out.push_back(folder + "/CMakeLists.txt links " + std::string(library.target) +
                       ", which has another room");
