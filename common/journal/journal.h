@@ -45,8 +45,7 @@ class Journal {
   /// left out. `head`, where it is given: hash of the last record.
   [[nodiscard]] static Result<std::vector<Record>> read(const sys::Disk& disk,
                                                         const std::filesystem::path& path,
-                                                        std::uint16_t kind,
-                                                        Sha256* head = nullptr);
+                                                        std::uint16_t kind, Sha256* head = nullptr);
 
   /// Writes a record; it counts only once sync() has succeeded. kDiskFull leaves the journal as it
   /// was, to be tried again.

@@ -438,7 +438,8 @@ TEST_F(HostileClient, TakesPartWithAnotherPlan) {
   mallory.say(m);
   settle();
   EXPECT_EQ(last<protocol::Welcome>(mallory).plan, "{}") << "to be compared";
-  EXPECT_THAT(problem_after(mallory, protocol::Ready{{0, base_}}), HasSubstr("the client holds plan"));
+  EXPECT_THAT(problem_after(mallory, protocol::Ready{{0, base_}}),
+              HasSubstr("the client holds plan"));
 }
 
 }  // namespace
