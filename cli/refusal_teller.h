@@ -16,10 +16,14 @@ class RefusalTeller {
   /// Borrows both.
   RefusalTeller(observe::Observer& observer, const sys::Clock& clock)
       : observer_(observer), clock_(clock) {}
+  ~RefusalTeller() { say_more(); }
+  RefusalTeller(const RefusalTeller&) = delete;
+  RefusalTeller& operator=(const RefusalTeller&) = delete;
   void tell(const Error& why);
 
  private:
   void say(std::string reason);
+  void say_more();
 
   observe::Observer& observer_;
   const sys::Clock& clock_;

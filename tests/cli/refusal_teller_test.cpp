@@ -34,5 +34,17 @@ TEST(RefusalTeller, TellsTheFirstOfAMinuteAndThenHowMany) {
   EXPECT_EQ(reasons.all.back(), "has no certificate");
 }
 
+TEST(RefusalTeller, TellsTheRestAtItsEnd) {
+  HandClock clock;
+  Reasons reasons;
+  {
+    RefusalTeller teller(reasons, clock);
+    for (int i = 0; i < RefusalTeller::kTold + 7; ++i)
+      teller.tell({.code = ErrorCode::kAuth, .what = "has no certificate"});
+  }
+  ASSERT_EQ(reasons.all.size(), std::size_t{RefusalTeller::kTold} + 1);
+  EXPECT_EQ(reasons.all.back(), "7 more calls since then");
+}
+
 }  // namespace
 }  // namespace strata::cli

@@ -6,13 +6,9 @@
 #include <deque>
 #include <optional>
 
-#include "coordinator/server.h"
 #include "protocol/update_codec.h"
-#include "sim/disk.h"
-#include "sim/network.h"
 #include "sim/owner.h"
-#include "sim/party.h"
-#include "sim/tiny_model.h"
+#include "sim/stage.h"
 #include "support/updates.h"
 
 namespace strata::sim {
@@ -23,9 +19,9 @@ using protocol::Message;
 using protocol::Outcome;
 using testing::HasSubstr;
 
-constexpr const char* kTensor = "model.layers.0.mlp.down_proj.weight";
+constexpr const char* kTensor = kStageTensor;
 
-class HostileClient : public testing::Test {
+class HostileClient : public Stage {
  protected:
   struct Observer final : coordinator::ServerObserver {
     void left_out(const coordinator::ClientOut& o) override { out[o.client] = o.reason; }
@@ -39,41 +35,7 @@ class HostileClient : public testing::Test {
   };
 
   void SetUp() override {
-    auto core = coordinator::Coordinator::make(
-        {.method = "flora", .restart = "fresh", .rounds = 3, .measure = false}, tiny_model(1));
-    ASSERT_TRUE(core) << core.error().line();
-    base_ = core->chain();
-    coordinator::ServerConfig config{
-        .machine = {.clients = {"anna", "mallory"}, .rounds = 3, .quorum = 1},
-        .folder = "/run/state",
-        .plan_of = [](const protocol::ClientId&) { return std::string("{}"); },
-        .deadline_seconds = deadline_};
-    config.run[0] = std::byte{7};
-    for (const char* name : {"anna", "mallory"}) {
-      config.expected[name] = std::make_shared<coordinator::Outline>(
-          coordinator::Outline{{kTensor, protocol::TensorOutline{8, 16, {2}}}});
-    }
-    auto server = coordinator::Server::open(std::move(config), std::move(*core),
-                                            {executor_, time_, disk_, observer_, &ledgers_});
-    ASSERT_TRUE(server) << server.error().line();
-    server_ = std::move(*server);
-    listener_ = network_.listener(executor_);
-    ASSERT_TRUE(listener_->listen(*server_));
-    server_->start();
-    settle();
-  }
-  /// Ten seconds of what has been set going.
-  void settle() {
-    const double until = time_.seconds() + 10.0;
-    bool woken = false;
-    time_.at(until, [&] { woken = true; });
-    while (!woken && time_.step()) {
-    }
-  }
-  void call(Party& party, const std::string& id) {
-    dialers_.push_back(network_.dialer(elsewhere_, id));
-    dialers_.back()->dial(party, [&party](const Error& why) { party.ended = why.line(); });
-    settle();
+    open({"anna", "mallory"}, 3, {.deadline_seconds = deadline_}, observer_, &ledgers_);
   }
   [[nodiscard]] protocol::Hello hello() const { return {.program = "test", .head = {0, base_}}; }
   /// Through the greetings, to its first ROUND_OPEN.
@@ -144,17 +106,8 @@ class HostileClient : public testing::Test {
   }
 
   double deadline_ = 0.0;
-  Timeline time_{1};
-  Network network_{time_, sys::Stream(std::uint64_t{1})};
-  Disk disk_{sys::Stream(std::uint64_t{1})};
-  ProcessExecutor executor_{time_, [](const auto& task) { task(); }};
-  ProcessExecutor elsewhere_{time_, [](const auto& task) { task(); }};
   Observer observer_;
   SeenLedgers ledgers_;
-  Sha256 base_{};
-  std::unique_ptr<coordinator::Server> server_;
-  std::unique_ptr<transport::Listener> listener_;
-  std::vector<std::unique_ptr<transport::Dialer>> dialers_;
 };
 
 TEST_F(HostileClient, IsNotAClientOfTheRun) {

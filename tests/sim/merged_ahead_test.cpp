@@ -3,18 +3,12 @@
 // closed.
 #include <gtest/gtest.h>
 
-#include "coordinator/server.h"
 #include "protocol/update_codec.h"
-#include "sim/disk.h"
-#include "sim/network.h"
-#include "sim/party.h"
-#include "sim/tiny_model.h"
+#include "sim/stage.h"
 #include "support/updates.h"
 
 namespace strata::sim {
 namespace {
-
-constexpr const char* kTensor = "model.layers.0.mlp.down_proj.weight";
 
 struct Rounds final : coordinator::ServerObserver {
   Result<void> committed(const coordinator::RoundCommitted& r) override {
@@ -24,46 +18,28 @@ struct Rounds final : coordinator::ServerObserver {
   std::vector<Sha256> chains;
 };
 
-class MergedAhead : public testing::Test {
+class MergedAhead : public Stage {
  protected:
   void SetUp() override {
-    auto core = coordinator::Coordinator::make(
-        {.method = "flora", .restart = "fresh", .rounds = 2, .measure = false}, tiny_model(1));
-    ASSERT_TRUE(core) << core.error().line();
-    base_ = core->chain();
-    coordinator::ServerConfig config{
-        .machine = {.clients = {"anna"}, .rounds = 2, .quorum = 1},
-        .folder = "/run/state",
-        .plan_of = [](const protocol::ClientId&) { return std::string("{}"); }};
-    config.run[0] = std::byte{7};
-    config.expected["anna"] = std::make_shared<coordinator::Outline>(
-        coordinator::Outline{{kTensor, protocol::TensorOutline{8, 16, {2}}}});
+    coordinator::ServerConfig config;
     config.may_close = [this](std::uint32_t, std::function<void()> again) {
       close_again_ = std::move(again);
       return may_close_;
     };
     config.complete = [this](std::uint32_t round, adapter::Packet& packet,
                              std::function<void()> again) -> Result<bool> {
-      EXPECT_TRUE(packet.tensors.contains(kTensor));
+      EXPECT_TRUE(packet.tensors.contains(kStageTensor));
       asked_for_.push_back(round);
       parts_again_ = std::move(again);
       return parts_are_here_;
     };
-    auto server = coordinator::Server::open(std::move(config), std::move(*core),
-                                            {executor_, time_, disk_, rounds_});
-    ASSERT_TRUE(server) << server.error().line();
-    server_ = std::move(*server);
-    listener_ = network_.listener(executor_);
-    ASSERT_TRUE(listener_->listen(*server_));
-    server_->start();
-    settle();
-    dialer_ = network_.dialer(elsewhere_, "anna");
-    dialer_->dial(anna_, [](const Error& why) { ADD_FAILURE() << why.line(); });
-    settle();
+    open({"anna"}, 2, std::move(config), rounds_);
+    call(anna_, "anna");
+    ASSERT_FALSE(anna_.ended) << *anna_.ended;
     say(protocol::Hello{.program = "test", .head = {0, base_}});
     say(protocol::Ready{{0, base_}});
     protocol::Update update{.client = "anna", .round = 1, .base = base_};
-    update.delta[kTensor] = {8, 16, {support::random_pair(8, 16, 2, 5)}};
+    update.delta[kStageTensor] = {8, 16, {support::random_pair(8, 16, 2, 5)}};
     const Bytes bytes = protocol::encode(update, protocol::Encoding::kF32).bytes;
     say(protocol::Offer{.round = 1,
                         .base = base_,
@@ -73,28 +49,12 @@ class MergedAhead : public testing::Test {
     anna_.say(message);
     settle();
   }
-  void settle() {
-    const double until = time_.seconds() + 10.0;
-    bool woken = false;
-    time_.at(until, [&] { woken = true; });
-    while (!woken && time_.step()) {
-    }
-  }
 
   bool may_close_ = false, parts_are_here_ = false;
   std::function<void()> close_again_, parts_again_;
   std::vector<std::uint32_t> asked_for_;
-  Timeline time_{1};
-  Network network_{time_, sys::Stream(std::uint64_t{1})};
-  Disk disk_{sys::Stream(std::uint64_t{1})};
-  ProcessExecutor executor_{time_, [](const auto& task) { task(); }};
-  ProcessExecutor elsewhere_{time_, [](const auto& task) { task(); }};
   Rounds rounds_;
-  Sha256 base_{};
   Party anna_;
-  std::unique_ptr<coordinator::Server> server_;
-  std::unique_ptr<transport::Listener> listener_;
-  std::unique_ptr<transport::Dialer> dialer_;
 };
 
 TEST_F(MergedAhead, PartsTravelWhileTheRoundMayNotBeClosed) {
